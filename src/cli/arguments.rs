@@ -1,0 +1,192 @@
+//! The arguments as clap reads them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::image::Action;
+use crate::commands::mount::Manner;
+use crate::config::mount_options::MountOptions;
+use crate::config::size::parse_size;
+use crate::error::Result;
+
+/// A writable layer over immutable squashfs images.
+#[derive(Debug, Parser)]
+#[command(name = "haosfs", version, max_term_width = 120)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mount an image, or several layers, as one tree; writable with --upper
+    Mount(MountArguments),
+    /// Unmount, and wait until the upper is free again
+    Umount {
+        /// Where a haosfs mount stands
+        mountpoint: PathBuf,
+        /// Detach at once, even while in use
+        #[arg(short, long)]
+        lazy: bool,
+    },
+    /// Look into an image without mounting it
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Show in a temporary directory what haosfs does
+    Demo,
+}
+
+#[derive(Debug, Args)]
+pub struct MountArguments {
+    /// A squashfs image (file or block device), or a directory: the topmost lower layer
+    pub image: OsString,
+    /// An existing directory
+    pub mountpoint: PathBuf,
+    /// Directory that takes every change; without it the mount is read-only
+    #[arg(long, value_name = "DIR")]
+    pub upper: Option<PathBuf>,
+    /// Directory for unfinished work, on the same file system as the upper
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+    /// A further layer below; repeat it for more, topmost first
+    #[arg(long, value_name = "IMAGE|DIR")]
+    pub lower: Vec<PathBuf>,
+    /// What does the work
+    #[arg(long, value_enum, default_value_t = Backend::Fuse)]
+    pub backend: Backend,
+    /// Stay in the foreground and log to standard error
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Log to this file rather than to the system log
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Bytes before the image in its file (K, M, G for powers of 1024)
+    #[arg(long, value_name = "BYTES", value_parser = offset)]
+    pub offset: Option<u64>,
+    /// Mount options, as in fstab; README.md lists them
+    #[arg(short, value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// Check everything, mount nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Pass over unknown mount options with a warning (mount(8)'s -s)
+    #[arg(long, hide = true)]
+    pub sloppy: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Backend {
+    /// Our own daemon
+    Fuse,
+}
+
+/// The image and where it begins.
+#[derive(Debug, Args)]
+pub struct ImageArguments {
+    /// A squashfs image (file or block device)
+    pub image: PathBuf,
+    /// Bytes before the image in its file (K, M, G for powers of 1024)
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = offset)]
+    pub offset: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Show what the superblock says
+    Info {
+        #[command(flatten)]
+        at: ImageArguments,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List a directory of the image
+    Ls {
+        #[command(flatten)]
+        at: ImageArguments,
+        /// Path within the image
+        #[arg(default_value = "/")]
+        path: PathBuf,
+        /// List directories within directories, too
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        /// Print JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a file of the image to standard output
+    Cat {
+        #[command(flatten)]
+        at: ImageArguments,
+        /// Path within the image
+        path: PathBuf,
+    },
+    /// Unpack the image, or a part of it
+    Extract {
+        #[command(flatten)]
+        at: ImageArguments,
+        /// Path within the image
+        #[arg(default_value = "/")]
+        path: PathBuf,
+        /// Unpack into this existing directory
+        #[arg(short = 'C', long, value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Read everything and report the first damage
+    Verify {
+        #[command(flatten)]
+        at: ImageArguments,
+    },
+}
+
+fn offset(text: &str) -> std::result::Result<u64, &'static str> {
+    parse_size(text).ok_or("expected BYTES, with K, M or G for powers of 1024")
+}
+
+impl MountArguments {
+    /// The `-o` lists as one value; `--offset` wins over `offset=`.
+    ///
+    /// # Errors
+    /// As for [`MountOptions::read`].
+    pub fn mount_options(&self) -> Result<MountOptions> {
+        let mut options = MountOptions { sloppy: self.sloppy, ..MountOptions::default() };
+        self.options.iter().try_for_each(|list| options.read(list))?;
+        options.offset = self.offset.or(options.offset);
+        Ok(options)
+    }
+
+    /// In which process the union shall be served.
+    pub const fn manner(&self) -> Manner {
+        let Backend::Fuse = self.backend;
+        match (self.dry_run, self.foreground) {
+            (true, _) => Manner::DryRun,
+            (false, true) => Manner::Foreground,
+            (false, false) => Manner::Background,
+        }
+    }
+}
+
+impl ImageCommand {
+    /// The same in the words of the layer below.
+    pub fn into_action(self) -> Action {
+        match self {
+            Self::Info { at, json } => Action::Info { image: at.image, offset: at.offset, json },
+            Self::Ls { at, path, recursive, json } => Action::Ls { image: at.image, offset: at.offset, path, recursive, json },
+            Self::Cat { at, path } => Action::Cat { image: at.image, offset: at.offset, path },
+            Self::Extract { at, path, directory } => Action::Extract { image: at.image, offset: at.offset, path, directory },
+            Self::Verify { at } => Action::Verify { image: at.image, offset: at.offset },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

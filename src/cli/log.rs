@@ -1,0 +1,118 @@
+//! Where the log goes: standard error, a file, or the system log (datagrams to /dev/log, syslog(3)'s own form).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::error::{Error, Result};
+
+/// Names the environment variable that sets what is logged (`debug`, `haosfs::mount=trace`; by default `info`).
+const FILTER: &str = "HAOSFS_LOG";
+
+/// Where syslogd or journald listens.
+const SOCKET: &str = "/dev/log";
+
+/// Facility "daemon" in a syslog priority (RFC 3164, 4.1.1).
+const FACILITY_DAEMON: u8 = 3 << 3;
+
+/// Where the log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard error.
+    Stderr,
+    /// This file, appended to.
+    File(PathBuf),
+    /// The system log.
+    Syslog,
+}
+
+/// Starts the log of this process.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn start(destination: &Destination) -> Result<()> {
+    // fuser calls it an error when the asker of an interrupted request is gone before the answer comes.
+    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info,fuser=off"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
+    let started = match destination {
+        Destination::Stderr => log.with_writer(io::stderr).without_time().try_init(),
+        Destination::File(path) => {
+            let file = File::options().append(true).create(true).open(path).map_err(|e| Error::sys("open the log", path, e))?;
+            log.with_writer(Arc::new(file)).try_init()
+        }
+        Destination::Syslog => {
+            let socket = UnixDatagram::unbound().map_err(|e| Error::sys("log to", SOCKET, e))?;
+            log.with_writer(Syslog { socket: Arc::new(socket) }).without_time().with_level(false).try_init()
+        }
+    };
+    started.map_err(|e| Error::Refused(format!("the log cannot be started: {e}")))
+}
+
+/// Makes one datagram of each event.
+struct Syslog {
+    socket: Arc<UnixDatagram>,
+}
+
+/// One event on its way.
+struct Message {
+    socket: Arc<UnixDatagram>,
+    severity: u8,
+}
+
+impl<'a> MakeWriter<'a> for Syslog {
+    type Writer = Message;
+
+    fn make_writer(&'a self) -> Message {
+        Message { socket: Arc::clone(&self.socket), severity: severity(Level::INFO) }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Message {
+        Message { socket: Arc::clone(&self.socket), severity: severity(*metadata.level()) }
+    }
+}
+
+impl Write for Message {
+    /// Nobody can be told where the system log is missing, so that is no error.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let _ = self.socket.send_to(&datagram(self.severity, std::process::id(), event), SOCKET);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `<priority>haosfs[pid]: text`.
+fn datagram(severity: u8, pid: u32, event: &[u8]) -> Vec<u8> {
+    let mut datagram = format!("<{}>haosfs[{pid}]: ", FACILITY_DAEMON | severity).into_bytes();
+    datagram.extend_from_slice(event.trim_ascii_end());
+    datagram
+}
+
+/// Severities of RFC 3164.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_carries_priority_and_pid() {
+        assert_eq!(datagram(severity(Level::WARN), 7, b"hello\n"), b"<28>haosfs[7]: hello");
+        assert_eq!(datagram(severity(Level::ERROR), 7, b"x"), b"<27>haosfs[7]: x");
+    }
+}

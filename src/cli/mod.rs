@@ -1,0 +1,89 @@
+//! Layer 7: the command line.
+
+mod arguments;
+mod helper_call;
+mod log;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::commands;
+use crate::error::{Errno, Error, Result};
+use crate::mount::Request;
+use arguments::{Arguments, Command, MountArguments};
+use log::Destination;
+
+/// Wrong usage, and failures of everything but mounting (mount(8) knows it as "incorrect invocation").
+const FAILURE: u8 = 1;
+
+/// A mount or an unmount failed (mount(8)).
+const MOUNT_FAILURE: u8 = 32;
+
+/// Runs the program with these arguments, the first of which is its own name. Errors go to standard error in one line.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = helper_call::rewrite(arguments.into_iter().collect());
+    let parsed = match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        Err(e) => {
+            // Help and version are errors to clap, too. There is nobody to tell when they cannot be printed.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(FAILURE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(parsed.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, e)) => {
+            eprintln!("haosfs: {e}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), (u8, Error)> {
+    match command {
+        Command::Mount(arguments) => mount(arguments),
+        Command::Umount { mountpoint, lazy } => {
+            log_to(&Destination::Stderr)?;
+            commands::umount::run(&mountpoint, lazy).map_err(|e| (MOUNT_FAILURE, e))
+        }
+        Command::Image(command) => {
+            log_to(&Destination::Stderr)?;
+            match commands::image::run(&command.into_action()) {
+                // A reader that has seen enough (`haosfs image ls x | head`) is no failure.
+                Err(e) if e.errno() == Errno::EPIPE => Ok(()),
+                answer => answer.map_err(|e| (FAILURE, e)),
+            }
+        }
+        Command::Demo => {
+            log_to(&Destination::Stderr)?;
+            commands::demo::run().map_err(|e| (FAILURE, e))
+        }
+    }
+}
+
+fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
+    let destination = match (&arguments.log, arguments.foreground || arguments.dry_run) {
+        (Some(file), _) => Destination::File(file.clone()),
+        (None, true) => Destination::Stderr,
+        (None, false) => Destination::Syslog,
+    };
+    let manner = arguments.manner();
+    let request = request(arguments).map_err(|e| (FAILURE, e))?;
+    log_to(&destination)?;
+    for name in &request.options.passed_over {
+        tracing::warn!("unknown option {name} is passed over");
+    }
+    commands::mount::run(request, manner).map_err(|e| (MOUNT_FAILURE, e))
+}
+
+fn request(arguments: MountArguments) -> Result<Request> {
+    let options = arguments.mount_options()?;
+    let MountArguments { image, mountpoint, lower, upper, work, .. } = arguments;
+    Request::new(image, mountpoint, lower, upper, work, options)
+}
+
+fn log_to(destination: &Destination) -> Result<(), (u8, Error)> {
+    log::start(destination).map_err(|e| (FAILURE, e))
+}

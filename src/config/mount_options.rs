@@ -1,0 +1,254 @@
+//! The vocabulary of `-o`: kernel overlayfs' layers, mount(8)'s flags and our own options, as one value.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::option_list::{name_and_value, split_unescaped, unescape};
+use super::size::{parse_digits, parse_size};
+use crate::error::{Error, Result};
+
+/// How durable a copy-up is before it becomes visible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fsync {
+    /// As the upper's file system needs it.
+    #[default]
+    Auto,
+    /// Always flushed.
+    Strict,
+    /// Never flushed: for uppers that are thrown away.
+    Volatile,
+}
+
+/// Whether the union may be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// `rw`; without an upper the union is read-only all the same.
+    #[default]
+    ReadWrite,
+    /// `ro`.
+    ReadOnly,
+}
+
+/// Everything `-o` can say. What is not said is `None`, `false` or the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// `lowerdir=`: images or directories, topmost first.
+    pub lowerdir: Vec<PathBuf>,
+    /// `upperdir=`.
+    pub upperdir: Option<PathBuf>,
+    /// `workdir=`.
+    pub workdir: Option<PathBuf>,
+    /// `ro`, `rw`.
+    pub access: Access,
+    /// `nosuid`.
+    pub nosuid: bool,
+    /// `nodev`.
+    pub nodev: bool,
+    /// `noexec`.
+    pub noexec: bool,
+    /// `noatime`.
+    pub noatime: bool,
+    /// `allow_other`.
+    pub allow_other: bool,
+    /// `offset=`: bytes before the image in its file.
+    pub offset: Option<u64>,
+    /// `uid=`, `squash_to_uid=`: the owner that every file shows.
+    pub uid: Option<u32>,
+    /// `gid=`, `squash_to_gid=`: the group that every file shows.
+    pub gid: Option<u32>,
+    /// `fsync=`, `volatile`.
+    pub fsync: Fsync,
+    /// `userxattr`: marks in `user.overlay.` rather than `trusted.overlay.`.
+    pub userxattr: bool,
+    /// `data_cache=`: bytes of decompressed file data.
+    pub data_cache: Option<u64>,
+    /// `metadata_cache=`: bytes of decompressed metadata.
+    pub metadata_cache: Option<u64>,
+    /// `listing_cache=`: bytes of decoded directories.
+    pub listing_cache: Option<u64>,
+    /// `threads=`: 1 to 256.
+    pub threads: Option<usize>,
+    /// `fsname=`: the source shown in mountinfo.
+    pub fsname: Option<OsString>,
+    /// Unknown options are passed over rather than refused (mount(8)'s `-s`); this is not itself an option of `-o`.
+    pub sloppy: bool,
+    /// Names of the options that were passed over.
+    pub passed_over: Vec<String>,
+}
+
+/// What mount(8) and fstab hand on and a file system has no use for.
+const IGNORED: [&str; 17] = [
+    "defaults",
+    "nofail",
+    "_netdev",
+    "user",
+    "users",
+    "owner",
+    "group",
+    "auto",
+    "noauto",
+    "nouser",
+    "async",
+    "default_permissions",
+    "diratime",
+    "nodiratime",
+    "norelatime",
+    "loud",
+    "silent",
+];
+
+/// Kernel overlayfs' features that this union does not have; switched off they need nothing.
+const ABSENT: [&str; 6] = ["index", "metacopy", "redirect_dir", "nfs_export", "verity", "uuid"];
+
+/// Most threads that `threads=` takes.
+const MOST_THREADS: u64 = 256;
+
+impl MountOptions {
+    /// Reads one `-o` argument into `self`; later items win over earlier ones.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], naming the option and what was expected.
+    pub fn read(&mut self, list: &OsStr) -> Result<()> {
+        split_unescaped(list.as_bytes(), b',')
+            .into_iter()
+            .filter(|item| !item.is_empty())
+            .try_for_each(|item| self.read_item(item))
+    }
+
+    fn read_item(&mut self, item: &[u8]) -> Result<()> {
+        let (name, value) = name_and_value(item);
+        let name = String::from_utf8_lossy(name).into_owned();
+        match value {
+            None => self.read_flag(&name),
+            Some(value) => self.read_valued(&name, value),
+        }
+    }
+
+    fn read_flag(&mut self, name: &str) -> Result<()> {
+        match name {
+            "ro" => self.access = Access::ReadOnly,
+            "rw" => self.access = Access::ReadWrite,
+            "suid" | "nosuid" => self.nosuid = name == "nosuid",
+            "dev" | "nodev" => self.nodev = name == "nodev",
+            "exec" | "noexec" => self.noexec = name == "noexec",
+            "noatime" => self.noatime = true,
+            "atime" | "relatime" | "strictatime" => self.noatime = false,
+            "allow_other" => self.allow_other = true,
+            "userxattr" => self.userxattr = true,
+            "volatile" => self.fsync = Fsync::Volatile,
+            "squash_to_root" => (self.uid, self.gid) = (Some(0), Some(0)),
+            "remount" => return Err(refused(name, "haosfs cannot change a mount; unmount and mount again")),
+            _ if IGNORED.contains(&name) || is_for_others(name) => {}
+            _ if takes_value(name) => return Err(refused(name, &format!("expected {name}={}", expected(name)))),
+            _ if self.sloppy => self.passed_over.push(name.to_owned()),
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+
+    fn read_valued(&mut self, name: &str, value: &[u8]) -> Result<()> {
+        match name {
+            "lowerdir" => self.lowerdir = lower_paths(name, value)?,
+            "lowerdir+" => self.lowerdir.push(path(name, value)?),
+            "upperdir" => self.upperdir = Some(path(name, value)?),
+            "workdir" => self.workdir = Some(path(name, value)?),
+            "fsname" => self.fsname = Some(unescape(value)),
+            "offset" => self.offset = Some(number(name, value, parse_size)?),
+            "data_cache" => self.data_cache = Some(number(name, value, parse_size)?),
+            "metadata_cache" => self.metadata_cache = Some(number(name, value, parse_size)?),
+            "listing_cache" => self.listing_cache = Some(number(name, value, parse_size)?),
+            "uid" | "squash_to_uid" => self.uid = Some(number(name, value, parse_id)?),
+            "gid" | "squash_to_gid" => self.gid = Some(number(name, value, parse_id)?),
+            "threads" => self.threads = Some(number(name, value, parse_threads)?),
+            "fsync" => self.fsync = number(name, value, parse_fsync)?,
+            "subtype" if value == b"haosfs" => {}
+            "xino" if matches!(value, b"off" | b"auto" | b"on") => {}
+            _ if ABSENT.contains(&name) && matches!(value, b"off" | b"null") => {}
+            _ if ABSENT.contains(&name) => return Err(refused(name, "this overlayfs feature is not supported; expected off")),
+            _ if is_for_others(name) => {}
+            _ if takes_value(name) => return Err(mismatch(name, value)),
+            _ if self.sloppy => self.passed_over.push(name.to_owned()),
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+}
+
+/// Options for mount(8), systemd and the like, which only pass by.
+fn is_for_others(name: &str) -> bool {
+    name.starts_with("x-") || name.starts_with("X-") || name == "comment"
+}
+
+fn takes_value(name: &str) -> bool {
+    !expected(name).is_empty()
+}
+
+/// What a value must look like; empty for names that take none.
+fn expected(name: &str) -> &'static str {
+    match name {
+        "lowerdir" => "PATH[:PATH]...",
+        "lowerdir+" | "upperdir" | "workdir" => "PATH",
+        "fsname" => "NAME",
+        "offset" | "data_cache" | "metadata_cache" | "listing_cache" => "BYTES, with K, M or G for powers of 1024",
+        "uid" | "squash_to_uid" | "gid" | "squash_to_gid" => "a number from 0 to 4294967294",
+        "threads" => "a number from 1 to 256",
+        "fsync" => "auto, strict or volatile",
+        "subtype" => "haosfs",
+        "xino" => "off, auto or on",
+        _ => "",
+    }
+}
+
+fn lower_paths(name: &str, value: &[u8]) -> Result<Vec<PathBuf>> {
+    let pieces = split_unescaped(value, b':');
+    if pieces.iter().skip(1).any(|piece| piece.is_empty()) {
+        return Err(refused(name, "a path between colons is empty (data-only layers are not supported)"));
+    }
+    pieces.into_iter().map(|piece| path(name, piece)).collect()
+}
+
+fn path(name: &str, value: &[u8]) -> Result<PathBuf> {
+    if value.is_empty() {
+        return Err(mismatch(name, value));
+    }
+    Ok(unescape(value).into())
+}
+
+fn number<T>(name: &str, value: &[u8], parse: impl Fn(&str) -> Option<T>) -> Result<T> {
+    std::str::from_utf8(value).ok().and_then(parse).ok_or_else(|| mismatch(name, value))
+}
+
+/// 2^32 - 1 stands for "no id" in chown(2).
+fn parse_id(text: &str) -> Option<u32> {
+    parse_digits(text).and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX)
+}
+
+fn parse_threads(text: &str) -> Option<usize> {
+    parse_digits(text).filter(|n| (1..=MOST_THREADS).contains(n)).and_then(|n| usize::try_from(n).ok())
+}
+
+fn parse_fsync(text: &str) -> Option<Fsync> {
+    match text {
+        "auto" => Some(Fsync::Auto),
+        "strict" => Some(Fsync::Strict),
+        "volatile" => Some(Fsync::Volatile),
+        _ => None,
+    }
+}
+
+fn mismatch(name: &str, value: &[u8]) -> Error {
+    Error::Refused(format!("option {name}={}: expected {}", String::from_utf8_lossy(value), expected(name)))
+}
+
+fn refused(name: &str, why: &str) -> Error {
+    Error::Refused(format!("option {name}: {why}"))
+}
+
+fn unknown(name: &str) -> Error {
+    Error::Refused(format!("unknown option {name} (README.md lists the options of -o)"))
+}
+
+#[cfg(test)]
+#[path = "mount_options_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+//! Tables for the `-o` vocabulary.
+
+use super::*;
+
+fn parse(list: &str) -> Result<MountOptions> {
+    let mut options = MountOptions::default();
+    options.read(OsStr::new(list)).map(|()| options)
+}
+
+#[test]
+fn overlayfs_layers_are_paths_with_escapes() {
+    let options = parse(r"lowerdir=/a:/b\:c:/d\,e,upperdir=/u p,workdir=/w\\x").unwrap();
+    assert_eq!(options.lowerdir, ["/a", "/b:c", "/d,e"].map(PathBuf::from));
+    assert_eq!(options.upperdir, Some(PathBuf::from("/u p")));
+    assert_eq!(options.workdir, Some(PathBuf::from(r"/w\x")));
+    let added = parse("lowerdir+=/a:b,lowerdir+=/c").unwrap();
+    assert_eq!(added.lowerdir, ["/a:b", "/c"].map(PathBuf::from));
+}
+
+#[test]
+fn paths_are_bytes() {
+    let mut options = MountOptions::default();
+    options.read(OsStr::from_bytes(b"upperdir=/\xff\xfe")).unwrap();
+    assert_eq!(options.upperdir, Some(PathBuf::from(OsStr::from_bytes(b"/\xff\xfe"))));
+}
+
+#[test]
+fn values_are_read() {
+    let default = MountOptions::default;
+    let table = [
+        ("", default()),
+        ("rw", default()),
+        ("ro", MountOptions { access: Access::ReadOnly, ..default() }),
+        ("ro,rw", default()),
+        ("nosuid,nodev,noexec,noatime", MountOptions { nosuid: true, nodev: true, noexec: true, noatime: true, ..default() }),
+        ("nosuid,nodev,noexec,suid,dev,exec,noatime,relatime", default()),
+        ("allow_other,default_permissions", MountOptions { allow_other: true, ..default() }),
+        ("offset=4096", MountOptions { offset: Some(4096), ..default() }),
+        ("uid=1000,gid=100", MountOptions { uid: Some(1000), gid: Some(100), ..default() }),
+        ("squash_to_uid=7,squash_to_gid=8", MountOptions { uid: Some(7), gid: Some(8), ..default() }),
+        ("squash_to_root", MountOptions { uid: Some(0), gid: Some(0), ..default() }),
+        ("fsync=auto", default()),
+        ("fsync=strict", MountOptions { fsync: Fsync::Strict, ..default() }),
+        ("fsync=volatile", MountOptions { fsync: Fsync::Volatile, ..default() }),
+        ("volatile", MountOptions { fsync: Fsync::Volatile, ..default() }),
+        ("userxattr", MountOptions { userxattr: true, ..default() }),
+        (
+            "data_cache=16M,metadata_cache=512K,listing_cache=1g",
+            MountOptions {
+                data_cache: Some(16 << 20),
+                metadata_cache: Some(512 << 10),
+                listing_cache: Some(1 << 30),
+                ..default()
+            },
+        ),
+        ("threads=4", MountOptions { threads: Some(4), ..default() }),
+        ("fsname=a=b", MountOptions { fsname: Some("a=b".into()), ..default() }),
+        ("index=off,metacopy=off,redirect_dir=off,nfs_export=off,xino=auto,subtype=haosfs", default()),
+    ];
+    for (list, expected) in table {
+        assert_eq!(parse(list).unwrap(), expected, "{list}");
+    }
+}
+
+#[test]
+fn what_mount_passes_on_is_ignored() {
+    let list = "nofail,_netdev,user,users,owner,group,x-systemd.automount,x-a=b,X-mount.mkdir,comment=hi,defaults,auto,,noauto";
+    assert_eq!(parse(list).unwrap(), MountOptions::default());
+}
+
+#[test]
+fn refusals_name_the_option_and_what_was_expected() {
+    for (list, message) in [
+        ("frobnicate", "unknown option frobnicate"),
+        ("frobnicate=1", "unknown option frobnicate"),
+        ("ro=1", "unknown option ro"),
+        ("remount,ro", "option remount: haosfs cannot change a mount"),
+        ("offset=x", "option offset=x: expected BYTES"),
+        ("offset", "option offset: expected offset=BYTES"),
+        ("threads=0", "option threads=0: expected a number from 1 to 256"),
+        ("threads=257", "expected a number from 1 to 256"),
+        ("uid=4294967295", "option uid=4294967295: expected a number from 0 to 4294967294"),
+        ("uid=-1", "expected a number"),
+        ("fsync=never", "option fsync=never: expected auto, strict or volatile"),
+        ("data_cache=12Q", "option data_cache=12Q: expected BYTES"),
+        ("metacopy=on", "option metacopy: this overlayfs feature is not supported; expected off"),
+        ("lowerdir=/a::/b", "option lowerdir: a path between colons is empty"),
+        ("lowerdir=", "option lowerdir=: expected PATH"),
+        ("upperdir=", "option upperdir=: expected PATH"),
+        ("workdir", "option workdir: expected workdir=PATH"),
+        ("subtype=other", "option subtype=other: expected haosfs"),
+    ] {
+        let error = parse(list).unwrap_err().to_string();
+        assert!(error.contains(message), "{list}: {error}");
+    }
+}

@@ -1,0 +1,415 @@
+//! The operations, in the protocol's order. Nothing is decided here.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
+};
+
+use super::convert::{self, FOREVER, attr, caller, errno, node, set_time, wire};
+use crate::error::{Errno, Error, Result};
+use crate::types::{Attr, Kind};
+use crate::union::create::New;
+use crate::union::lower::Seek;
+use crate::union::node::Node;
+use crate::union::stream::StreamId;
+use crate::union::{SetAttr, Union};
+
+/// Largest write request, in bytes.
+const MAX_WRITE: u32 = 1 << 20;
+/// Requests that the kernel may have waiting in the background (read-ahead, writeback).
+const MAX_BACKGROUND: u16 = 64;
+/// The handle of every open file: requests name the node, and the node knows its data.
+const NO_HANDLE: FileHandle = FileHandle(0);
+/// Nodes' numbers are not used twice while the kernel knows them.
+const GENERATION: Generation = Generation(0);
+
+/// What we want of the kernel where it has it. Not `FUSE_ATOMIC_O_TRUNC`: with it the open itself truncates, before the kernel
+/// has found that the file is a running program (fs/namei.c, `do_open`).
+const WANTED: [InitFlags; 9] = [
+    InitFlags::FUSE_DONT_MASK,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_POSIX_ACL,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+];
+
+/// A union behind the FUSE protocol.
+pub(super) struct Filesystem {
+    union: Arc<Union>,
+}
+
+impl Filesystem {
+    pub(super) const fn new(union: Arc<Union>) -> Self {
+        Self { union }
+    }
+}
+
+fn entry(doing: &'static str, answer: Result<(Arc<Node>, Attr)>, reply: ReplyEntry) {
+    match answer {
+        Ok((node, found)) => reply.entry(&FOREVER, &named(&node, &found), GENERATION),
+        Err(e) => reply.error(errno(doing, &e)),
+    }
+}
+
+/// An entry's attributes; fuser takes the node's id from the inode number in them.
+fn named(node: &Node, found: &Attr) -> fuser::FileAttr {
+    fuser::FileAttr { ino: INodeNo(node.id.0), ..attr(found) }
+}
+
+fn empty(doing: &'static str, answer: Result<()>, reply: ReplyEmpty) {
+    match answer {
+        Ok(()) => reply.ok(),
+        Err(e) => reply.error(errno(doing, &e)),
+    }
+}
+
+fn attributes(doing: &'static str, answer: Result<Attr>, reply: ReplyAttr) {
+    match answer {
+        Ok(found) => reply.attr(&FOREVER, &attr(&found)),
+        Err(e) => reply.error(errno(doing, &e)),
+    }
+}
+
+fn written(doing: &'static str, answer: Result<usize>, reply: ReplyWrite) {
+    match answer {
+        Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
+        Err(e) => reply.error(errno(doing, &e)),
+    }
+}
+
+fn sized(doing: &'static str, answer: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match answer {
+        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
+        Ok(bytes) if bytes.len() > size as usize => reply.error(wire(Errno::ERANGE)),
+        Ok(bytes) => reply.data(&bytes),
+        Err(e) => reply.error(errno(doing, &e)),
+    }
+}
+
+impl fuser::Filesystem for Filesystem {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for flag in WANTED {
+            if config.add_capabilities(flag).is_err() {
+                tracing::debug!("this kernel's FUSE lacks {flag:?}");
+            }
+        }
+        // The nearest possible value is what a refusal leaves in force.
+        let _write = config.set_max_write(MAX_WRITE);
+        let _background = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.union.lookup(node(parent), name) {
+            // An entry without a node: the kernel remembers that the name is absent.
+            Err(Error::Expected(Errno::ENOENT)) => reply.entry(&FOREVER, &convert::absent(), GENERATION),
+            answer => entry("lookup", answer, reply),
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.union.forget(node(ino), nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        attributes("getattr", self.union.getattr(node(ino)), reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let perm = mode.map(|mode| mode & 0o7777);
+        let set = SetAttr { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
+        attributes("setattr", self.union.setattr(node(ino), &set, caller(req)), reply);
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.union.readlink(node(ino)) {
+            Ok(target) => reply.data(target.as_encoded_bytes()),
+            Err(e) => reply.error(errno("readlink", &e)),
+        }
+    }
+
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
+        let Some(kind) = Kind::from_mode(mode) else { return reply.error(wire(Errno::EINVAL)) };
+        let new = New { rdev: convert::decode_dev(rdev), ..New::of(name, kind, mode & 0o7777, umask) };
+        entry("mknod", self.union.create(node(parent), &new, caller(req), false), reply);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let new = New::of(name, Kind::Dir, mode & 0o7777, umask);
+        entry("mkdir", self.union.create(node(parent), &new, caller(req), false), reply);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty("unlink", self.union.unlink(node(parent), name), reply);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty("rmdir", self.union.rmdir(node(parent), name), reply);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let new = New { target: target.as_os_str(), ..New::of(name, Kind::Symlink, 0o777, 0) };
+        entry("symlink", self.union.create(node(parent), &new, caller(req), false), reply);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let Some(how) = convert::rename(flags) else { return reply.error(wire(Errno::EINVAL)) };
+        empty("rename", self.union.rename((node(parent), name), (node(newparent), newname), how), reply);
+    }
+
+    fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        entry("link", self.union.link(node(ino), node(newparent), newname), reply);
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.union.open(node(ino), flags.acc_mode() != OpenAccMode::O_RDONLY) {
+            Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH),
+            Err(e) => reply.error(errno("open", &e)),
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let mut reply = Some(reply);
+        let answer = self.union.read(node(ino), offset, size as usize, |bytes| {
+            if let Some(reply) = reply.take() {
+                reply.data(bytes);
+            }
+        });
+        if let (Err(e), Some(reply)) = (answer, reply) {
+            reply.error(errno("read", &e));
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        written("write", self.union.write(node(ino), offset, data, kill), reply);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.union.release(node(ino));
+        reply.ok();
+    }
+
+    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        empty("fsync", self.union.fsync(node(ino), datasync), reply);
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.union.open_dir(node(ino)) {
+            Ok(stream) => reply.opened(FileHandle(stream.0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
+            Err(e) => reply.error(errno("opendir", &e)),
+        }
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let answer = self.union.read_dir(node(ino), StreamId(fh.0), offset, |entry, next| {
+            !reply.add(INodeNo(entry.ino), next, convert::kind(entry.kind), &entry.name)
+        });
+        match answer {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(errno("readdir", &e)),
+        }
+    }
+
+    fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let answer =
+            self.union.read_dir(node(ino), StreamId(fh.0), offset, |entry, next| self.plus(ino, entry, next, &mut reply));
+        match answer {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(errno("readdirplus", &e)),
+        }
+    }
+
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.union.close_dir(StreamId(fh.0));
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        empty("fsyncdir", self.union.fsync(node(ino), datasync), reply);
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        match self.union.space() {
+            Ok(s) => {
+                reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, small(s.bsize), small(s.namemax), small(s.frsize));
+            }
+            Err(e) => reply.error(errno("statfs", &e)),
+        }
+    }
+
+    fn setxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
+        empty("setxattr", self.union.set_xattr(node(ino), name, value, flags.cast_unsigned()), reply);
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        sized("getxattr", self.union.xattr(node(ino), name), size, reply);
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = self.union.xattr_names(node(ino), caller(req)).map(|names| convert::name_list(&names));
+        sized("listxattr", names, size, reply);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty("removexattr", self.union.remove_xattr(node(ino), name), reply);
+    }
+
+    fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, _flags: i32, reply: ReplyCreate) {
+        let new = New::of(name, Kind::File, mode & 0o7777, umask);
+        match self.union.create(node(parent), &new, caller(req), true) {
+            Ok((node, found)) => {
+                let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+                reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, flags);
+            }
+            Err(e) => reply.error(errno("create", &e)),
+        }
+    }
+
+    fn fallocate(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
+        let mode = mode.cast_unsigned();
+        empty("fallocate", self.union.allocate(node(ino), mode, offset, length, caller(req)), reply);
+    }
+
+    fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let seek = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return reply.error(wire(Errno::EINVAL)),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(wire(Errno::ENXIO)) };
+        match self.union.seek(node(ino), offset, seek) {
+            Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
+            Err(e) => reply.error(errno("lseek", &e)),
+        }
+    }
+
+    /// No ioctl is ours: flags and generations of the upper are no business of the union's users.
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(wire(Errno::ENOTTY));
+    }
+
+    fn copy_file_range(
+        &self,
+        req: &Request,
+        ino_in: INodeNo,
+        _fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(i32::MAX as usize & !0xfff);
+        let (from, to) = ((node(ino_in), offset_in), (node(ino_out), offset_out));
+        written("copy_file_range", self.union.copy_range(from, to, len, caller(req)), reply);
+    }
+}
+
+impl Filesystem {
+    /// Adds one entry with its attributes; false once the buffer is full. `.` and `..` are not looked up by the kernel.
+    fn plus(&self, dir: INodeNo, entry: &crate::union::Entry, next: u64, reply: &mut ReplyDirectoryPlus) -> bool {
+        if entry.name == "." || entry.name == ".." {
+            let dot = fuser::FileAttr { ino: INodeNo(entry.ino), kind: fuser::FileType::Directory, ..convert::absent() };
+            return !reply.add(dot.ino, next, &entry.name, &FOREVER, &dot, GENERATION);
+        }
+        let (found, attr) = match self.union.lookup(node(dir), &entry.name) {
+            Ok(found) => found,
+            // A name that went since the listing was taken is left out; the kernel asks for the others by position.
+            Err(Error::Expected(Errno::ENOENT)) => return true,
+            // A name that cannot be looked up stands there all the same. What is said of it holds for no time at all: whoever
+            // wants more asks again, and learns why not.
+            Err(_) => {
+                let ino = INodeNo(self.union.made_up_number());
+                let bare = fuser::FileAttr { ino, kind: convert::kind(entry.kind), ..convert::absent() };
+                return !reply.add(ino, next, &entry.name, &Duration::ZERO, &bare, GENERATION);
+            }
+        };
+        let full = reply.add(INodeNo(found.id.0), next, &entry.name, &FOREVER, &named(&found, &attr), GENERATION);
+        if full {
+            self.union.forget(found.id, 1);
+        }
+        !full
+    }
+}

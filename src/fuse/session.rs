@@ -1,0 +1,60 @@
+//! A FUSE session on a device that is already (or about to be) mounted.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use fuser::{Config, SessionACL};
+
+use super::filesystem::Filesystem;
+use crate::error::{Error, Result};
+use crate::union::Union;
+
+/// How requests are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Threads that answer requests; by default one per CPU, at least 4, so that one slow copy-up does not stop the rest.
+    pub threads: Option<usize>,
+}
+
+/// Most threads that help: requests of one mount meet in one kernel queue.
+const MOST_THREADS: usize = 16;
+
+impl Options {
+    fn threads(&self) -> usize {
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(|| cpus().clamp(4, MOST_THREADS)).max(1)
+    }
+}
+
+/// A union that answers the kernel.
+pub struct Session {
+    inner: fuser::Session<Filesystem>,
+    union: Arc<Union>,
+}
+
+impl Session {
+    /// Answers the kernel's first request on `device`, after which the mount works. Does not mount and does not unmount.
+    ///
+    /// # Errors
+    /// [`Error::Sys`] where the kernel's FUSE is too old or hangs up.
+    pub fn start(union: Arc<Union>, device: OwnedFd, options: &Options) -> Result<Self> {
+        let mut config = Config::default();
+        config.n_threads = Some(options.threads());
+        config.clone_fd = true;
+        config.acl = SessionACL::All;
+        let filesystem = Filesystem::new(Arc::clone(&union));
+        let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
+            .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
+        Ok(Self { inner, union })
+    }
+
+    /// Serves until the union is unmounted, then makes the upper durable.
+    ///
+    /// # Errors
+    /// [`Error::Sys`] where the device fails, or the upper cannot be made durable.
+    pub fn run(self) -> Result<()> {
+        let served = self.inner.run().map_err(|e| Error::sys("serve", "/dev/fuse", e));
+        let closed = self.union.close();
+        served.and(closed)
+    }
+}

@@ -1,0 +1,208 @@
+//! Data: blocks and fragments, stored or compressed.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cache::{Budgeted, Weight};
+use super::compressor::Compressor;
+use super::map::Map;
+use super::metadata::Metadata;
+use super::span::{STORED, Source, Span, check_size};
+use super::table::Table;
+use crate::error::Result;
+
+const BLOCK: &str = "data block";
+const FRAGMENT: &str = "fragment";
+/// A read of a hole is answered from here, if it is no longer.
+static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
+
+/// Bytes of a file.
+#[derive(Debug)]
+pub enum Bytes<'a> {
+    /// A piece of the mapped image, or of a page of zeros. Pages below it were readable when it was handed out; should the
+    /// image be cut off since, they read as zeros, and `Image::is_intact` tells.
+    Mapped(&'a [u8]),
+    /// A range of a cached block.
+    Block(Arc<[u8]>, Range<usize>),
+    /// Assembled from several places.
+    Owned(Vec<u8>),
+}
+
+impl std::ops::Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Block(block, range) => block.get(range.clone()).unwrap_or_default(),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl Weight for Arc<[u8]> {
+    fn weight(&self) -> u64 {
+        self.len() as u64
+    }
+}
+
+/// The data of an image, with the decompressed blocks that are kept.
+pub struct Data {
+    map: Arc<Map>,
+    compressor: Compressor,
+    block_size: u32,
+    fragments: Option<Table<16>>,
+    /// By position and size, as two inodes of a hostile image may disagree about the size.
+    blocks: Budgeted<(u64, u32), Arc<[u8]>>,
+    decompressed: AtomicU64,
+}
+
+impl Data {
+    /// The data of `map`; at most `budget` bytes of blocks are kept.
+    #[must_use]
+    pub fn new(map: Arc<Map>, compressor: Compressor, block_size: u32, fragments: Option<Table<16>>, budget: u64) -> Self {
+        // Fewer than some blocks would mean to decompress one again for each read of a part of it.
+        let budget = budget.max(8 * u64::from(block_size));
+        let blocks = Budgeted::new(budget, u64::from(block_size));
+        Self { map, compressor, block_size, fragments, blocks, decompressed: AtomicU64::new(0) }
+    }
+
+    /// Bytes of decompressed blocks that are kept.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.blocks.weight()
+    }
+
+    /// How many blocks and fragments were decompressed so far.
+    #[must_use]
+    pub fn decompressed(&self) -> u64 {
+        self.decompressed.load(Ordering::Relaxed)
+    }
+
+    /// Entries of the fragment table.
+    #[must_use]
+    pub fn fragments(&self) -> u64 {
+        self.fragments.as_ref().map_or(0, Table::len)
+    }
+
+    /// Carries out a plan.
+    ///
+    /// # Errors
+    /// `Damage` where a block cannot be read.
+    pub fn read(&self, metadata: &Metadata, spans: &[Span]) -> Result<Bytes<'_>> {
+        match spans {
+            [] => Ok(Bytes::Mapped(&[])),
+            [span] => self.span(metadata, span),
+            spans => {
+                let total = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.len));
+                let mut bytes = Vec::with_capacity(self.room(total)?);
+                for span in spans {
+                    bytes.extend_from_slice(&self.span(metadata, span)?);
+                }
+                Ok(Bytes::Owned(bytes))
+            }
+        }
+    }
+
+    fn span(&self, metadata: &Metadata, span: &Span) -> Result<Bytes<'_>> {
+        let len = self.room(span.len)?;
+        match span.source {
+            Source::Hole => Ok(ZEROS.get(..len).map_or_else(|| Bytes::Owned(vec![0; len]), Bytes::Mapped)),
+            Source::Stored(at) => self.map.stored(BLOCK, at, len).map(Bytes::Mapped),
+            Source::Compressed { at, size, holds, skip } => {
+                let block = self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?;
+                if block.len() != holds as usize {
+                    return Err(self.map.damage(BLOCK, at, format!("it holds {} bytes instead of {holds}", block.len())));
+                }
+                Ok(Bytes::Block(block, skip as usize..skip as usize + len))
+            }
+            Source::Fragment { entry, skip } => self.fragment(metadata, entry, skip as usize, len),
+        }
+    }
+
+    fn room(&self, len: u64) -> Result<usize> {
+        usize::try_from(len).map_err(|_| self.map.damage(BLOCK, 0, format!("{len} bytes do not fit into memory")))
+    }
+
+    fn fragment(&self, metadata: &Metadata, entry: u32, skip: usize, len: usize) -> Result<Bytes<'_>> {
+        let (at, size) = self.fragment_at(metadata, entry)?;
+        let bytes = size & !STORED;
+        let outside = |holds: usize| {
+            let end = skip.saturating_add(len);
+            Err(self.map.damage(FRAGMENT, at, format!("bytes {skip} to {end} are asked for, it has {holds}")))
+        };
+        if size & STORED != 0 {
+            if skip.saturating_add(len) > bytes as usize {
+                return outside(bytes as usize);
+            }
+            return self.map.stored(FRAGMENT, at.saturating_add(skip as u64), len).map(Bytes::Mapped);
+        }
+        let block = self.blocks.get_or((at, size), || self.decompress(FRAGMENT, at, bytes, self.block_size as usize))?;
+        if skip.saturating_add(len) > block.len() {
+            return outside(block.len());
+        }
+        Ok(Bytes::Block(block, skip..skip + len))
+    }
+
+    /// Position and size of a fragment, as its table has them.
+    fn fragment_at(&self, metadata: &Metadata, entry: u32) -> Result<(u64, u32)> {
+        let Some(table) = &self.fragments else {
+            return Err(self.map.damage("fragment table", 0, format!("fragment {entry} is asked for, there are none")));
+        };
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = table.entry(metadata, u64::from(entry))?;
+        let (at, size) = (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]));
+        match check_size(size, self.block_size) {
+            Ok(0) => Err(self.map.damage(FRAGMENT, at, format!("fragment {entry} has no bytes"))),
+            Ok(_) => Ok((at, size)),
+            Err(why) => Err(self.map.damage(FRAGMENT, at, why)),
+        }
+    }
+
+    /// Decompresses the `size` bytes at `at`, which hold at most `most`.
+    fn decompress(&self, structure: &'static str, at: u64, size: u32, most: usize) -> Result<Arc<[u8]>> {
+        self.decompressed.fetch_add(1, Ordering::Relaxed);
+        // Zeroed and then filled in place: into a vector first would mean to copy every block.
+        let mut block: Arc<[u8]> = std::iter::repeat_n(0, most).collect();
+        let len = self.map.with(structure, at, size as usize, |input| {
+            let room = Arc::get_mut(&mut block).unwrap_or_default();
+            let len = self.compressor.decompress(input, room);
+            len.map_err(|why| self.map.damage(structure, at, format!("{}: {why}", self.compressor)))
+        })?;
+        match block.get(..len) {
+            Some(short) if len < most => Ok(short.into()),
+            _ => Ok(block),
+        }
+    }
+
+    /// Reads a span to see whether it can be read, without keeping anything.
+    ///
+    /// # Errors
+    /// As for [`Data::read`].
+    pub fn verify(&self, metadata: &Metadata, span: &Span) -> Result<()> {
+        match span.source {
+            Source::Hole => Ok(()),
+            Source::Compressed { at, size, holds, .. } => {
+                let len = self.decompress(BLOCK, at, size, holds as usize)?.len();
+                if len == holds as usize {
+                    return Ok(());
+                }
+                Err(self.map.damage(BLOCK, at, format!("it holds {len} bytes instead of {holds}")))
+            }
+            // A fragment is shared by many files that lie near each other, so it is worth keeping.
+            Source::Stored(_) | Source::Fragment { .. } => self.span(metadata, span).map(drop),
+        }
+    }
+
+    /// Reads fragment number `entry` to see whether it can be read.
+    ///
+    /// # Errors
+    /// As for [`Data::read`].
+    pub fn verify_fragment(&self, metadata: &Metadata, entry: u32) -> Result<()> {
+        let (at, size) = self.fragment_at(metadata, entry)?;
+        if size & STORED != 0 {
+            return self.map.stored(FRAGMENT, at, (size & !STORED) as usize).map(drop);
+        }
+        self.decompress(FRAGMENT, at, size, self.block_size as usize).map(drop)
+    }
+}

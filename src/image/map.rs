@@ -1,0 +1,137 @@
+//! The memory map of an image, and the only way to its bytes.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Damage, Errno, Error, Result};
+use crate::sys::sigbus::{self, Registration};
+
+/// An image in memory. Offsets are relative to its beginning, which may lie anywhere in its file.
+///
+/// The file may shrink or fail below the map at any time. Bytes are therefore believed only when they were used first and the
+/// pages below them are found unharmed afterwards; [`Map::with`] does both.
+#[derive(Debug)]
+pub struct Map {
+    // Declared before `bytes`: the registration must end before the mapping does.
+    registration: Registration,
+    bytes: memmap2::Mmap,
+    name: Arc<Path>,
+    base: u64,
+}
+
+impl Map {
+    /// Maps the file or block device `path` from `offset` bytes to its end.
+    ///
+    /// # Errors
+    /// `Sys` where the file cannot be opened or mapped; `Damage` where nothing lies at `offset`.
+    pub fn open(path: &Path, offset: u64) -> Result<Self> {
+        // Without O_NONBLOCK, a named pipe would be waited for.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let mut file = file.map_err(|e| Error::sys("open the image", path, e))?;
+        if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+            return Err(Error::sys("open the image", path, Errno::EISDIR));
+        }
+        // The end found by seeking is the size for regular files and for block devices, whose st_size is 0.
+        let size = file.seek(SeekFrom::End(0)).map_err(|e| Error::sys("find the size of", path, e))?;
+        let name: Arc<Path> = path.into();
+        let Some(len) = size.checked_sub(offset).and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0) else {
+            let why = format!("nothing is there, the file has {size} bytes");
+            return Err(Damage { image: name, structure: "superblock", offset, why }.into());
+        };
+        let mut options = memmap2::MmapOptions::new();
+        // SAFETY: others may write to the file or cut it while it is mapped. All that is parsed is copied first and checked as
+        // untrusted input, decoders check their bounds on every step, and lost pages are caught by the registration below.
+        let bytes = unsafe { options.offset(offset).len(len).map(&file) }.map_err(|e| Error::sys("map", path, e))?;
+        let registration = sigbus::register(bytes.as_ptr(), bytes.len())?;
+        Ok(Self { registration, bytes, name, base: offset })
+    }
+
+    /// Bytes from the beginning of the image to the end of its file.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// False: an empty file is no image.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The image file, as it was given.
+    #[must_use]
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Damage of the structure `structure` at `at` bytes from the beginning of the image.
+    #[must_use]
+    pub fn damage(&self, structure: &'static str, at: u64, why: impl Into<String>) -> Error {
+        Damage { image: Arc::clone(&self.name), structure, offset: self.base.saturating_add(at), why: why.into() }.into()
+    }
+
+    /// Hands the `len` bytes at `at` to `f`, and its answer to the caller if the bytes were the file's.
+    ///
+    /// # Errors
+    /// `Damage` where the bytes lie past the end of the image or cannot be read; else what `f` found.
+    pub fn with<T>(&self, structure: &'static str, at: u64, len: usize, f: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+        let bytes = self.slice(structure, at, len)?;
+        let answer = f(bytes);
+        self.check(structure, at, bytes)?;
+        answer
+    }
+
+    /// The `len` bytes at `at`, read once so that they are in memory, and found unharmed.
+    ///
+    /// # Errors
+    /// As for [`Map::with`].
+    pub fn stored(&self, structure: &'static str, at: u64, len: usize) -> Result<&[u8]> {
+        let bytes = self.slice(structure, at, len)?;
+        sigbus::touch(bytes);
+        self.check(structure, at, bytes)?;
+        Ok(bytes)
+    }
+
+    /// Copies the `N` bytes at `at`.
+    ///
+    /// # Errors
+    /// As for [`Map::with`].
+    pub fn array<const N: usize>(&self, structure: &'static str, at: u64) -> Result<[u8; N]> {
+        let mut copy = [0; N];
+        self.with(structure, at, N, |bytes| {
+            copy.copy_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(copy)
+    }
+
+    /// Whether bytes handed out by this map are still there to be read; true for bytes from elsewhere.
+    #[must_use]
+    pub fn is_still_intact(&self, bytes: &[u8]) -> bool {
+        sigbus::touch(bytes);
+        self.is_intact(bytes)
+    }
+
+    /// Whether none of these bytes, which were just used, had to be replaced by zeros.
+    fn is_intact(&self, bytes: &[u8]) -> bool {
+        !self.registration.is_poisoned(bytes.as_ptr(), bytes.len())
+    }
+
+    fn slice(&self, structure: &'static str, at: u64, len: usize) -> Result<&[u8]> {
+        usize::try_from(at)
+            .ok()
+            .and_then(|from| self.bytes.get(from..from.checked_add(len)?))
+            .ok_or_else(|| self.damage(structure, at, format!("{len} bytes do not fit in an image of {} bytes", self.len())))
+    }
+
+    fn check(&self, structure: &'static str, at: u64, bytes: &[u8]) -> Result<()> {
+        if self.is_intact(bytes) {
+            return Ok(());
+        }
+        Err(self.damage(structure, at, "cannot be read: the file was cut off or its device failed"))
+    }
+}

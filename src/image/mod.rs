@@ -1,0 +1,41 @@
+//! squashfs images: inodes, entries and bytes, decoded on demand from a memory map. Knows nothing of unions or FUSE.
+//!
+//! ```text
+//! image        open, attributes, reads: what the rest of the crate calls
+//! verify       everything read once
+//! directory    lookups, listings, the index of huge directories    xattr
+//! listing      decoded entries                                     block_list
+//! inode        basic and extended inodes                           span   the pure plan of a read
+//! table        ids, fragments, exports                             data   blocks and fragments
+//! metadata     8 KiB blocks and cursors over them
+//! compressor   compressor_options   cache   superblock   map
+//! ```
+//!
+//! All that is parsed is untrusted: an image may lie about every number, and its file may shrink while it is in use.
+
+mod block_list;
+mod cache;
+mod compressor;
+mod compressor_options;
+mod data;
+mod directory;
+#[allow(clippy::module_inception)]
+mod image;
+mod inode;
+mod listing;
+mod map;
+mod metadata;
+mod span;
+mod superblock;
+mod table;
+mod verify;
+mod xattr;
+
+pub use compressor::Compressor;
+pub use compressor_options::CompressorOptions;
+pub use data::Bytes;
+pub use image::{Cached, Image, Options, Seek};
+pub use inode::InodeRef;
+pub use listing::{Entry, Listing};
+pub use superblock::{Flags, Superblock};
+pub use verify::Totals;

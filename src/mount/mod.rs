@@ -1,0 +1,22 @@
+//! Layer 5: from a [`MountPlan`] to a mounted union: facts about this machine, a pure choice, then the mount.
+
+mod choose;
+mod fusermount;
+mod layers;
+mod mountinfo;
+mod paths;
+mod plan;
+mod presence;
+mod probe;
+mod request;
+mod serve;
+mod superblock;
+mod unmount;
+
+pub use choose::{Way, choose};
+pub use mountinfo::{MountEntry, haosfs_at};
+pub use plan::{Layer, LayerKind, MountPlan, UpperPlan};
+pub use probe::{DeviceFact, Facts, probe};
+pub use request::Request;
+pub use serve::serve;
+pub use unmount::unmount;

@@ -1,0 +1,111 @@
+//! /proc/self/mountinfo (proc_pid_mountinfo(5)), as far as it concerns our mounts.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::sys::fuse_mount::TYPE;
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountEntry {
+    /// `major:minor` of the superblock; unique on the machine while it lives.
+    pub device: String,
+    /// Where it stands.
+    pub mountpoint: PathBuf,
+    /// Its type with subtype.
+    pub fs_type: OsString,
+    /// Its source.
+    pub source: OsString,
+    /// The user whose mount it is (`user_id=` of a FUSE superblock).
+    pub user: Option<u32>,
+}
+
+/// The haosfs mount that one sees at exactly this path, which must be canonical.
+///
+/// # Errors
+/// When /proc/self/mountinfo cannot be read.
+pub fn haosfs_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
+    let file = "/proc/self/mountinfo";
+    let table = fs::read(file).map_err(|e| Error::sys("read", file, e))?;
+    Ok(topmost_at(&table, mountpoint).filter(|mount| mount.fs_type == OsStr::new(TYPE)))
+}
+
+/// Later lines lie on top of earlier ones.
+fn topmost_at(table: &[u8], mountpoint: &Path) -> Option<MountEntry> {
+    table.split(|&b| b == b'\n').rev().filter_map(parse_line).find(|mount| mount.mountpoint == mountpoint)
+}
+
+/// `36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw`, with any number of optional fields before the dash.
+fn parse_line(line: &[u8]) -> Option<MountEntry> {
+    let mut fields = line.split(|&b| b == b' ');
+    let device = String::from_utf8(fields.nth(2)?.to_vec()).ok()?;
+    let mountpoint = PathBuf::from(unescape(fields.nth(1)?));
+    let mut after_dash = fields.skip_while(|field| *field != b"-").skip(1);
+    let fs_type = unescape(after_dash.next()?);
+    let source = unescape(after_dash.next()?);
+    let user = after_dash.next().and_then(user_id);
+    Some(MountEntry { device, mountpoint, fs_type, source, user })
+}
+
+fn user_id(super_options: &[u8]) -> Option<u32> {
+    let digits = super_options.split(|&b| b == b',').find_map(|option| option.strip_prefix(b"user_id="))?;
+    OsStr::from_bytes(digits).to_str()?.parse().ok()
+}
+
+/// Space, tab, newline and backslash stand there as a backslash and three octal digits.
+fn unescape(field: &[u8]) -> OsString {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        match octal(rest) {
+            Some((value, after)) => {
+                plain.push(value);
+                rest = after;
+            }
+            None => {
+                plain.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(plain)
+}
+
+fn octal(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let (b'\\', digits) = bytes.split_first().map(|(b, r)| (*b, r))? else { return None };
+    let (digits, rest) = digits.split_at_checked(3)?;
+    let value = u8::from_str_radix(OsStr::from_bytes(digits).to_str()?, 8).ok()?;
+    Some((value, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/root rw\n\
+        40 22 0:50 / /mnt/a\\040b rw - fuse.haosfs /img/x\\134y.sqfs rw,user_id=1000,group_id=7\n\
+        41 22 0:51 / /mnt/c rw shared:7 master:2 - fuse.haosfs none rw\n\
+        42 41 0:52 / /mnt/c rw - tmpfs tmpfs rw\n";
+
+    #[test]
+    fn the_topmost_mount_of_a_path_is_found() {
+        let spaced = topmost_at(TABLE, Path::new("/mnt/a b")).unwrap();
+        assert_eq!((spaced.device.as_str(), spaced.source.as_os_str()), ("0:50", OsStr::new("/img/x\\y.sqfs")));
+        assert_eq!(spaced.fs_type, OsStr::new("fuse.haosfs"));
+        assert_eq!(spaced.user, Some(1000));
+        assert_eq!(topmost_at(TABLE, Path::new("/mnt/c")).unwrap().fs_type, OsStr::new("tmpfs"));
+        assert_eq!(topmost_at(TABLE, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn broken_lines_are_passed_over() {
+        for line in [&b""[..], b"1 2", b"1 2 0:1 / /x rw", b"1 2 0:1 / /x rw -", b"1 2 0:1 / /x rw - t"] {
+            assert_eq!(parse_line(line), None);
+        }
+        assert_eq!(unescape(b"a\\04"), OsStr::new("a\\04"));
+        assert_eq!(unescape(b"a\\9zz"), OsStr::new("a\\9zz"));
+    }
+}

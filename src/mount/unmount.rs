@@ -1,0 +1,80 @@
+//! `haosfs umount`: takes a union away and waits until its upper is free again.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::fusermount;
+use super::mountinfo::haosfs_at;
+use super::presence::Watch;
+use super::probe::probe;
+use super::superblock::errno;
+use crate::error::{Errno, Error, Result};
+use crate::sys::fuse_mount;
+
+/// How long a daemon may take to write out and end after its mount has gone.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Unmounts and waits for the daemon's end; `lazy` detaches at once, also while in use, and does not wait.
+///
+/// # Errors
+/// [`Error::Refused`] where no haosfs mount stands, or while it is in use, with the remedy.
+pub fn unmount(asked: &Path, lazy: bool) -> Result<()> {
+    let mountpoint = canonical(asked)?;
+    let shown = asked.display();
+    let Some(mount) = haosfs_at(&mountpoint)? else {
+        return Err(Error::Refused(format!("{shown} is not a haosfs mount")));
+    };
+    let watch = Watch::start(&mount.device, mount.user);
+    remove(&mountpoint, lazy).map_err(|e| match e.errno() {
+        Errno::EBUSY => {
+            Error::Refused(format!("{shown} is busy: programs use it (`fuser -vm {shown}` lists them); -l detaches it at once"))
+        }
+        _ => e,
+    })?;
+    match watch {
+        Some(watch) if !lazy => await_end(&watch, asked),
+        _ => Ok(()),
+    }
+}
+
+fn await_end(watch: &Watch, asked: &Path) -> Result<()> {
+    if watch.wait(LIMIT).map_err(|e| Error::sys("wait for the daemon of", asked, e))? {
+        return Ok(());
+    }
+    let (shown, pid) = (asked.display(), watch.pid);
+    Err(Error::Refused(format!("{shown} is unmounted, but its daemon (pid {pid}) has not ended after {} s", LIMIT.as_secs())))
+}
+
+/// Directly where we may, else through fusermount3.
+fn remove(mountpoint: &Path, lazy: bool) -> Result<()> {
+    match fuse_mount::unmount(mountpoint, lazy) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::PERM) => match probe().fusermount {
+            Some(program) => fusermount::unmount(&program, mountpoint, lazy),
+            None => Err(Error::Refused(format!(
+                "no permission to unmount {}, and fusermount3 is missing: install the package fuse3",
+                mountpoint.display()
+            ))),
+        },
+        Err(e) => Err(Error::sys("unmount", mountpoint, errno(e))),
+    }
+}
+
+/// The root of a mount whose daemon is gone cannot be resolved; its parent can.
+fn canonical(asked: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(asked) {
+        Ok(path) => Ok(path),
+        Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => beside_parent(asked).map_err(|e| Error::sys("umount", asked, e)),
+        Err(e) => Err(Error::sys("umount", asked, e)),
+    }
+}
+
+fn beside_parent(asked: &Path) -> io::Result<PathBuf> {
+    let asked = std::path::absolute(asked)?;
+    match (asked.parent(), asked.file_name()) {
+        (Some(parent), Some(name)) => fs::canonicalize(parent).map(|parent| parent.join(name)),
+        _ => Ok(asked),
+    }
+}

@@ -1,0 +1,166 @@
+//! Leaving the terminal: fork, a new session, and a pipe on which the daemon says that it is ready or why it is not.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+
+use rustix::process::{Resource, Rlimit};
+
+/// First byte on the pipe when the daemon is ready; an error's text never begins with it.
+const READY: u8 = 0;
+
+/// Which process one is in after [`detach`].
+pub enum Side {
+    /// The process that was started by the user; it waits for the daemon's word.
+    Starter(Starting),
+    /// The daemon: leader of no session, without a terminal.
+    Daemon(Readiness),
+}
+
+/// The starter's end of the readiness pipe.
+pub struct Starting {
+    pipe: PipeReader,
+}
+
+/// The daemon's end of the readiness pipe. Dropping it unused tells the starter that the daemon died.
+pub struct Readiness {
+    pipe: PipeWriter,
+}
+
+/// What became of the daemon's start.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It answers requests.
+    Ready,
+    /// It gave up, with this reason.
+    Failed(String),
+    /// It ended without a word.
+    Died,
+}
+
+impl Starting {
+    /// Waits for the daemon's word.
+    ///
+    /// # Errors
+    /// What read(2) on a pipe answers.
+    pub fn wait(mut self) -> io::Result<Started> {
+        let mut word = Vec::new();
+        self.pipe.read_to_end(&mut word)?;
+        Ok(match word.split_first() {
+            None => Started::Died,
+            Some((&READY, _)) => Started::Ready,
+            Some(_) => Started::Failed(String::from_utf8_lossy(&word).into_owned()),
+        })
+    }
+}
+
+impl Readiness {
+    /// Gives up standard input, output and error, then lets the starter exit with success.
+    ///
+    /// # Errors
+    /// When /dev/null cannot be opened or the starter is gone.
+    pub fn succeed(mut self) -> io::Result<()> {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        self.pipe.write_all(&[READY])
+    }
+
+    /// Tells the starter why there will be no daemon.
+    pub fn fail(mut self, reason: &str) {
+        // A starter that is gone needs no reason.
+        let _ = self.pipe.write_all(reason.as_bytes());
+    }
+}
+
+/// Forks twice around setsid(2), so that the daemon can never gain a controlling terminal and is no child of the starter.
+/// The daemon's working directory becomes `/`.
+///
+/// # Errors
+/// `EAGAIN`, `ENOMEM` or `EMFILE` from the kernel; [`io::ErrorKind::Other`] when threads already run, since only the forking
+/// thread would live on in the child.
+pub fn detach() -> io::Result<Side> {
+    if thread_count() != 1 {
+        return Err(io::Error::other("cannot become a daemon after threads were started"));
+    }
+    let (starter_end, daemon_end) = io::pipe()?;
+    match fork()? {
+        Some(middle) => {
+            drop(daemon_end);
+            reap(middle)?;
+            Ok(Side::Starter(Starting { pipe: starter_end }))
+        }
+        None => {
+            drop(starter_end);
+            Ok(Side::Daemon(become_daemon(daemon_end)))
+        }
+    }
+}
+
+/// The first child: a new session, then the second fork; only the grandchild returns.
+fn become_daemon(daemon_end: PipeWriter) -> Readiness {
+    let readiness = Readiness { pipe: daemon_end };
+    let forked = rustix::process::setsid().map_err(io::Error::from).and_then(|_| fork());
+    match forked {
+        Ok(None) => {}
+        Ok(Some(_)) => exit_now(0),
+        Err(e) => {
+            readiness.fail(&format!("fork: {e}"));
+            exit_now(1)
+        }
+    }
+    if let Err(e) = rustix::process::chdir("/") {
+        readiness.fail(&format!("chdir /: {e}"));
+        exit_now(1)
+    }
+    readiness
+}
+
+/// Raises the soft limit of open descriptors to the hard one; a union holds a descriptor for each file in use.
+///
+/// # Errors
+/// What setrlimit(2) answers.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    Ok(rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
+}
+
+/// Clears the file mode creation mask: modes come from requests, on which the kernel has already applied the caller's mask.
+pub fn clear_umask() {
+    rustix::process::umask(rustix::fs::Mode::empty());
+}
+
+/// Without /proc the caller is believed.
+fn thread_count() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+/// `Some(child)` in the parent, `None` in the child.
+fn fork() -> io::Result<Option<libc::pid_t>> {
+    // SAFETY: `detach` checked that this is the only thread, so the child's memory is consistent, locks and allocator included.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        child => Ok(Some(child)),
+    }
+}
+
+fn reap(child: libc::pid_t) -> io::Result<()> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid place for an int for the whole call.
+        if unsafe { libc::waitpid(child, &raw mut status, 0) } >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) runs no handlers and does not return; buffers that belong to the parent are not flushed twice.
+    unsafe { libc::_exit(code) }
+}

@@ -1,0 +1,144 @@
+//! Bytes of open files: positioned reads and writes, holes, space, durability.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{self, FallocateFlags, SeekFrom};
+use rustix::io::Errno as OsErrno;
+
+use crate::error::Errno;
+
+pub use rustix::fs::OFlags;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// Sizes of a file system as statvfs(3) gives them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Preferred I/O size in bytes.
+    pub bsize: u64,
+    /// Unit of the block counts in bytes.
+    pub frsize: u64,
+    /// Blocks in all.
+    pub blocks: u64,
+    /// Free blocks.
+    pub bfree: u64,
+    /// Free blocks for ordinary users.
+    pub bavail: u64,
+    /// Inodes in all.
+    pub files: u64,
+    /// Free inodes.
+    pub ffree: u64,
+    /// Longest name in bytes.
+    pub namemax: u64,
+}
+
+/// Reads until the buffer is full or the file ends; returns the bytes read.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pread(&fd, rest, offset.saturating_add(done as u64)) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(OsErrno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes`; returns how many were written, short only when an error follows some progress.
+///
+/// # Errors
+/// The kernel's answer where nothing was written.
+pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwrite(&fd, rest, offset.checked_add(done as u64).ok_or(Errno::EFBIG)?) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(OsErrno::INTR) => {}
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// Sets the size of a file open for writing.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn truncate(fd: impl AsFd, size: u64) -> Result<()> {
+    Ok(fs::ftruncate(fd, size)?)
+}
+
+/// fallocate(2) with the mode bits as the caller gave them.
+///
+/// # Errors
+/// The kernel's answer; `EOPNOTSUPP` where the file system lacks the mode.
+pub fn allocate(fd: impl AsFd, mode: u32, offset: u64, len: u64) -> Result<()> {
+    Ok(fs::fallocate(fd, FallocateFlags::from_bits_retain(mode), offset, len)?)
+}
+
+/// `SEEK_DATA` from an offset.
+///
+/// # Errors
+/// `ENXIO` where no data follows.
+pub fn seek_data(fd: impl AsFd, offset: u64) -> Result<u64> {
+    Ok(fs::seek(fd, SeekFrom::Data(offset))?)
+}
+
+/// `SEEK_HOLE` from an offset.
+///
+/// # Errors
+/// `ENXIO` at or past the end.
+pub fn seek_hole(fd: impl AsFd, offset: u64) -> Result<u64> {
+    Ok(fs::seek(fd, SeekFrom::Hole(offset))?)
+}
+
+/// copy_file_range(2); returns the bytes copied.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn copy_range(from: impl AsFd, from_offset: u64, to: impl AsFd, to_offset: u64, len: usize) -> Result<usize> {
+    let (mut from_offset, mut to_offset) = (from_offset, to_offset);
+    Ok(fs::copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), len)?)
+}
+
+/// Makes a file durable; with `data_only` without attributes that reading does not need (fdatasync(2)).
+///
+/// # Errors
+/// `EIO`, `ENOSPC`, `EDQUOT` where earlier writes could not reach the disk.
+pub fn sync(fd: impl AsFd, data_only: bool) -> Result<()> {
+    let synced = if data_only { fs::fdatasync(fd) } else { fs::fsync(fd) };
+    Ok(synced?)
+}
+
+/// Makes everything on the descriptor's file system durable (syncfs(2)).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn sync_all(fd: impl AsFd) -> Result<()> {
+    Ok(fs::syncfs(fd)?)
+}
+
+/// Sizes of the file system of a descriptor.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn space(fd: impl AsFd) -> Result<Space> {
+    let s = fs::fstatvfs(fd)?;
+    Ok(Space {
+        bsize: s.f_bsize,
+        frsize: s.f_frsize,
+        blocks: s.f_blocks,
+        bfree: s.f_bfree,
+        bavail: s.f_bavail,
+        files: s.f_files,
+        ffree: s.f_ffree,
+        namemax: s.f_namemax,
+    })
+}

@@ -1,0 +1,141 @@
+//! Changes and listings of directories, all relative to descriptors.
+
+use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags};
+
+use crate::error::Errno;
+use crate::types::Kind;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// How a rename treats its target (rename(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rename {
+    /// Replace it.
+    Replace,
+    /// `RENAME_NOREPLACE`: fail with `EEXIST` where it exists.
+    NoReplace,
+    /// `RENAME_EXCHANGE`: swap the two.
+    Exchange,
+    /// `RENAME_WHITEOUT`: replace it and leave a whiteout at the source.
+    Whiteout,
+}
+
+/// One entry as getdents64(2) gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawEntry {
+    /// The name.
+    pub name: OsString,
+    /// Inode number.
+    pub ino: u64,
+    /// Type, `None` where the file system does not tell.
+    pub kind: Option<Kind>,
+}
+
+/// All entries of a directory but `.` and `..`, in the file system's order.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn read(dir: impl AsFd) -> Result<Vec<RawEntry>> {
+    let fd = fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut buffer = vec![MaybeUninit::uninit(); 64 * 1024];
+    let mut raw = RawDir::new(fd, &mut buffer);
+    let mut entries = Vec::new();
+    while let Some(entry) = raw.next() {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            entries.push(RawEntry { name: name.to_owned(), ino: entry.ino(), kind: kind_of(entry.file_type()) });
+        }
+    }
+    Ok(entries)
+}
+
+const fn kind_of(kind: FileType) -> Option<Kind> {
+    Some(match kind {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Dir,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::CharacterDevice => Kind::Char,
+        FileType::BlockDevice => Kind::Block,
+        FileType::Unknown => return None,
+    })
+}
+
+/// Creates a regular file that must not exist, open for reading and writing.
+///
+/// # Errors
+/// `EEXIST` and the kernel's other answers.
+pub fn create(dir: impl AsFd, name: &OsStr, perm: u32) -> Result<OwnedFd> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(fs::openat(dir, name, flags, Mode::from_raw_mode(perm & 0o7777))?)
+}
+
+/// mkdirat(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn mkdir(dir: impl AsFd, name: &OsStr, perm: u32) -> Result<()> {
+    Ok(fs::mkdirat(dir, name, Mode::from_raw_mode(perm & 0o7777))?)
+}
+
+/// mknodat(2).
+///
+/// # Errors
+/// The kernel's answer; `EPERM` for devices without privilege (but not for character device 0:0, since 5.8).
+pub fn mknod(dir: impl AsFd, name: &OsStr, kind: Kind, perm: u32, rdev: u64) -> Result<()> {
+    let file_type = FileType::from_raw_mode(kind.mode_bits());
+    Ok(fs::mknodat(dir, name, file_type, Mode::from_raw_mode(perm & 0o7777), rdev)?)
+}
+
+/// symlinkat(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn symlink(target: &OsStr, dir: impl AsFd, name: &OsStr) -> Result<()> {
+    Ok(fs::symlinkat(target, dir, name)?)
+}
+
+/// linkat(2) without following links.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn link(old_dir: impl AsFd, old: &OsStr, new_dir: impl AsFd, new: &OsStr) -> Result<()> {
+    Ok(fs::linkat(old_dir, old, new_dir, new, AtFlags::empty())?)
+}
+
+/// unlinkat(2) of anything but a directory.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn unlink(dir: impl AsFd, name: &OsStr) -> Result<()> {
+    Ok(fs::unlinkat(dir, name, AtFlags::empty())?)
+}
+
+/// unlinkat(2) of an empty directory.
+///
+/// # Errors
+/// `ENOTEMPTY` and the kernel's other answers.
+pub fn rmdir(dir: impl AsFd, name: &OsStr) -> Result<()> {
+    Ok(fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+}
+
+/// renameat2(2).
+///
+/// # Errors
+/// The kernel's answer; `EINVAL` where the file system lacks the flag.
+pub fn rename(old_dir: impl AsFd, old: &OsStr, new_dir: impl AsFd, new: &OsStr, how: Rename) -> Result<()> {
+    let flags = match how {
+        Rename::Replace => RenameFlags::empty(),
+        Rename::NoReplace => RenameFlags::NOREPLACE,
+        Rename::Exchange => RenameFlags::EXCHANGE,
+        Rename::Whiteout => RenameFlags::WHITEOUT,
+    };
+    Ok(fs::renameat_with(old_dir, old, new_dir, new, flags)?)
+}

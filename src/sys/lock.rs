@@ -1,0 +1,15 @@
+//! Whole-file locks between daemons (flock(2)).
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::Errno;
+
+/// Takes an exclusive lock that lives as long as the open file description, without waiting.
+///
+/// # Errors
+/// `EAGAIN` where somebody else holds it.
+pub fn exclusive(fd: impl AsFd) -> Result<(), Errno> {
+    Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
+}

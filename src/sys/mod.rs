@@ -1,0 +1,21 @@
+//! System calls: every `unsafe` block, ioctl and raw call of the crate, thin and without policy.
+
+pub mod cred;
+pub mod daemon;
+pub mod data;
+pub mod dir;
+pub mod fuse_mount;
+pub mod heap;
+pub mod lock;
+pub mod namespace;
+pub mod sigbus;
+pub mod signals;
+pub mod spot;
+
+use crate::error::Errno;
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(e: rustix::io::Errno) -> Self {
+        Self(e.raw_os_error())
+    }
+}

@@ -1,0 +1,65 @@
+//! The signals that ask a daemon to end, taken synchronously by one thread instead of a handler.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// SIGTERM, SIGINT and SIGHUP, blocked in this thread and in every thread started after it.
+pub struct Termination {
+    set: libc::sigset_t,
+}
+
+/// The signals of the set, with their names.
+const SIGNALS: [(i32, &str); 3] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT"), (libc::SIGHUP, "SIGHUP")];
+
+impl Termination {
+    /// Blocks the signals; call it before any thread is started.
+    ///
+    /// # Errors
+    /// What pthread_sigmask(3) answers.
+    pub fn block() -> io::Result<Self> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset(3) initialises the whole set that it is given.
+        let mut set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            set.assume_init()
+        };
+        for (signal, _) in SIGNALS {
+            // SAFETY: `set` is an initialised set and the signal numbers are valid.
+            unsafe { libc::sigaddset(&raw mut set, signal) };
+        }
+        // SAFETY: `set` is initialised; the old mask is not asked for.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+            0 => Ok(Self { set }),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Waits for one of the signals and returns its name.
+    ///
+    /// # Errors
+    /// What sigwait(3) answers.
+    pub fn wait(&self) -> io::Result<&'static str> {
+        let mut signal = 0;
+        // SAFETY: both pointers are valid for the call; the set is initialised.
+        match unsafe { libc::sigwait(&raw const self.set, &raw mut signal) } {
+            0 => Ok(SIGNALS.iter().find(|(number, _)| *number == signal).map_or("signal", |(_, name)| name)),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// True when one of the signals has arrived and was not yet waited for.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        let mut pending = MaybeUninit::uninit();
+        // SAFETY: sigpending(2) fills the set when it returns 0, and only then is it read.
+        let pending = unsafe {
+            if libc::sigpending(pending.as_mut_ptr()) != 0 {
+                return false;
+            }
+            pending.assume_init()
+        };
+        // SAFETY: `pending` was filled by the kernel and the numbers are valid.
+        SIGNALS.iter().any(|(number, _)| unsafe { libc::sigismember(&raw const pending, *number) } == 1)
+    }
+}

@@ -1,0 +1,209 @@
+//! Attributes: what stat(2) shows of a node, and everything that changes them.
+
+use std::sync::Arc;
+
+use super::copy_up::Content;
+use super::node::{Node, NodeId, Place, State};
+use super::{Backing, Union};
+use crate::error::{Errno, Error, Result};
+use crate::sys::data;
+use crate::sys::spot::{SetTime, Spot};
+use crate::types::{Attr, Caller, Kind};
+
+/// Set-user-id and set-group-id bits.
+pub(super) const SET_ID: u32 = 0o6000;
+
+/// What a `setattr` changes; everything not set stays.
+#[derive(Clone, Copy, Debug)]
+pub struct SetAttr {
+    /// New permission bits.
+    pub perm: Option<u32>,
+    /// New owner.
+    pub uid: Option<u32>,
+    /// New group.
+    pub gid: Option<u32>,
+    /// New size in bytes.
+    pub size: Option<u64>,
+    /// New access time.
+    pub atime: SetTime,
+    /// New modification time.
+    pub mtime: SetTime,
+}
+
+impl Default for SetAttr {
+    fn default() -> Self {
+        Self { perm: None, uid: None, gid: None, size: None, atime: SetTime::Keep, mtime: SetTime::Keep }
+    }
+}
+
+impl SetAttr {
+    fn sets_times(&self) -> bool {
+        (self.atime, self.mtime) != (SetTime::Keep, SetTime::Keep)
+    }
+
+    /// chown(path, -1, -1) reaches us with nothing set: all it does is to take the set-id bits.
+    fn only_kills_set_id(&self) -> bool {
+        self.perm.is_none() && self.uid.is_none() && self.gid.is_none() && self.size.is_none() && !self.sets_times()
+    }
+}
+
+/// Permission bits of a regular file after somebody without `CAP_FSETID` changed it: set-user-id goes, and set-group-id
+/// where it means execution (fs/attr.c, `setattr_should_drop_suidgid`).
+#[must_use]
+pub const fn without_set_id(perm: u32) -> u32 {
+    let perm = perm & !libc::S_ISUID;
+    if perm & libc::S_IXGRP != 0 { perm & !libc::S_ISGID } else { perm }
+}
+
+impl Union {
+    /// stat(2).
+    ///
+    /// # Errors
+    /// `ESTALE` for a forgotten node, and what the layer says.
+    pub fn getattr(&self, id: NodeId) -> Result<Attr> {
+        let node = self.table.get(id)?;
+        self.attr_of(&node)
+    }
+
+    pub(super) fn attr_of(&self, node: &Arc<Node>) -> Result<Attr> {
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        if let Place::Removed(last) = &state.place {
+            return Ok(self.shown(node, &state, last.attr));
+        }
+        let raw = match self.backing(node, &state)? {
+            Backing::Upper(spot) => {
+                let spot = open_spot(node, spot);
+                self.writable()?.stat(&spot).map_err(|e| Error::sys("stat", self.name_of(&state), e))?.attr
+            }
+            Backing::Lower(at) => self.lower(at)?.attr(at.id)?,
+        };
+        // Somebody changed the upper behind our back; the kernel must not be told that an inode changed its type.
+        if raw.kind != node.kind {
+            return Err(Errno::ESTALE.into());
+        }
+        Ok(self.shown(node, &state, raw))
+    }
+
+    /// A name for messages.
+    pub(super) fn name_of(&self, state: &State) -> std::path::PathBuf {
+        state.links.first().map_or_else(|| "/".into(), |link| std::path::PathBuf::from(&*link.name))
+    }
+
+    /// How many names of a node's lower inode were removed.
+    pub(super) fn removed_names(&self, state: &State) -> u32 {
+        state.lowers.first().and_then(|at| self.removed.get(at)).map_or(0, |n| *n)
+    }
+
+    /// A layer's attributes as the union shows them.
+    pub(super) fn shown(&self, node: &Node, state: &State, raw: Attr) -> Attr {
+        let mut attr = raw;
+        attr.ino = node.ino;
+        if let Some(owner) = self.options.owner {
+            // Set-id bits are their owner's word, not that of whom the file is shown to belong to.
+            if owner != (raw.uid, raw.gid) {
+                attr.perm &= !SET_ID;
+            }
+            (attr.uid, attr.gid) = owner;
+        }
+        attr.nlink = match (&state.place, node.kind) {
+            // As the kernel's: a merged directory does not count its subdirectories (inode.c, `ovl_getattr`).
+            (Place::Merged, Kind::Dir) => 1,
+            (Place::Gone | Place::Removed(_), _) => 0,
+            (Place::Parked(_), _) => state.latent,
+            (_, Kind::Dir) => raw.nlink,
+            (Place::Lower, _) => raw.nlink.saturating_sub(self.removed_names(state)),
+            _ => raw.nlink.saturating_add(state.latent),
+        };
+        attr
+    }
+
+    /// chmod, chown, truncate and utimensat in one.
+    ///
+    /// # Errors
+    /// `EROFS` without an upper, `EPERM` where the daemon may not give files away, and the upper's answers.
+    pub fn setattr(&self, id: NodeId, set: &SetAttr, caller: Caller) -> Result<Attr> {
+        let node = self.table.get(id)?;
+        let content = if set.size == Some(0) { Content::Dropped } else { Content::Kept };
+        self.copy_up(&node, content)?;
+        {
+            let _tree = self.tree.read();
+            let state = node.state.read();
+            let spot = open_spot(&node, self.upper_spot(&node, &state)?);
+            let answer = self.apply(&node, &spot, set, caller);
+            answer.map_err(|e| Error::sys("set attributes of", self.name_of(&state), e))?;
+        }
+        self.attr_of(&node)
+    }
+
+    fn apply(&self, node: &Arc<Node>, spot: &Spot, set: &SetAttr, caller: Caller) -> Result<(), Errno> {
+        if let Some(size) = set.size {
+            data::truncate(self.data_fd(node, spot, true)?, size)?;
+        }
+        self.apply_owner(spot, set)?;
+        let kills = set.only_kills_set_id() || (set.size.is_some() && caller.uid != 0);
+        match set.perm {
+            Some(perm) if node.kind != Kind::Symlink => {
+                let perm = self.granted(spot, perm)?;
+                self.upper.as_ref().ok_or(Errno::EROFS)?.chmod(spot, perm)?;
+            }
+            Some(_) => return Err(Errno::EOPNOTSUPP),
+            None if kills && node.kind == Kind::File => self.kill_set_id(spot)?,
+            None => {}
+        }
+        if set.sets_times() {
+            spot.set_times(set.atime, set.mtime)?;
+        }
+        Ok(())
+    }
+
+    fn apply_owner(&self, spot: &Spot, set: &SetAttr) -> Result<(), Errno> {
+        if set.uid.is_none() && set.gid.is_none() {
+            return Ok(());
+        }
+        match self.options.owner {
+            // Every inode is shown as this owner's; only "to whom it already belongs" can be granted.
+            Some((uid, gid)) => {
+                let same = set.uid.is_none_or(|u| u == uid) && set.gid.is_none_or(|g| g == gid);
+                if same { self.kill_set_id(spot) } else { Err(Errno::EPERM) }
+            }
+            None => spot.chown(set.uid, set.gid),
+        }
+    }
+
+    /// Permissions that may be set: where the file on disk is not of the owner that is shown, nobody can give it set-id bits.
+    fn granted(&self, spot: &Spot, perm: u32) -> Result<u32, Errno> {
+        let Some(owner) = self.options.owner.filter(|_| perm & SET_ID != 0) else { return Ok(perm) };
+        let attr = spot.stat()?.attr;
+        Ok(if owner == (attr.uid, attr.gid) { perm } else { perm & !SET_ID })
+    }
+
+    /// Takes the set-id bits from an upper file that somebody without privilege changed.
+    pub(super) fn kill_set_id(&self, spot: &Spot) -> Result<(), Errno> {
+        let attr = spot.stat()?.attr;
+        let perm = attr.perm;
+        if attr.kind == Kind::File && without_set_id(perm) != perm {
+            spot.chmod(without_set_id(perm))?;
+        }
+        Ok(())
+    }
+}
+
+/// The open file of a node, where it is open: no name and no permission on the way can then be in the way.
+pub(super) fn open_spot(node: &Node, spot: Spot) -> Spot {
+    node.data.lock().fd.as_ref().map_or(spot, |fd| Spot::Fd(Arc::clone(fd)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_set_id;
+
+    #[test]
+    fn set_id_bits_that_go() {
+        for (before, after) in
+            [(0o4755, 0o755), (0o6755, 0o755), (0o2755, 0o755), (0o2644, 0o2644), (0o644, 0o644), (0o7777, 0o1777)]
+        {
+            assert_eq!(without_set_id(before), after, "{before:o}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! New names: files, directories, nodes, symbolic links, hard links.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::copy_up::Content;
+use super::node::{Key, Node, NodeId, Place, State};
+use super::{Union, Upper, acl};
+use crate::error::{Errno, Error, Result};
+use crate::sys::cred::Acting;
+use crate::sys::dir::{self, Rename};
+use crate::sys::spot::Spot;
+use crate::types::{Attr, Caller, Kind};
+
+/// What is to be made.
+#[derive(Clone, Debug)]
+pub struct New<'a> {
+    /// The new name.
+    pub name: &'a OsStr,
+    /// Type.
+    pub kind: Kind,
+    /// Permission bits as the program asked, before umask and default ACL.
+    pub perm: u32,
+    /// The program's umask.
+    pub umask: u32,
+    /// Device number of a device node.
+    pub rdev: u64,
+    /// Target of a symbolic link.
+    pub target: &'a OsStr,
+}
+
+impl<'a> New<'a> {
+    /// Something of this kind, mode and umask.
+    #[must_use]
+    pub fn of(name: &'a OsStr, kind: Kind, perm: u32, umask: u32) -> Self {
+        Self { name, kind, perm, umask, rdev: 0, target: OsStr::new("") }
+    }
+}
+
+impl Union {
+    /// Makes an inode; the node has one reference. With `open` a regular file is also open afterwards, as by
+    /// [`Union::open`] for reading and writing.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `EPERM` for a character device 0:0 (it would be a whiteout), and the upper's answers.
+    pub fn create(&self, parent: NodeId, new: &New<'_>, caller: Caller, open: bool) -> Result<(Arc<Node>, Attr)> {
+        let upper = self.writable()?;
+        if new.kind == Kind::Char && new.rdev == 0 {
+            return Err(Errno::EPERM.into());
+        }
+        let parent = self.dir(parent)?;
+        self.copy_up(&parent, Content::Kept)?;
+        let (node, attr) = {
+            let _tree = self.tree.read();
+            let _names = parent.children.write();
+            let there = self.resolve(&parent, new.name)?;
+            if there.found.is_some() {
+                return Err(Errno::EEXIST.into());
+            }
+            let dir = self.dir_fd(&parent)?;
+            let acting = Acting::as_caller(caller, upper.privilege())?;
+            let made = if there.whiteout { make_over_whiteout(upper, &dir, new) } else { make_in_place(&dir, new) };
+            drop(acting);
+            let file = made.map_err(|e| Error::sys("create", new.name, e))?;
+            self.newborn(&parent, &dir, new, if open { file } else { None })?
+        };
+        Ok((node, attr))
+    }
+
+    fn newborn(&self, parent: &Arc<Node>, dir: &Arc<OwnedFd>, new: &New<'_>, file: Option<OwnedFd>) -> Result<(Arc<Node>, Attr)> {
+        let stat = Spot::at(dir, new.name).stat().map_err(|e| Error::sys("stat", new.name, e))?;
+        let key = Key::Upper(stat.dev, stat.attr.ino);
+        let ino = || self.ino_of_upper(stat.dev, stat.attr.ino);
+        let node = self.table.intern(key, stat.attr.kind, ino, || State::new(Place::Upper, smallvec::smallvec![]));
+        let mut state = node.state.write();
+        self.table.add_link(&mut state, parent, new.name);
+        if let Some(file) = file {
+            let mut data = node.data.lock();
+            data.opens += 1;
+            data.keep(file);
+        }
+        let attr = self.shown(&node, &state, stat.attr);
+        drop(state);
+        Ok((node, attr))
+    }
+
+    /// Gives a node one more name; it has one more reference.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EMLINK`, `EROFS`, `EPERM` for directories, `ENOENT` for a file that was removed.
+    pub fn link(&self, id: NodeId, parent: NodeId, name: &OsStr) -> Result<(Arc<Node>, Attr)> {
+        let upper = self.writable()?;
+        let (node, parent) = (self.table.get(id)?, self.dir(parent)?);
+        if node.kind.is_dir() {
+            return Err(Errno::EPERM.into());
+        }
+        self.copy_up(&node, Content::Kept)?;
+        self.copy_up(&parent, Content::Kept)?;
+        {
+            let _tree = self.tree.read();
+            let _names = parent.children.write();
+            let there = self.resolve(&parent, name)?;
+            if there.found.is_some() {
+                return Err(Errno::EEXIST.into());
+            }
+            let mut state = node.state.write();
+            let Spot::At { dir: from, name: old } = self.upper_spot(&node, &state)? else { return Err(Errno::ENOENT.into()) };
+            let dir = self.dir_fd(&parent)?;
+            let linked = if there.whiteout {
+                let temp = upper.temp();
+                dir::link(&from, &old, upper.work(), &temp).and_then(|()| put_over_whiteout(upper, &temp, &dir, name, Kind::File))
+            } else {
+                dir::link(&from, &old, &dir, name)
+            };
+            linked.map_err(|e| Error::sys("link", name, e))?;
+            self.table.add_link(&mut state, &parent, name);
+            if let Place::Parked(temp) = &state.place {
+                upper.discard(temp);
+                state.place = Place::Upper;
+            }
+        }
+        if !node.hold() {
+            return Err(Errno::ESTALE.into());
+        }
+        match self.attr_of(&node) {
+            Ok(attr) => Ok((node, attr)),
+            Err(e) => {
+                self.forget(node.id, 1);
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Makes it right where it will be seen: one system call, so all or nothing. The file system itself applies what the directory
+/// gives to its children.
+fn make_in_place(dir: &Arc<OwnedFd>, new: &New<'_>) -> Result<Option<OwnedFd>, Errno> {
+    let default = Spot::Fd(Arc::clone(dir)).xattr(OsStr::new(acl::DEFAULT))?;
+    let perm = if default.is_some() { new.perm } else { new.perm & !new.umask };
+    make(dir, new.name, new, perm)
+}
+
+fn make(dir: &OwnedFd, name: &OsStr, new: &New<'_>, perm: u32) -> Result<Option<OwnedFd>, Errno> {
+    match new.kind {
+        Kind::File => return dir::create(dir, name, perm).map(Some),
+        Kind::Dir => dir::mkdir(dir, name, perm)?,
+        Kind::Symlink => dir::symlink(new.target, dir, name)?,
+        kind => dir::mknod(dir, name, kind, perm, new.rdev)?,
+    }
+    Ok(None)
+}
+
+/// Makes it in the work directory, as it would have been made in place, and puts it where the whiteout is.
+fn make_over_whiteout(upper: &Upper, dir: &Arc<OwnedFd>, new: &New<'_>) -> Result<Option<OwnedFd>, Errno> {
+    let parent = Spot::Fd(Arc::clone(dir));
+    let parent_attr = parent.stat()?.attr;
+    let default = parent.xattr(OsStr::new(acl::DEFAULT))?;
+    let birth = acl::inherit(default.as_deref(), new.kind, new.perm, new.umask);
+    let temp = upper.temp();
+    let file = make(upper.work(), &temp, new, birth.perm)?;
+    let finish = || {
+        let spot = upper.in_work(&temp);
+        let mut perm = birth.perm;
+        if parent_attr.perm & libc::S_ISGID != 0 {
+            // As inode_init_owner(): the group is the directory's, and directories pass the bit on.
+            spot.chown(None, Some(parent_attr.gid))?;
+            perm |= if new.kind.is_dir() { libc::S_ISGID } else { 0 };
+        }
+        // Without privilege a directory that its owner cannot write to could neither be marked nor moved.
+        let held_back = new.kind.is_dir() && !upper.privilege().dac_override && perm & 0o700 != 0o700;
+        if new.kind != Kind::Symlink {
+            spot.chmod(if held_back { perm | 0o700 } else { perm })?;
+        }
+        for (name, value) in [(acl::ACCESS, &birth.access), (acl::DEFAULT, &birth.default)] {
+            if let Some(value) = value {
+                spot.set_xattr(OsStr::new(name), value, 0)?;
+            }
+        }
+        if new.kind.is_dir() {
+            upper.set_opaque(&spot)?;
+        }
+        Ok(held_back.then_some(perm))
+    };
+    let held_back = match finish() {
+        Ok(held_back) => held_back,
+        Err(e) => {
+            upper.discard(&temp);
+            return Err(e);
+        }
+    };
+    put_over_whiteout(upper, &temp, dir, new.name, new.kind)?;
+    if let Some(perm) = held_back {
+        Spot::at(dir, new.name).chmod(perm)?;
+    }
+    Ok(file)
+}
+
+/// Moves a finished object from the work directory onto a whiteout, in one step.
+fn put_over_whiteout(upper: &Upper, temp: &OsString, dir: &OwnedFd, name: &OsStr, kind: Kind) -> Result<(), Errno> {
+    let how = if kind.is_dir() { Rename::Exchange } else { Rename::Replace };
+    let moved = dir::rename(upper.work(), temp, dir, name, how);
+    if moved.is_err() || kind.is_dir() {
+        upper.discard(temp);
+    }
+    moved
+}

@@ -1,0 +1,265 @@
+//! Open files: data of a node wherever it is now. The backing is found per request, so after a copy-up no descriptor ever
+//! sees the lower's data again.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::attr::open_spot;
+use super::copy_up::Content;
+use super::lower::Seek;
+use super::node::{Node, NodeId, Place};
+use super::{Backing, Durability, Union};
+use crate::error::{Errno, Error, Result};
+use crate::sys::data::{self, OFlags, Space};
+use crate::sys::spot::Spot;
+use crate::types::{Caller, Kind};
+
+thread_local! {
+    /// Bytes on their way from the upper to the asker; kept so that large reads do not map fresh memory each time.
+    static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+impl Union {
+    /// Opens a regular file. Nothing is copied up yet, not even for writing: only the first change does that, and a truncation
+    /// that follows the opening copies no data.
+    ///
+    /// # Errors
+    /// `EROFS` without an upper, `EISDIR`.
+    pub fn open(&self, id: NodeId, write: bool) -> Result<()> {
+        let node = self.table.get(id)?;
+        if write {
+            self.writable()?;
+            if node.kind.is_dir() {
+                return Err(Errno::EISDIR.into());
+            }
+        }
+        {
+            // With the state held, so that whoever removes the file knows whether it is open.
+            let state = node.state.read();
+            if matches!(state.place, Place::Removed(_)) {
+                return Err(Errno::ENOENT.into());
+            }
+            let mut data = node.data.lock();
+            data.opens = data.opens.saturating_add(1);
+        }
+        let opened = self.open_upper(&node, write);
+        if opened.is_err() {
+            self.close_data(&node);
+        }
+        opened
+    }
+
+    fn open_upper(&self, node: &Arc<Node>, write: bool) -> Result<()> {
+        // Without privilege the mode decides who may open; a later change of it must not reach those who already have.
+        let privileged = self.upper.as_ref().is_none_or(|upper| upper.privilege().dac_override);
+        if !privileged && node.kind == Kind::File {
+            let _tree = self.tree.read();
+            let state = node.state.read();
+            if let Backing::Upper(spot) = self.backing(node, &state)? {
+                self.data_fd(node, &spot, write).map_err(|e| Error::sys("open", self.name_of(&state), e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends one opening.
+    pub fn release(&self, id: NodeId) {
+        if let Ok(node) = self.table.get(id) {
+            self.close_data(&node);
+        }
+    }
+
+    fn close_data(&self, node: &Node) {
+        let mut data = node.data.lock();
+        data.opens = data.opens.saturating_sub(1);
+        if data.opens == 0 {
+            data.fd = None;
+        }
+    }
+
+    /// The node's shared descriptor of its upper file, kept while the node is open. The caller holds the node's state.
+    pub(super) fn data_fd(&self, node: &Node, spot: &Spot, write: bool) -> Result<Arc<OwnedFd>, Errno> {
+        let mut data = node.data.lock();
+        if let Some(fd) = &data.fd
+            && (if write { data.writable } else { data.readable })
+        {
+            return Ok(Arc::clone(fd));
+        }
+        // (descriptor, can read, can write)
+        let (fd, readable, writable) = match spot.open(OFlags::RDWR) {
+            Ok(fd) => (fd, true, true),
+            // Without privilege over modes: whoever may only write could still be served by a write-only descriptor.
+            Err(Errno::EACCES) if write => (spot.open(OFlags::WRONLY)?, false, true),
+            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) if !write => {
+                (spot.open(OFlags::RDONLY)?, true, false)
+            }
+            Err(e) => return Err(e),
+        };
+        let fd = Arc::new(fd);
+        // One that can do less must not take the place of one that can do what is wanted later.
+        if data.opens > 0 && (data.fd.is_none() || (readable && writable)) {
+            data.fd = Some(Arc::clone(&fd));
+            (data.readable, data.writable) = (readable, writable);
+        }
+        Ok(fd)
+    }
+
+    /// Reads up to `len` bytes from `offset` and hands them to `reply`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// `EISDIR`, `EIO` from a damaged lower, and the upper's answers; `reply` is then not called.
+    pub fn read<T>(&self, id: NodeId, offset: u64, len: usize, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let node = self.table.get(id)?;
+        let upper = {
+            let _tree = self.tree.read();
+            let state = node.state.read();
+            match self.backing(&node, &state)? {
+                Backing::Upper(spot) => {
+                    self.data_fd(&node, &spot, false).map_err(|e| Error::sys("open", self.name_of(&state), e))?
+                }
+                Backing::Lower(at) => {
+                    let lower = self.lower(at)?;
+                    let bytes = lower.read(at.id, offset, len)?;
+                    if !lower.is_intact(&bytes) {
+                        return Err(Errno::EIO.into());
+                    }
+                    drop(state);
+                    return Ok(reply(&bytes));
+                }
+            }
+        };
+        BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < len {
+                buffer.resize(len, 0);
+            }
+            let room = buffer.get_mut(..len).unwrap_or_default();
+            let got = data::read_at(&upper, room, offset)?;
+            Ok(reply(room.get(..got).unwrap_or_default()))
+        })
+    }
+
+    /// The upper descriptor of a node that is to be changed, copying it up first where somebody holds only a name for reading.
+    fn fd_for_writing(&self, id: NodeId, kill_set_id: bool) -> Result<Arc<OwnedFd>> {
+        let node = self.table.get(id)?;
+        if node.kind != Kind::File {
+            return Err(if node.kind.is_dir() { Errno::EISDIR } else { Errno::EINVAL }.into());
+        }
+        self.copy_up(&node, Content::Kept)?;
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        let spot = open_spot(&node, self.upper_spot(&node, &state)?);
+        if kill_set_id {
+            self.kill_set_id(&spot)?;
+        }
+        self.data_fd(&node, &spot, true).map_err(|e| Error::sys("open for writing", self.name_of(&state), e))
+    }
+
+    /// Writes at an offset; returns the bytes written. With `kill_set_id` the writer lacks `CAP_FSETID`.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers.
+    pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], kill_set_id: bool) -> Result<usize> {
+        Ok(data::write_at(self.fd_for_writing(id, kill_set_id)?, bytes, offset)?)
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for modes the upper's file system lacks.
+    pub fn allocate(&self, id: NodeId, mode: u32, offset: u64, len: u64, caller: Caller) -> Result<()> {
+        Ok(data::allocate(self.fd_for_writing(id, caller.uid != 0)?, mode, offset, len)?)
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE`.
+    ///
+    /// # Errors
+    /// `ENXIO` past the end, or where no data follows.
+    pub fn seek(&self, id: NodeId, offset: u64, whence: Seek) -> Result<u64> {
+        let node = self.table.get(id)?;
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        match self.backing(&node, &state)? {
+            Backing::Lower(at) => self.lower(at)?.seek(at.id, offset, whence),
+            Backing::Upper(spot) => {
+                let fd = self.data_fd(&node, &spot, false)?;
+                Ok(match whence {
+                    Seek::Data => data::seek_data(fd, offset)?,
+                    Seek::Hole => data::seek_hole(fd, offset)?,
+                })
+            }
+        }
+    }
+
+    /// copy_file_range(2); returns the bytes copied. Between upper files the kernel copies, with a clone where it can.
+    ///
+    /// # Errors
+    /// The upper's answers.
+    pub fn copy_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: usize, caller: Caller) -> Result<usize> {
+        let target = self.fd_for_writing(to.0, caller.uid != 0)?;
+        let source = self.table.get(from.0)?;
+        let fd = {
+            let _tree = self.tree.read();
+            let state = source.state.read();
+            match self.backing(&source, &state)? {
+                Backing::Upper(spot) => Some(self.data_fd(&source, &spot, false)?),
+                Backing::Lower(_) => None,
+            }
+        };
+        match fd {
+            Some(fd) => Ok(data::copy_range(fd, from.1, target, to.1, len)?),
+            None => {
+                self.read(from.0, from.1, len.min(1 << 20), |bytes| data::write_at(target, bytes, to.1))?.map_err(Error::from)
+            }
+        }
+    }
+
+    /// fsync(2) and fdatasync(2), of files and of directories. What only a lower holds is durable already.
+    ///
+    /// # Errors
+    /// `EIO`, `ENOSPC`, `EDQUOT` where earlier writes could not reach the disk.
+    pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
+        if self.options.fsync == Durability::Volatile {
+            return Ok(());
+        }
+        let node = self.table.get(id)?;
+        let fd = {
+            let _tree = self.tree.read();
+            let state = node.state.read();
+            match (self.backing(&node, &state)?, node.kind) {
+                (Backing::Lower(_), _) => return Ok(()),
+                (Backing::Upper(spot), Kind::File) => self.data_fd(&node, &spot, false)?,
+                (Backing::Upper(spot), Kind::Dir) => Arc::new(spot.open(OFlags::RDONLY | OFlags::DIRECTORY)?),
+                (Backing::Upper(_), _) => return Ok(()),
+            }
+        };
+        data::sync(fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e))
+    }
+
+    /// Target of a symbolic link.
+    ///
+    /// # Errors
+    /// `EINVAL` for anything else.
+    pub fn readlink(&self, id: NodeId) -> Result<std::ffi::OsString> {
+        let node = self.table.get(id)?;
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        match self.backing(&node, &state)? {
+            Backing::Upper(spot) => Ok(spot.readlink()?),
+            Backing::Lower(at) => self.lower(at)?.readlink(at.id),
+        }
+    }
+
+    /// statvfs(3): the upper's space, or the lowers' sizes with nothing free.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn space(&self) -> Result<Space> {
+        if let Some(upper) = &self.upper {
+            return Ok(data::space(upper.root())?);
+        }
+        let unit = 4096;
+        let blocks = self.lowers.iter().map(|lower| lower.space().bytes.div_ceil(unit)).fold(0, u64::saturating_add);
+        let files = self.lowers.iter().map(|lower| lower.space().inodes).fold(0, u64::saturating_add);
+        Ok(Space { bsize: unit, frsize: unit, blocks, files, namemax: 255, ..Space::default() })
+    }
+}

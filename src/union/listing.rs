@@ -1,0 +1,152 @@
+//! Directory listings: the names of all parts of a directory merged, each once.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::lookup::Found;
+use super::lower::{Listing, LowerEntry};
+use super::merge::Seen;
+use super::node::{LowerAt, Node, NodeId, Place};
+use super::{Union, ino};
+use crate::error::{Errno, Error, Result};
+use crate::ovl::xattr::Private;
+use crate::sys::dir::RawEntry;
+use crate::sys::spot::Spot;
+use crate::types::Kind;
+
+/// One visible name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name.
+    pub name: OsString,
+    /// The union's inode number: what stat(2) will show.
+    pub ino: u64,
+    /// Type.
+    pub kind: Kind,
+}
+
+impl Union {
+    /// All visible names of a directory, without `.` and `..`. A removed directory has none.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, and what the layers say.
+    pub fn entries(&self, id: NodeId) -> Result<Vec<Entry>> {
+        let node = self.dir(id)?;
+        let _tree = self.tree.read();
+        let _names = node.children.read();
+        let (upper, lowers) = {
+            let state = node.state.read();
+            match state.place {
+                Place::Gone | Place::Removed(_) | Place::Orphan(_) | Place::Parked(_) => return Ok(Vec::new()),
+                Place::Lower => (false, state.lowers.clone()),
+                Place::Upper | Place::Merged => (true, state.lowers.clone()),
+            }
+        };
+        let fd = if upper { Some(self.dir_fd(&node)?) } else { None };
+        self.merged_entries(fd.as_ref(), &lowers)
+    }
+
+    /// `.` and `..` of a directory.
+    ///
+    /// # Errors
+    /// `ENOTDIR`.
+    pub fn dots(&self, id: NodeId) -> Result<[u64; 2]> {
+        let node = self.dir(id)?;
+        let parent = node.state.read().links.first().map_or(node.ino, |link| link.parent.ino);
+        Ok([node.ino, parent])
+    }
+
+    fn merged_entries(&self, upper: Option<&Arc<OwnedFd>>, lowers: &[LowerAt]) -> Result<Vec<Entry>> {
+        let raw = match upper {
+            Some(fd) => self.writable()?.read_dir(fd).map_err(|e| Error::sys("read directory of the upper", "", e))?,
+            None => Vec::new(),
+        };
+        let listings: Vec<(LowerAt, Listing)> =
+            lowers.iter().map(|at| Ok((*at, self.lower(*at)?.entries(at.id)?))).collect::<Result<_>>()?;
+        let mut entries = Vec::with_capacity(raw.len() + listings.first().map_or(0, |(_, l)| l.len()));
+        // What a layer decides about a name holds for all layers below it, but for directories, which only lend their number.
+        let mut decided: HashSet<&OsStr> = HashSet::with_capacity(if listings.is_empty() { 0 } else { raw.len() });
+        if let Some(fd) = upper {
+            for entry in &raw {
+                if !listings.is_empty() {
+                    decided.insert(&entry.name);
+                }
+                entries.extend(self.upper_entry(fd, entry, &listings)?);
+            }
+        }
+        for (i, (at, listing)) in listings.iter().enumerate() {
+            let last = i + 1 == listings.len();
+            let marked = self.may_hold_xattr_whiteouts(*at)?;
+            for (name, entry) in listing {
+                let shadowed = if last { decided.contains(&**name) } else { !decided.insert(name) };
+                if !shadowed && !self.is_lower_whiteout(*at, entry, marked)? {
+                    entries.push(Entry { name: name.clone(), ino: ino::of_lower(at.layer, entry.ino), kind: entry.kind });
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn upper_entry(&self, fd: &Arc<OwnedFd>, entry: &RawEntry, below: &[(LowerAt, Listing)]) -> Result<Option<Entry>> {
+        let spot = || Spot::at(fd, &entry.name);
+        let (kind, number) = match entry.kind {
+            // The type alone does not tell a whiteout from another device.
+            None | Some(Kind::Char) => match spot().stat() {
+                Ok(stat) if stat.is_whiteout() => return Ok(None),
+                Ok(stat) => (stat.attr.kind, stat.attr.ino),
+                Err(Errno::ENOENT) => return Ok(None),
+                Err(e) => return Err(Error::sys("stat in the upper", &entry.name, e)),
+            },
+            Some(kind) => (kind, entry.ino),
+        };
+        let merged = if kind.is_dir() { self.lower_dir_under(&spot(), &entry.name, below)? } else { None };
+        let dev = self.writable()?.dev();
+        let ino = merged.unwrap_or_else(|| self.ino_of_upper(dev, number));
+        Ok(Some(Entry { name: entry.name.clone(), ino, kind }))
+    }
+
+    /// The number of the topmost lower directory that an upper directory of this name merges with.
+    fn lower_dir_under(&self, spot: &Spot, name: &OsStr, below: &[(LowerAt, Listing)]) -> Result<Option<u64>> {
+        for (at, listing) in below {
+            let Some(entry) = find(listing, name) else { continue };
+            let seen = self.seen_in_lower(LowerAt { layer: at.layer, id: entry.id }, entry, true)?;
+            let opaque = || self.writable()?.is_opaque(spot).map_err(|e| Error::sys("read xattrs of", name, e));
+            return Ok(if matches!(seen, Seen::Dir { .. }) && !opaque()? {
+                Some(ino::of_lower(at.layer, entry.ino))
+            } else {
+                None
+            });
+        }
+        Ok(None)
+    }
+
+    fn is_lower_whiteout(&self, dir: LowerAt, entry: &LowerEntry, marked: bool) -> Result<bool> {
+        let at = LowerAt { layer: dir.layer, id: entry.id };
+        match entry.kind {
+            Kind::Char => Ok(self.lower(at)?.attr(at.id)?.rdev == 0),
+            Kind::File if marked => self.is_xattr_whiteout(at),
+            _ => Ok(false),
+        }
+    }
+
+    /// A lower directory marked `x` may hide names by regular files (overlayfs.rst, "xattr whiteouts").
+    fn may_hold_xattr_whiteouts(&self, dir: LowerAt) -> Result<bool> {
+        Ok(self.lower(dir)?.xattr(dir.id, &self.private(Private::Opaque))?.is_some_and(|value| value == b"x"))
+    }
+
+    /// True where a directory shows no name. The caller holds `tree`.
+    pub(super) fn is_empty_dir(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<bool> {
+        let fd = match found.upper {
+            Some(_) => Some(crate::sys::spot::open_dir_at(self.dir_fd(parent)?, name)?),
+            None => None,
+        };
+        Ok(self.merged_entries(fd.as_ref(), &found.lowers)?.is_empty())
+    }
+}
+
+fn find<'a>(listing: &'a [(OsString, LowerEntry)], name: &OsStr) -> Option<&'a LowerEntry> {
+    let at = listing.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+    listing.get(at).map(|(_, entry)| entry)
+}

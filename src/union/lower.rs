@@ -1,0 +1,100 @@
+//! The seam to read-only layers: what a union asks of a lower, whatever stands behind it.
+
+use std::ffi::{OsStr, OsString};
+
+pub use crate::image::{Bytes, Seek};
+
+use crate::error::Result;
+use crate::types::{Attr, Kind};
+
+/// Names an inode within one lower; hard links share it. Only the lower that gave it can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LowerId(pub u64);
+
+/// What a name in a lower directory stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowerEntry {
+    /// The inode behind it.
+    pub id: LowerId,
+    /// Its `st_ino` within the lower.
+    pub ino: u64,
+    /// Its type.
+    pub kind: Kind,
+}
+
+/// All names of a lower directory, without `.` and `..`, sorted by bytes.
+pub type Listing = Vec<(OsString, LowerEntry)>;
+
+/// Sizes for statfs(2), in bytes and inodes; nothing is free in a read-only layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LowerSpace {
+    /// Size of the layer.
+    pub bytes: u64,
+    /// Number of inodes, 0 where unknown.
+    pub inodes: u64,
+    /// Block size in bytes.
+    pub block_size: u32,
+}
+
+/// A read-only tree. Nothing in it changes while it is in use, so every answer may be cached.
+pub trait Lower: Send + Sync {
+    /// The root directory.
+    fn root(&self) -> LowerId;
+
+    /// One name of a directory; `None` where there is none.
+    ///
+    /// # Errors
+    /// `ENOTDIR` when `dir` is no directory, `EIO` where the layer is damaged.
+    fn lookup(&self, dir: LowerId, name: &OsStr) -> Result<Option<LowerEntry>>;
+
+    /// All names of a directory.
+    ///
+    /// # Errors
+    /// As for [`Lower::lookup`].
+    fn entries(&self, dir: LowerId) -> Result<Listing>;
+
+    /// Attributes of an inode.
+    ///
+    /// # Errors
+    /// `EIO` where the layer is damaged.
+    fn attr(&self, id: LowerId) -> Result<Attr>;
+
+    /// Target of a symbolic link.
+    ///
+    /// # Errors
+    /// `EINVAL` for anything but a symbolic link.
+    fn readlink(&self, id: LowerId) -> Result<OsString>;
+
+    /// Names of all extended attributes, raw as stored in the layer.
+    ///
+    /// # Errors
+    /// `EIO` where the layer is damaged.
+    fn xattr_names(&self, id: LowerId) -> Result<Vec<OsString>>;
+
+    /// Value of one extended attribute, `None` where it is not set.
+    ///
+    /// # Errors
+    /// `EIO` where the layer is damaged.
+    fn xattr(&self, id: LowerId, name: &OsStr) -> Result<Option<Vec<u8>>>;
+
+    /// Up to `len` bytes of a regular file from `offset`; fewer only at its end.
+    ///
+    /// # Errors
+    /// `EIO` where the layer is damaged or cannot be read.
+    fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>>;
+
+    /// Whether bytes that [`Lower::read`] gave are still what the layer holds: a mapped image may have been cut off since, and
+    /// then they may read as zeros.
+    fn is_intact(&self, _bytes: &Bytes<'_>) -> bool {
+        true
+    }
+
+    /// The next data or hole at or after `offset`; the end of the file counts as a hole.
+    ///
+    /// # Errors
+    /// `ENXIO` at or past the end, or where no data follows.
+    fn seek(&self, id: LowerId, offset: u64, whence: Seek) -> Result<u64>;
+
+    /// Sizes for statfs(2).
+    fn space(&self) -> LowerSpace;
+}

@@ -1,0 +1,268 @@
+//! Overlay semantics over lower layers and at most one upper; no FUSE types.
+//!
+//! Lock order: a [`node::Node`]'s `copy_up`; `Union::tree`; nodes' `children` (several: by id); `state` (a child's before its
+//! parent's); `data`. So operations copy up what they need before they take anything else. The table's own locks are never held
+//! across others.
+
+pub mod acl;
+pub mod attr;
+pub mod copy_up;
+pub mod create;
+pub mod directory;
+pub mod file;
+pub mod ino;
+mod latent;
+mod leave;
+mod lend;
+pub mod listing;
+pub mod lookup;
+pub mod lower;
+pub mod merge;
+pub mod node;
+pub mod remove;
+pub mod rename;
+pub mod squashfs;
+pub mod stream;
+pub mod table;
+pub mod upper;
+mod work;
+pub mod xattr;
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use parking_lot::RwLock;
+use quick_cache::sync::Cache;
+use smallvec::{SmallVec, smallvec};
+
+use crate::error::{Errno, Error, Result};
+use crate::ovl::xattr::{Namespace, Private};
+use crate::sys::data;
+use crate::sys::spot::Spot;
+
+pub use attr::SetAttr;
+pub use directory::DirLower;
+pub use listing::Entry;
+pub use lower::{Bytes, Lower};
+pub use node::{NodeId, ROOT};
+pub use squashfs::SquashfsLower;
+pub use upper::{Prefix, Upper};
+
+use node::{LowerAt, Node, Place, State};
+use table::Table;
+
+/// When the upper is made durable (overlayfs.rst, "fsync").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Data copied up is durable before it becomes visible.
+    #[default]
+    Auto,
+    /// Everything copied up is, with its directories.
+    Strict,
+    /// Nothing is, not even on fsync(2).
+    Volatile,
+}
+
+/// What a union does beyond its layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Shows every inode as owned by this user and group, for ordinary users on images of others' files.
+    pub owner: Option<(u32, u32)>,
+    /// When the upper is made durable.
+    pub fsync: Durability,
+}
+
+/// Directory descriptors kept open for upper directories in use.
+const OPEN_DIRS: usize = 256;
+
+/// A mounted union: the tree that programs see.
+pub struct Union {
+    lowers: Vec<Box<dyn Lower>>,
+    upper: Option<Upper>,
+    options: Options,
+    namespace: Namespace,
+    table: Table,
+    /// Shared by every operation that walks names, exclusive for those that move or swap directories.
+    tree: RwLock<()>,
+    dirs: Cache<NodeId, Arc<OwnedFd>>,
+    /// Inode numbers of copied-up files, by device and number of the upper file: they outlive the node, so that a number
+    /// stays the same as long as the union lives.
+    born: DashMap<(u64, u64), u64>,
+    /// Names taken from lower hard links in the life of the union: they outlive the node too.
+    removed: DashMap<LowerAt, u32>,
+    streams: stream::Streams,
+}
+
+/// Where a node's present content can be reached.
+enum Backing {
+    Upper(Spot),
+    Lower(LowerAt),
+}
+
+impl Union {
+    /// Builds the union of `lowers` (topmost first) under `upper`. Without an upper it is read-only.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] without any layer; [`Error::Unsupported`] where the upper's root needs a feature we lack.
+    pub fn new(lowers: Vec<Box<dyn Lower>>, upper: Option<Upper>, options: Options) -> Result<Self> {
+        if lowers.is_empty() {
+            return Err(Error::Refused("a union needs at least one lower layer: an image or a directory".into()));
+        }
+        let namespace = upper.as_ref().map_or_else(default_namespace, Upper::namespace);
+        let mut parts: SmallVec<[LowerAt; 1]> = smallvec![];
+        for (layer, lower) in lowers.iter().enumerate() {
+            parts.push(LowerAt { layer, id: lower.root() });
+        }
+        let place = if upper.is_some() { Place::Merged } else { Place::Lower };
+        let ino = match lowers.first() {
+            Some(top) => ino::of_lower(0, top.attr(top.root())?.ino),
+            None => ROOT.0,
+        };
+        let this = Self {
+            lowers,
+            upper,
+            options,
+            namespace,
+            table: Table::new(ino, State::new(place, parts)),
+            tree: RwLock::new(()),
+            dirs: Cache::new(OPEN_DIRS),
+            born: DashMap::new(),
+            removed: DashMap::new(),
+            streams: stream::Streams::default(),
+        };
+        if let Some(upper) = &this.upper
+            && options.fsync == Durability::Volatile
+        {
+            upper.mark_volatile()?;
+        }
+        Ok(this)
+    }
+
+    /// Ends the union's life in order: what is written is made durable, marks of an unclean end go. For after the last request.
+    ///
+    /// # Errors
+    /// The kernel's answer where the upper cannot be synchronised.
+    pub fn close(&self) -> Result<()> {
+        let Some(upper) = &self.upper else { return Ok(()) };
+        let root = Spot::Fd(Arc::clone(upper.root())).open(data::OFlags::RDONLY | data::OFlags::DIRECTORY);
+        root.and_then(data::sync_all).map_err(|e| Error::sys("synchronise", upper.path(), e))?;
+        if self.options.fsync == Durability::Volatile { upper.clear_volatile() } else { Ok(()) }
+    }
+
+    /// An inode number that belongs to nothing, for names that must be listed but cannot be looked up.
+    #[must_use]
+    pub fn made_up_number(&self) -> u64 {
+        self.table.made_up_number()
+    }
+
+    /// Number of nodes in memory.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.table.len()
+    }
+
+    fn writable(&self) -> Result<&Upper> {
+        self.upper.as_ref().ok_or(Error::Expected(Errno::EROFS))
+    }
+
+    fn lower(&self, at: LowerAt) -> Result<&dyn Lower> {
+        self.lowers.get(at.layer).map(|lower| &**lower).ok_or(Error::Expected(Errno::ESTALE))
+    }
+
+    fn private(&self, private: Private) -> std::ffi::OsString {
+        self.namespace.name(private)
+    }
+
+    /// The descriptor of a directory's upper part. The caller holds `tree`, and no state but descendants' of `node`.
+    fn dir_fd(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        let upper = self.writable()?;
+        let mut climb: SmallVec<[(Arc<Node>, Box<OsStr>); 8]> = smallvec![];
+        let mut at = Arc::clone(node);
+        let mut fd = loop {
+            if at.id == ROOT {
+                break Arc::clone(upper.root());
+            }
+            if let Some(fd) = self.dirs.get(&at.id) {
+                break fd;
+            }
+            let next = {
+                let state = at.state.read();
+                match (&state.place, state.links.first()) {
+                    (Place::Orphan(fd), _) => break Arc::clone(fd),
+                    (Place::Upper | Place::Merged, Some(link)) => (Arc::clone(&link.parent), link.name.clone()),
+                    _ => return Err(Errno::ENOENT.into()),
+                }
+            };
+            climb.push((std::mem::replace(&mut at, next.0), next.1));
+        };
+        while let Some((node, name)) = climb.pop() {
+            fd = crate::sys::spot::open_dir_at(&fd, &name).map_err(|e| Error::sys("open upper directory", &*name, e))?;
+            self.dirs.insert(node.id, Arc::clone(&fd));
+        }
+        Ok(fd)
+    }
+
+    /// Where a node's content is now. The caller holds `tree` and the node's `state`.
+    fn backing(&self, node: &Arc<Node>, state: &State) -> Result<Backing> {
+        match &state.place {
+            Place::Orphan(fd) => return Ok(Backing::Upper(Spot::Fd(Arc::clone(fd)))),
+            Place::Parked(temp) => return Ok(Backing::Upper(self.writable()?.in_work(temp))),
+            Place::Lower | Place::Gone => {
+                return state.lowers.first().map(|at| Backing::Lower(*at)).ok_or(Error::Expected(Errno::ESTALE));
+            }
+            Place::Removed(_) => return Err(Errno::ESTALE.into()),
+            Place::Upper | Place::Merged => {}
+        }
+        if node.id == ROOT {
+            return Ok(Backing::Upper(Spot::Fd(Arc::clone(self.writable()?.root()))));
+        }
+        let link = state.links.first().ok_or(Error::Expected(Errno::ESTALE))?;
+        Ok(Backing::Upper(Spot::At { dir: self.dir_fd(&link.parent)?, name: link.name.to_os_string() }))
+    }
+
+    /// The spot of a node that is in the upper. The caller holds `tree` and the node's `state`.
+    fn upper_spot(&self, node: &Arc<Node>, state: &State) -> Result<Spot> {
+        match self.backing(node, state)? {
+            Backing::Upper(spot) => Ok(spot),
+            Backing::Lower(_) => Err(Errno::ESTALE.into()),
+        }
+    }
+
+    /// The directory that a request names.
+    fn dir(&self, id: NodeId) -> Result<Arc<Node>> {
+        let node = self.table.get(id)?;
+        if node.kind.is_dir() { Ok(node) } else { Err(Errno::ENOTDIR.into()) }
+    }
+
+    /// Drops look-ups of a node (`FUSE_FORGET`).
+    pub fn forget(&self, id: NodeId, n: u64) {
+        if id != ROOT
+            && let Ok(node) = self.table.get(id)
+        {
+            self.table.release(&node, n);
+            if node.kind.is_dir() && self.table.get(id).is_err() {
+                self.dirs.remove(&id);
+            }
+        }
+    }
+}
+
+/// Without an upper there is nothing to probe: root's layers carry `trusted.` marks, others could not read them.
+fn default_namespace() -> Namespace {
+    if crate::sys::cred::privilege().uid == 0 { Namespace::Trusted } else { Namespace::User }
+}
+
+/// Refuses what cannot be a directory entry.
+fn check_name(name: &OsStr) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = name.as_bytes();
+    match bytes {
+        [] => Err(Errno::ENOENT.into()),
+        b"." | b".." => Err(Errno::EINVAL.into()),
+        _ if bytes.len() > 255 => Err(Errno::ENAMETOOLONG.into()),
+        _ if bytes.contains(&b'/') => Err(Errno::EINVAL.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,201 @@
+//! One inode of the union: where its parts are, and under which names it is known.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use super::lower::LowerId;
+use crate::types::{Attr, Kind};
+
+/// Names a node to the outside: its inode number, but for the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+/// The root of every union (`FUSE_ROOT_ID`).
+pub const ROOT: NodeId = NodeId(1);
+
+/// An inode of one of the lowers; layer 0 is the topmost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LowerAt {
+    /// Index of the layer.
+    pub layer: usize,
+    /// The inode in it.
+    pub id: LowerId,
+}
+
+/// What tells that two names lead to one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// The topmost lower part.
+    Lower(LowerAt),
+    /// Device and inode number of the upper part.
+    Upper(u64, u64),
+}
+
+/// Where a node's present content is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In lowers only.
+    Lower,
+    /// In the upper only, under each of the node's links.
+    Upper,
+    /// A directory in the upper and in lowers.
+    Merged,
+    /// In the upper without a known name; the descriptor holds it.
+    Orphan(Arc<OwnedFd>),
+    /// In the work directory under this name: a hard link of a lower whose known names are gone, but that has latent ones.
+    Parked(OsString),
+    /// Removed; was in lowers only, which still have its data.
+    Gone,
+    /// Removed from the upper while nobody had it open.
+    Removed(Box<Removed>),
+}
+
+/// What is left of a file that nobody can open any more.
+#[derive(Clone, Debug)]
+pub struct Removed {
+    /// What stat(2) still shows to those who hold it without having it open.
+    pub attr: Attr,
+    /// Keeps its inode number from being given to another file while the kernel knows this one by it.
+    pub pin: Arc<OwnedFd>,
+}
+
+/// A name of a node.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The directory. It stays in the table as long as the link stands.
+    pub parent: Arc<Node>,
+    /// The name in it.
+    pub name: Box<OsStr>,
+}
+
+impl Link {
+    /// True for this name in this directory.
+    #[must_use]
+    pub fn is(&self, parent: &Node, name: &OsStr) -> bool {
+        self.parent.id == parent.id && *self.name == *name
+    }
+}
+
+/// What changes in the life of a node. Invariant: where `place` is `Upper` or `Merged` every link exists in the upper; where
+/// it is `Lower` none does.
+#[derive(Debug)]
+pub struct State {
+    /// Where the content is.
+    pub place: Place,
+    /// Lower parts, topmost first: one for anything but directories.
+    pub lowers: SmallVec<[LowerAt; 1]>,
+    /// Known names. A directory has one (the root none); a file may have more that nobody asked for yet.
+    pub links: SmallVec<[Link; 1]>,
+    /// Names of a copied-up hard link that still stand in the lower alone.
+    pub latent: u32,
+    /// The node holds a reference to itself, so that its latent names find it.
+    pub pinned: bool,
+}
+
+/// The open descriptor of an upper file, shared by all who have the node open.
+#[derive(Debug, Default)]
+pub struct Data {
+    /// The descriptor.
+    pub fd: Option<Arc<OwnedFd>>,
+    /// Whether it can read.
+    pub readable: bool,
+    /// Whether it can write.
+    pub writable: bool,
+    /// How often the node is open; at 0 the descriptor closes.
+    pub opens: u32,
+}
+
+impl Data {
+    /// Keeps a descriptor that can read and write, if the node is open at all.
+    pub fn keep(&mut self, file: OwnedFd) {
+        if self.opens > 0 {
+            self.fd = Some(Arc::new(file));
+            (self.readable, self.writable) = (true, true);
+        }
+    }
+}
+
+/// An inode of the union; the lock order stands in [`crate::union`].
+#[derive(Debug)]
+pub struct Node {
+    /// Its name to the outside.
+    pub id: NodeId,
+    /// Its type; never changes.
+    pub kind: Kind,
+    /// `st_ino`; never changes, so copy-up is not seen.
+    pub ino: u64,
+    /// References: look-ups not yet forgotten, plus links of children. At 0 the node is dead and never comes back.
+    refs: AtomicU64,
+    /// Of a directory: shared by those who ask for names, exclusive for those who change them.
+    pub children: RwLock<()>,
+    /// Held by the one thread that copies the node up.
+    pub copy_up: Mutex<()>,
+    /// Everything that changes.
+    pub state: RwLock<State>,
+    /// The open upper file.
+    pub data: Mutex<Data>,
+    /// Keys under which the table knows the node.
+    pub(super) keys: Mutex<SmallVec<[Key; 1]>>,
+}
+
+impl Node {
+    /// A node with one reference.
+    #[must_use]
+    pub fn new(id: NodeId, kind: Kind, ino: u64, state: State) -> Self {
+        Self {
+            id,
+            kind,
+            ino,
+            refs: AtomicU64::new(1),
+            children: RwLock::new(()),
+            copy_up: Mutex::new(()),
+            state: RwLock::new(state),
+            data: Mutex::new(Data::default()),
+            keys: Mutex::new(SmallVec::new()),
+        }
+    }
+
+    /// Adds a reference unless the node is dead.
+    #[must_use]
+    pub fn hold(&self) -> bool {
+        self.refs.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then(|| n + 1)).is_ok()
+    }
+
+    /// True once nobody refers to it.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.refs.load(Ordering::Acquire) == 0
+    }
+
+    /// Drops references; true when they were the last.
+    #[must_use]
+    pub fn drop_refs(&self, n: u64) -> bool {
+        let before = self.refs.fetch_update(Ordering::AcqRel, Ordering::Acquire, |have| Some(have.saturating_sub(n)));
+        before.is_ok_and(|have| have > 0 && have <= n)
+    }
+
+    /// True where the upper has a part with a name.
+    #[must_use]
+    pub fn is_upper(&self) -> bool {
+        matches!(self.state.read().place, Place::Upper | Place::Merged)
+    }
+}
+
+impl State {
+    /// A state without links.
+    #[must_use]
+    pub fn new(place: Place, lowers: SmallVec<[LowerAt; 1]>) -> Self {
+        Self { place, lowers, links: SmallVec::new(), latent: 0, pinned: false }
+    }
+
+    /// True where this name is known.
+    #[must_use]
+    pub fn has_link(&self, parent: &Node, name: &OsStr) -> bool {
+        self.links.iter().any(|link| link.is(parent, name))
+    }
+}

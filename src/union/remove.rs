@@ -1,0 +1,122 @@
+//! Names that go: unlink and rmdir, with a whiteout where a lower would show through.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use parking_lot::RwLockWriteGuard;
+
+use super::copy_up::Content;
+use super::lookup::Found;
+use super::node::{Node, NodeId};
+use super::{Union, Upper};
+use crate::error::{Errno, Error, Result};
+use crate::sys::dir::{self, Rename};
+use crate::sys::spot::Spot;
+use crate::types::Kind;
+
+/// Exclusive locks on the names of two directories, which may be one.
+pub(super) fn lock_names<'a>(a: &'a Arc<Node>, b: &'a Arc<Node>) -> (RwLockWriteGuard<'a, ()>, Option<RwLockWriteGuard<'a, ()>>) {
+    match a.id.cmp(&b.id) {
+        std::cmp::Ordering::Equal => (a.children.write(), None),
+        std::cmp::Ordering::Less => {
+            let first = a.children.write();
+            (first, Some(b.children.write()))
+        }
+        std::cmp::Ordering::Greater => {
+            let first = b.children.write();
+            (first, Some(a.children.write()))
+        }
+    }
+}
+
+impl Union {
+    /// Removes a name that is no directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EISDIR`, `EROFS`, and the upper's answers.
+    pub fn unlink(&self, parent: NodeId, name: &OsStr) -> Result<()> {
+        let parent = self.dir(parent)?;
+        self.copy_up(&parent, Content::Kept)?;
+        let upper = self.writable()?;
+        let _tree = self.tree.read();
+        let _names = parent.children.write();
+        let found = self.resolve(&parent, name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
+        if found.kind.is_dir() {
+            return Err(Errno::EISDIR.into());
+        }
+        self.remove(upper, &parent, name, &found)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ENOTEMPTY` by the merged view, `EROFS`, and the upper's answers.
+    pub fn rmdir(&self, parent: NodeId, name: &OsStr) -> Result<()> {
+        let (victim, _) = self.lookup(parent, name)?;
+        let answer = self.rmdir_node(parent, name, &victim);
+        self.forget(victim.id, 1);
+        answer
+    }
+
+    fn rmdir_node(&self, parent: NodeId, name: &OsStr, victim: &Arc<Node>) -> Result<()> {
+        let parent = self.dir(parent)?;
+        if !victim.kind.is_dir() {
+            return Err(Errno::ENOTDIR.into());
+        }
+        self.copy_up(&parent, Content::Kept)?;
+        let upper = self.writable()?;
+        let _tree = self.tree.read();
+        let _names = lock_names(&parent, victim);
+        let found = self.resolve(&parent, name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
+        if !found.kind.is_dir() {
+            return Err(Errno::ENOTDIR.into());
+        }
+        if !self.is_empty_dir(&parent, name, &found)? {
+            return Err(Errno::ENOTEMPTY.into());
+        }
+        self.remove(upper, &parent, name, &found)
+    }
+
+    /// The caller holds `tree` and the names concerned, and has checked the type.
+    fn remove(&self, upper: &Upper, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<()> {
+        let hide = self.shows_through(parent, name)?;
+        let dir = self.dir_fd(parent)?;
+        self.leave_name(parent, name, found, || {
+            let removed = match (&found.upper, hide, found.kind) {
+                (None, ..) => upper.whiteout(&dir, name),
+                (Some(_), hide, Kind::Dir) => remove_dir(upper, &dir, name, hide),
+                (Some(_), true, kind) => upper.replace_by_whiteout(&dir, name, kind),
+                (Some(_), false, _) => dir::unlink(&dir, name),
+            };
+            removed.map_err(|e| Error::sys("remove", name, e))
+        })
+    }
+}
+
+/// Removes an upper directory that shows no name but may hold whiteouts: the name goes in one step, the rest after it. With
+/// `hide` a whiteout takes its place.
+fn remove_dir(upper: &Upper, dir: &Arc<OwnedFd>, name: &OsStr, hide: bool) -> Result<(), Errno> {
+    if !hide {
+        match dir::rmdir(dir, name) {
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+            answer => return answer,
+        }
+    }
+    if hide {
+        return upper.moving(&Spot::at(dir, name), || upper.replace_by_whiteout(dir, name, Kind::Dir));
+    }
+    let temp = upper.temp();
+    upper.moving(&Spot::at(dir, name), || dir::rename(dir, name, upper.work(), &temp, Rename::NoReplace))?;
+    upper.discard(&temp);
+    Ok(())
+}
+
+/// Kinds that a rename may not put in each other's place (rename(2)).
+pub(super) const fn cannot_replace(new: Kind, old: Kind) -> Option<Errno> {
+    match (new.is_dir(), old.is_dir()) {
+        (true, false) => Some(Errno::ENOTDIR),
+        (false, true) => Some(Errno::EISDIR),
+        _ => None,
+    }
+}

@@ -1,0 +1,281 @@
+//! Renames: plain, without replacing, and exchanging. A directory that lives in a lower stays where it is (`EXDEV`, as the
+//! kernel's default), so that mv copies.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use parking_lot::RwLockWriteGuard;
+use smallvec::SmallVec;
+
+use super::copy_up::Content;
+use super::lookup::{Found, Resolution};
+use super::node::{Key, Link, Node, NodeId, Place, State};
+use super::remove::{cannot_replace, lock_names};
+use super::{Union, Upper};
+use crate::error::{Errno, Error, Result};
+use crate::sys::dir::{self, Rename};
+use crate::sys::spot::Spot;
+use crate::types::Attr;
+
+/// One end of a rename.
+#[derive(Clone, Copy)]
+struct End<'a> {
+    dir: &'a Arc<Node>,
+    name: &'a OsStr,
+}
+
+/// What stands at both ends once nothing can change any more.
+struct Plan {
+    source: Found,
+    target: Resolution,
+    /// A lower shows through at the source once the name has gone.
+    hide_source: bool,
+}
+
+impl Union {
+    /// rename(2) and renameat2(2).
+    ///
+    /// # Errors
+    /// `EXDEV` for a directory that lives in a lower, `ENOTEMPTY` by the merged view, `EEXIST`, `EINVAL`, `EROFS`, and the
+    /// upper's answers.
+    pub fn rename(&self, from: (NodeId, &OsStr), to: (NodeId, &OsStr), how: Rename) -> Result<()> {
+        let upper = self.writable()?;
+        let (from_dir, to_dir) = (self.dir(from.0)?, self.dir(to.0)?);
+        let (from, to) = (End { dir: &from_dir, name: from.1 }, End { dir: &to_dir, name: to.1 });
+        let (source, _) = self.lookup_in(from.dir, from.name)?;
+        let prepared = self.prepare(from, to, &source, how);
+        let answer = prepared.and_then(|moves_dir| {
+            // Moving a directory changes the way to everything below it; nobody may be on that way meanwhile.
+            if moves_dir {
+                let _tree = self.tree.write();
+                self.rename_locked(upper, from, to, how)
+            } else {
+                let _tree = self.tree.read();
+                self.rename_locked(upper, from, to, how)
+            }
+        });
+        self.forget(source.id, 1);
+        answer
+    }
+
+    /// Copies up what the rename will move and where to; true when a directory moves.
+    fn prepare(&self, from: End<'_>, to: End<'_>, source: &Arc<Node>, how: Rename) -> Result<bool> {
+        self.prepare_mover(source)?;
+        self.copy_up(from.dir, Content::Kept)?;
+        self.copy_up(to.dir, Content::Kept)?;
+        if how != Rename::Exchange {
+            return Ok(source.kind.is_dir());
+        }
+        let (target, _) = self.lookup_in(to.dir, to.name)?;
+        let ready = self.prepare_mover(&target);
+        self.forget(target.id, 1);
+        ready.map(|()| source.kind.is_dir() || target.kind.is_dir())
+    }
+
+    fn prepare_mover(&self, node: &Arc<Node>) -> Result<()> {
+        if node.kind.is_dir() {
+            return if matches!(node.state.read().place, Place::Upper) { Ok(()) } else { Err(Errno::EXDEV.into()) };
+        }
+        self.copy_up(node, Content::Kept)
+    }
+
+    fn rename_locked(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename) -> Result<()> {
+        let _names = lock_names(from.dir, to.dir);
+        let source = self.resolve(from.dir, from.name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
+        let target = self.resolve(to.dir, to.name)?;
+        if source.upper.is_none() {
+            // Replaced between look-up and lock; the caller's kernel asks again.
+            return Err(Errno::ESTALE.into());
+        }
+        let mut plan = Plan { source, target, hide_source: self.shows_through(from.dir, from.name)? };
+        match how {
+            Rename::Exchange => self.exchange(upper, from, to, &plan),
+            Rename::NoReplace if plan.target.found.is_some() => Err(Errno::EEXIST.into()),
+            _ => self.replace(upper, from, to, &mut plan),
+        }
+    }
+
+    fn exchange(&self, upper: &Upper, from: End<'_>, to: End<'_>, plan: &Plan) -> Result<()> {
+        let target = plan.target.found.as_ref().ok_or(Error::Expected(Errno::ENOENT))?;
+        if target.upper.is_none() {
+            return Err(Errno::ESTALE.into());
+        }
+        let (a, b) = (self.dir_fd(from.dir)?, self.dir_fd(to.dir)?);
+        self.cover(upper, &a, from.name, &plan.source, to)?;
+        self.cover(upper, &b, to.name, target, from)?;
+        let (source, swapped) = (self.node_found(&plan.source)?, self.node_found(target)?);
+        if is_same(source.as_ref(), swapped.as_ref()) {
+            return Ok(());
+        }
+        let mut gone: SmallVec<[Link; 2]> = SmallVec::new();
+        {
+            // Whoever asks for either node by its name must not meet the other there.
+            let (mut source, mut swapped) = lock_states(source.as_ref(), swapped.as_ref());
+            dir::rename(&a, from.name, &b, to.name, Rename::Exchange).map_err(|e| Error::sys("exchange", from.name, e))?;
+            gone.extend(source.as_mut().and_then(|state| self.relink(state, from, to)));
+            gone.extend(swapped.as_mut().and_then(|state| self.relink(state, to, from)));
+        }
+        gone.iter().for_each(|link| self.table.release(&link.parent, 1));
+        Ok(())
+    }
+
+    /// A directory that moves below a merged one must not merge with what a lower has there (dir.c, `ovl_rename`).
+    fn cover(&self, upper: &Upper, dir: &Arc<OwnedFd>, name: &OsStr, found: &Found, goes: End<'_>) -> Result<()> {
+        if found.kind.is_dir() && !goes.dir.state.read().lowers.is_empty() {
+            let spot = Spot::at(dir, name);
+            let marked = upper.writing_into(std::slice::from_ref(&spot), || upper.set_opaque(&spot));
+            marked.map_err(|e| Error::sys("mark opaque", name, e))?;
+        }
+        Ok(())
+    }
+
+    fn replace(&self, upper: &Upper, from: End<'_>, to: End<'_>, plan: &mut Plan) -> Result<()> {
+        let (a, b) = (self.dir_fd(from.dir)?, self.dir_fd(to.dir)?);
+        if let Some(target) = &mut plan.target.found {
+            if let Some(errno) = cannot_replace(plan.source.kind, target.kind) {
+                return Err(errno.into());
+            }
+            if same_inode(&plan.source, target) {
+                return Ok(());
+            }
+            if target.kind.is_dir() && !self.is_empty_dir(to.dir, to.name, target)? {
+                return Err(Errno::ENOTEMPTY.into());
+            }
+        }
+        self.cover(upper, &a, from.name, &plan.source, to)?;
+        if let Some(target) = plan.target.found.as_mut().filter(|target| target.kind.is_dir()) {
+            self.clear_for_replacement(upper, to, target)?;
+        }
+        let source = self.node_found(&plan.source)?;
+        let victim = plan.target.found.as_ref().map_or(Ok(None), |target| self.node_found(target))?;
+        if is_same(source.as_ref(), victim.as_ref()) {
+            return Ok(());
+        }
+        let act = || move_onto(&a, from.name, &b, to.name, plan).map_err(|e| Error::sys("rename", from.name, e));
+        let moved;
+        let left;
+        {
+            // Whoever asks for the source by its name must find it under the old or the new one.
+            let (mut source, mut victim_state) = lock_states(source.as_ref(), victim.as_ref());
+            left = match (&plan.target.found, &victim, &mut victim_state) {
+                (Some(target), Some(node), Some(state)) => {
+                    Some(self.leave_locked(node, state, (to.dir, to.name), target, act)?)
+                }
+                (Some(target), ..) => {
+                    act()?;
+                    self.forget_numbers(target);
+                    None
+                }
+                (None, ..) => {
+                    act()?;
+                    None
+                }
+            };
+            moved = source.as_mut().and_then(|state| self.relink(state, from, to));
+        }
+        if let (Some(node), Some(left)) = (&victim, left) {
+            self.after_leaving(node, left);
+        }
+        if let Some(link) = moved {
+            self.table.release(&link.parent, 1);
+        }
+        Ok(())
+    }
+
+    fn node_found(&self, found: &Found) -> Result<Option<Arc<Node>>> {
+        Ok(self.table.find(found.key()?))
+    }
+
+    /// Empties a target directory of the whiteouts it may hold: swapped in one step with an empty opaque one, so that the name
+    /// stays an empty directory whatever happens (dir.c, `ovl_clear_empty`). The node goes over to the new one.
+    fn clear_for_replacement(&self, upper: &Upper, to: End<'_>, target: &mut Found) -> Result<()> {
+        let Some(stat) = &target.upper else { return Ok(()) };
+        let dir = self.dir_fd(to.dir)?;
+        if upper.read_dir(&crate::sys::spot::open_dir_at(&dir, to.name)?)?.is_empty() {
+            return Ok(());
+        }
+        let context = |e: Errno| Error::sys("clear", to.name, e);
+        let temp = upper.temp();
+        let swapped = swap_with_empty(upper, &temp, &dir, to.name, &stat.attr);
+        upper.discard(&temp);
+        swapped.map_err(context)?;
+        let fresh = Spot::at(&dir, to.name).stat().map_err(context)?;
+        if let Some(node) = self.table.find(Key::Upper(stat.dev, stat.attr.ino)) {
+            self.dirs.remove(&node.id);
+            self.table.drop_keys(&node);
+            self.table.add_key(Key::Upper(fresh.dev, fresh.attr.ino), &node);
+            let mut state = node.state.write();
+            state.place = Place::Upper;
+            state.lowers.clear();
+            drop(state);
+            self.born.insert((fresh.dev, fresh.attr.ino), node.ino);
+        }
+        self.born.remove(&(stat.dev, stat.attr.ino));
+        target.upper = Some(fresh);
+        target.lowers.clear();
+        Ok(())
+    }
+
+    /// Gives a node its new name for its old one, which is handed back.
+    fn relink(&self, state: &mut State, old: End<'_>, new: End<'_>) -> Option<Link> {
+        let link = self.table.take_link(state, old.dir, old.name);
+        self.table.add_link(state, new.dir, new.name);
+        link
+    }
+}
+
+type StateGuard<'a> = Option<RwLockWriteGuard<'a, State>>;
+
+/// The states of two nodes that are not one, exclusively, by id: neither is on the way to the other.
+fn lock_states<'a>(a: Option<&'a Arc<Node>>, b: Option<&'a Arc<Node>>) -> (StateGuard<'a>, StateGuard<'a>) {
+    match (a, b) {
+        (Some(a), Some(b)) if b.id < a.id => {
+            let b = b.state.write();
+            (Some(a.state.write()), Some(b))
+        }
+        (a, b) => {
+            let a = a.map(|node| node.state.write());
+            (a, b.map(|node| node.state.write()))
+        }
+    }
+}
+
+fn is_same(a: Option<&Arc<Node>>, b: Option<&Arc<Node>>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
+}
+
+/// Puts an empty opaque directory with the same attributes in the place of one.
+fn swap_with_empty(upper: &Upper, temp: &OsStr, dir: &Arc<OwnedFd>, name: &OsStr, attr: &Attr) -> Result<(), Errno> {
+    dir::mkdir(upper.work(), temp, 0o700)?;
+    let spot = upper.in_work(temp);
+    let own = spot.stat()?.attr;
+    if (attr.uid, attr.gid) != (own.uid, own.gid) {
+        spot.chown(Some(attr.uid), Some(attr.gid))?;
+    }
+    upper.set_opaque(&spot)?;
+    if upper.privilege().dac_override {
+        spot.chmod(attr.perm)?;
+    }
+    upper.moving(&Spot::at(dir, name), || dir::rename(upper.work(), temp, dir, name, Rename::Exchange))?;
+    Spot::at(dir, name).chmod(attr.perm)
+}
+
+fn same_inode(a: &Found, b: &Found) -> bool {
+    matches!((&a.upper, &b.upper), (Some(a), Some(b)) if (a.dev, a.attr.ino) == (b.dev, b.attr.ino))
+}
+
+/// The one step that moves the source. A whiteout that must stay behind comes with it, so that a lower never shows in between.
+fn move_onto(a: &OwnedFd, from: &OsStr, b: &OwnedFd, to: &OsStr, plan: &Plan) -> Result<(), Errno> {
+    let dir_onto_whiteout = plan.source.kind.is_dir() && plan.target.whiteout;
+    match (plan.hide_source, plan.target.whiteout) {
+        // The target's whiteout changes places with the source: where it is needed, or where it does no harm until removed.
+        (true, true) => dir::rename(a, from, b, to, Rename::Exchange),
+        (false, true) if dir_onto_whiteout => {
+            dir::rename(a, from, b, to, Rename::Exchange)?;
+            dir::unlink(a, from)
+        }
+        (true, false) => dir::rename(a, from, b, to, Rename::Whiteout),
+        (false, _) => dir::rename(a, from, b, to, Rename::Replace),
+    }
+}

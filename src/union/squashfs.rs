@@ -1,0 +1,77 @@
+//! A squashfs image as a lower.
+
+use std::ffi::{OsStr, OsString};
+
+use super::lower::{Bytes, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use crate::error::Result;
+use crate::image::{self, Image, InodeRef};
+use crate::types::Attr;
+
+/// An image; its inodes are named by their place in the inode table, which hard links share.
+pub struct SquashfsLower {
+    image: Image,
+}
+
+impl SquashfsLower {
+    /// The lower of an open image.
+    #[must_use]
+    pub const fn new(image: Image) -> Self {
+        Self { image }
+    }
+}
+
+const fn inode(id: LowerId) -> InodeRef {
+    InodeRef(id.0)
+}
+
+const fn entry(found: image::Entry) -> LowerEntry {
+    LowerEntry { id: LowerId(found.inode.0), ino: found.ino, kind: found.kind }
+}
+
+impl Lower for SquashfsLower {
+    fn root(&self) -> LowerId {
+        LowerId(self.image.root().0)
+    }
+
+    fn lookup(&self, dir: LowerId, name: &OsStr) -> Result<Option<LowerEntry>> {
+        Ok(self.image.lookup(inode(dir), name)?.map(entry))
+    }
+
+    fn entries(&self, dir: LowerId) -> Result<Listing> {
+        let listing = self.image.entries(inode(dir))?;
+        Ok(listing.iter().map(|(name, found)| (name.to_owned(), entry(found))).collect())
+    }
+
+    fn attr(&self, id: LowerId) -> Result<Attr> {
+        self.image.attr(inode(id))
+    }
+
+    fn readlink(&self, id: LowerId) -> Result<OsString> {
+        self.image.readlink(inode(id))
+    }
+
+    fn xattr_names(&self, id: LowerId) -> Result<Vec<OsString>> {
+        self.image.xattrs(inode(id))
+    }
+
+    fn xattr(&self, id: LowerId, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        self.image.xattr(inode(id), name)
+    }
+
+    fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>> {
+        self.image.read(inode(id), offset, len)
+    }
+
+    fn is_intact(&self, bytes: &Bytes<'_>) -> bool {
+        self.image.is_intact(bytes)
+    }
+
+    fn seek(&self, id: LowerId, offset: u64, whence: Seek) -> Result<u64> {
+        self.image.seek(inode(id), offset, whence)
+    }
+
+    fn space(&self) -> LowerSpace {
+        let superblock = self.image.superblock();
+        LowerSpace { bytes: superblock.bytes_used, inodes: u64::from(superblock.inodes), block_size: superblock.block_size }
+    }
+}

@@ -1,0 +1,342 @@
+//! The one writable layer: its directories, checked and locked, and the work directory where everything is made before it
+//! becomes visible.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::work;
+use crate::error::{Errno, Error, Result};
+use crate::ovl;
+use crate::ovl::xattr::{Namespace, Private};
+use crate::sys::cred::{Privilege, privilege};
+use crate::sys::data::OFlags;
+use crate::sys::dir::{self, RawEntry, Rename};
+use crate::sys::lock;
+use crate::sys::spot::{Spot, open_dir, open_dir_at};
+use crate::types::Kind;
+
+/// Which name space of attributes to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefix {
+    /// `trusted.overlay.` where the upper lets us set it, else `user.overlay.`.
+    #[default]
+    Auto,
+    /// `user.overlay.` in any case (option `userxattr`).
+    User,
+}
+
+/// How long a lock may be waited for: a daemon that has just ended lets go of its files in any order.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The writable layer.
+#[derive(Debug)]
+pub struct Upper {
+    path: PathBuf,
+    root: Arc<OwnedFd>,
+    work: Arc<OwnedFd>,
+    dev: u64,
+    namespace: Namespace,
+    privilege: Privilege,
+    next_temp: AtomicU64,
+    /// Name in the work directory of the whiteout that others are hard links of.
+    whiteout: Mutex<Option<OsString>>,
+    /// Shared by those who look at modes, exclusive for those who lend permissions.
+    pub(super) lending: RwLock<()>,
+    /// Exclusive locks on both directories, released when the descriptors close.
+    _locks: [OwnedFd; 2],
+}
+
+impl Upper {
+    /// Opens an upper directory and its work directory, takes both for this process alone, and removes what an interrupted
+    /// run left in the work directory. Nothing is changed before all checks passed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] naming the directory and the remedy: missing, not on one file system, one inside the other, in use,
+    /// left dirty by a volatile mount; [`Error::Unsupported`] where the file system lacks whiteouts, `renameat2` or xattrs.
+    pub fn open(upper: &Path, work: &Path, prefix: Prefix) -> Result<Self> {
+        let (upper_dir, work_dir) = (open_layer("upper", upper)?, open_layer("work", work)?);
+        check_apart(upper, &upper_dir, work, &work_dir)?;
+        check_writable("upper", upper)?;
+        check_writable("work", work)?;
+        let locks = [lock_layer(upper, &upper_dir)?, lock_layer(work, &work_dir)?];
+        let stat = Spot::Fd(Arc::clone(&upper_dir)).stat().map_err(|e| Error::sys("stat", upper, e))?;
+        let inner = work::open(work, &work_dir)?;
+        let mut this = Self {
+            path: upper.to_owned(),
+            root: upper_dir,
+            work: inner,
+            dev: stat.dev,
+            namespace: Namespace::User,
+            privilege: privilege(),
+            next_temp: AtomicU64::new(0),
+            whiteout: Mutex::new(None),
+            lending: RwLock::new(()),
+            _locks: locks,
+        };
+        work::clean(upper, work, &this.work)?;
+        this.probe(prefix, work::marked(&work_dir))?;
+        work::set_mark(&work_dir, this.namespace).map_err(|e| Error::sys("mark", work, e))?;
+        Ok(this)
+    }
+
+    /// The root of the upper.
+    #[must_use]
+    pub const fn root(&self) -> &Arc<OwnedFd> {
+        &self.root
+    }
+
+    /// The directory for unfinished objects.
+    #[must_use]
+    pub const fn work(&self) -> &Arc<OwnedFd> {
+        &self.work
+    }
+
+    /// Device number of the upper's file system.
+    #[must_use]
+    pub const fn dev(&self) -> u64 {
+        self.dev
+    }
+
+    /// The path it was opened by, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The attribute name space of this mount.
+    #[must_use]
+    pub const fn namespace(&self) -> Namespace {
+        self.namespace
+    }
+
+    /// What this process may do to files of others.
+    #[must_use]
+    pub const fn privilege(&self) -> &Privilege {
+        &self.privilege
+    }
+
+    /// A name in the work directory that nobody else uses, in the kernel's spelling.
+    #[must_use]
+    pub fn temp(&self) -> OsString {
+        format!("#{:x}", self.next_temp.fetch_add(1, Ordering::Relaxed)).into()
+    }
+
+    /// The spot of an object in the work directory.
+    #[must_use]
+    pub fn in_work(&self, temp: &OsStr) -> Spot {
+        Spot::at(&self.work, temp)
+    }
+
+    /// True where a directory carries the opaque mark.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn is_opaque(&self, spot: &Spot) -> Result<bool, Errno> {
+        let name = self.namespace.name(Private::Opaque);
+        Ok(self.readable(spot, || spot.xattr(&name))?.is_some_and(|value| value == b"y"))
+    }
+
+    /// The names in a directory of the upper.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn read_dir(&self, fd: &Arc<OwnedFd>) -> Result<Vec<RawEntry>, Errno> {
+        self.readable(&Spot::Fd(Arc::clone(fd)), || dir::read(fd))
+    }
+
+    /// True where a directory carries the opaque mark of the name space that this mount does not consult.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn has_foreign_mark(&self, spot: &Spot) -> Result<bool, Errno> {
+        let foreign = match self.namespace {
+            Namespace::Trusted => Namespace::User,
+            Namespace::User => return Ok(false),
+        };
+        Ok(spot.xattr(&foreign.name(Private::Opaque))?.is_some())
+    }
+
+    /// Marks a directory opaque.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn set_opaque(&self, spot: &Spot) -> Result<(), Errno> {
+        spot.set_xattr(&self.namespace.name(Private::Opaque), b"y", 0)
+    }
+
+    /// Hides a name that the upper does not have: one step, so a crash leaves it hidden or not.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn whiteout(&self, dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+        let mut shared = self.whiteout.lock();
+        for _ in 0..2 {
+            let temp = match &*shared {
+                Some(temp) => temp.clone(),
+                None => self.fresh_whiteout(&mut shared)?,
+            };
+            match dir::link(&self.work, &temp, dir, name) {
+                // Worn out (link limit), or taken away from outside: a fresh one serves the next.
+                Err(Errno::EMLINK | Errno::ENOENT) => *shared = None,
+                answer => return answer,
+            }
+        }
+        dir::mknod(dir, name, Kind::Char, 0, 0)
+    }
+
+    fn fresh_whiteout(&self, shared: &mut Option<OsString>) -> Result<OsString, Errno> {
+        let temp = self.temp();
+        dir::mknod(&self.work, &temp, Kind::Char, 0, 0)?;
+        *shared = Some(temp.clone());
+        Ok(temp)
+    }
+
+    /// Replaces an object by a whiteout in one step, then removes the object, which for a directory may take many.
+    ///
+    /// # Errors
+    /// The kernel's answer, in which case the object stands unless the whiteout already took its place.
+    pub fn replace_by_whiteout(&self, dir: &OwnedFd, name: &OsStr, kind: Kind) -> Result<(), Errno> {
+        let temp = self.temp();
+        self.whiteout(&self.work, &temp)?;
+        let how = if kind.is_dir() { Rename::Exchange } else { Rename::Replace };
+        if let Err(e) = dir::rename(&self.work, &temp, dir, name, how) {
+            self.discard(&temp);
+            return Err(e);
+        }
+        if kind.is_dir() {
+            self.discard(&temp);
+        }
+        Ok(())
+    }
+
+    /// Removes an object from the work directory, with all below it. What cannot be removed is swept at the next mount.
+    pub fn discard(&self, temp: &OsStr) {
+        if let Err(e) = work::purge(&self.work, temp, 0) {
+            tracing::warn!("{}: cannot remove {} from the work directory: {e}", self.path.display(), temp.display());
+        }
+    }
+
+    /// Leaves the mark that makes the kernel, and us, refuse this upper until it was unmounted cleanly (super.c,
+    /// `ovl_create_volatile_dirty`).
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn mark_volatile(&self) -> Result<()> {
+        let make = || {
+            dir::mkdir(&self.work, OsStr::new(ovl::INCOMPAT), 0o700)?;
+            let incompat = open_dir_at(&self.work, OsStr::new(ovl::INCOMPAT))?;
+            dir::mkdir(&incompat, OsStr::new("volatile"), 0o700)?;
+            dir::create(open_dir_at(&incompat, OsStr::new("volatile"))?, OsStr::new("dirty"), 0o600).map(drop)
+        };
+        make().map_err(|e| Error::sys("mark as volatile", &self.path, e))
+    }
+
+    /// Takes the mark away again.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn clear_volatile(&self) -> Result<()> {
+        work::purge(&self.work, OsStr::new(ovl::INCOMPAT), 0).map_err(|e| Error::sys("unmark as volatile", &self.path, e))
+    }
+
+    /// Finds out by doing whether the file system carries the format, and which attribute names we may use.
+    fn probe(&mut self, prefix: Prefix, marked: Option<Namespace>) -> Result<()> {
+        let lacks = |what: &str, e: Errno| {
+            Error::Unsupported(format!(
+                "{}: the file system of the upper cannot hold {what} ({e}); use ext4, xfs, btrfs or tmpfs",
+                self.path.display()
+            ))
+        };
+        let (a, b) = (self.temp(), self.temp());
+        dir::mknod(&self.work, &a, Kind::Char, 0, 0).map_err(|e| lacks("whiteouts (character device 0:0)", e))?;
+        dir::mkdir(&self.work, &b, 0o700).map_err(|e| Error::sys("create a directory in", &self.path, e))?;
+        dir::rename(&self.work, &a, &self.work, &b, Rename::Exchange).map_err(|e| lacks("renameat2 exchanges", e))?;
+        dir::rename(&self.work, &b, &self.work, OsStr::new("#probe"), Rename::Whiteout)
+            .map_err(|e| lacks("whiteouts left by renames", e))?;
+        // After the exchange `a` names the directory.
+        let can = |ns: Namespace| self.in_work(&a).set_xattr(&ns.name(Private::Opaque), b"y", 0);
+        let (trusted, user) = (can(Namespace::Trusted), can(Namespace::User));
+        let chosen = match (prefix, marked) {
+            (Prefix::Auto, Some(Namespace::Trusted)) if trusted.is_err() => return Err(self.written_by_root()),
+            (Prefix::User, Some(Namespace::Trusted)) => return Err(self.written_by_root()),
+            (Prefix::User, _) | (_, Some(Namespace::User)) => user.map(|()| Namespace::User),
+            _ => trusted.map(|()| Namespace::Trusted).or(user.map(|()| Namespace::User)),
+        };
+        let namespace = chosen.map_err(|e| lacks("extended attributes", e))?;
+        for temp in [a.as_os_str(), &b, OsStr::new("#probe")] {
+            self.discard(temp);
+        }
+        self.namespace = namespace;
+        Ok(())
+    }
+
+    fn written_by_root(&self) -> Error {
+        Error::Refused(format!(
+            "{}: this upper was written with trusted.overlay attributes, which this mount would not see: deleted names would come \
+             back; mount it as root and without userxattr",
+            self.path.display()
+        ))
+    }
+}
+
+fn open_layer(role: &str, path: &Path) -> Result<Arc<OwnedFd>> {
+    open_dir(path).map_err(|e| match e {
+        Errno::ENOENT => Error::Refused(format!("{}: the {role} directory does not exist; create it first", path.display())),
+        Errno::ENOTDIR => Error::Refused(format!("{}: the {role} directory is not a directory", path.display())),
+        e => Error::sys("open", path, e),
+    })
+}
+
+fn check_writable(role: &str, path: &Path) -> Result<()> {
+    crate::sys::spot::may_write(path).map_err(|e| {
+        let shown = path.display();
+        Error::Refused(format!("{shown}: the {role} directory cannot be written to ({e}); choose one of your own"))
+    })
+}
+
+fn check_apart(upper: &Path, upper_dir: &Arc<OwnedFd>, work: &Path, work_dir: &Arc<OwnedFd>) -> Result<()> {
+    let stat = |path: &Path, fd: &Arc<OwnedFd>| Spot::Fd(Arc::clone(fd)).stat().map_err(|e| Error::sys("stat", path, e));
+    let (u, w) = (stat(upper, upper_dir)?, stat(work, work_dir)?);
+    if (u.dev, u.mount) != (w.dev, w.mount) {
+        return Err(Error::Refused(format!(
+            "{} and {}: the work directory must be on the same mounted file system as the upper directory",
+            work.display(),
+            upper.display()
+        )));
+    }
+    let real = |path: &Path| path.canonicalize().map_err(|e| Error::sys("resolve", path, e));
+    let (upper_real, work_real) = (real(upper)?, real(work)?);
+    if upper_real.starts_with(&work_real) || work_real.starts_with(&upper_real) {
+        return Err(Error::Refused(format!(
+            "{} and {}: upper and work directory must be separate, neither inside the other",
+            upper.display(),
+            work.display()
+        )));
+    }
+    Ok(())
+}
+
+fn lock_layer(path: &Path, dir: &Arc<OwnedFd>) -> Result<OwnedFd> {
+    let fd = Spot::Fd(Arc::clone(dir)).open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Error::sys("open", path, e))?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match lock::exclusive(&fd) {
+            Ok(()) => break,
+            Err(Errno::EAGAIN) if Instant::now() < end => std::thread::sleep(PATIENCE / 50),
+            Err(Errno::EAGAIN) => {
+                return Err(Error::Refused(format!(
+                    "{}: in use by another mount; unmount that one first (findmnt -t fuse.haosfs lists them)",
+                    path.display()
+                )));
+            }
+            Err(e) => return Err(Error::sys("lock", path, e)),
+        }
+    }
+    Ok(fd)
+}

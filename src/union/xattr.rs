@@ -1,0 +1,82 @@
+//! Extended attributes as programs see them: the format's own hidden, a nested overlay's escaped.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use super::copy_up::Content;
+use super::node::NodeId;
+use super::{Backing, Union};
+use crate::error::{Errno, Error, Result};
+use crate::types::Caller;
+
+impl Union {
+    /// Value of an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA` where it is not set.
+    pub fn xattr(&self, id: NodeId, name: &OsStr) -> Result<Vec<u8>> {
+        let node = self.table.get(id)?;
+        let stored = self.namespace.escape(name)?;
+        if !is_known(name) {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        let value = match self.backing(&node, &state)? {
+            Backing::Upper(spot) => spot.xattr(&stored)?,
+            Backing::Lower(at) => self.lower(at)?.xattr(at.id, &stored)?,
+        };
+        value.ok_or(Error::Expected(Errno::ENODATA))
+    }
+
+    /// Names of all extended attributes that the caller may see: `trusted.` ones are root's (xattr(7)).
+    ///
+    /// # Errors
+    /// What the layer says.
+    pub fn xattr_names(&self, id: NodeId, caller: Caller) -> Result<Vec<OsString>> {
+        let node = self.table.get(id)?;
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        let stored = match self.backing(&node, &state)? {
+            Backing::Upper(spot) => spot.xattr_names()?,
+            Backing::Lower(at) => self.lower(at)?.xattr_names(at.id)?,
+        };
+        let visible = |name: &OsString| caller.uid == 0 || !name.as_bytes().starts_with(b"trusted.");
+        Ok(stored.iter().filter_map(|name| self.namespace.unescape(name)).filter(visible).collect())
+    }
+
+    /// Sets an extended attribute; `flags` are setxattr(2)'s.
+    ///
+    /// # Errors
+    /// `EEXIST` and `ENODATA` by the flags, `EROFS`, and the upper's answers.
+    pub fn set_xattr(&self, id: NodeId, name: &OsStr, value: &[u8], flags: u32) -> Result<()> {
+        self.writable()?;
+        let stored = self.namespace.escape(name)?;
+        let node = self.table.get(id)?;
+        self.copy_up(&node, Content::Kept)?;
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        Ok(self.upper_spot(&node, &state)?.set_xattr(&stored, value, flags)?)
+    }
+
+    /// Removes an extended attribute. What is not set is not removed, and nothing is copied up for it.
+    ///
+    /// # Errors
+    /// `ENODATA` where it is not set, `EROFS`.
+    pub fn remove_xattr(&self, id: NodeId, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        self.xattr(id, name)?;
+        let stored = self.namespace.escape(name)?;
+        let node = self.table.get(id)?;
+        self.copy_up(&node, Content::Kept)?;
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        Ok(self.upper_spot(&node, &state)?.remove_xattr(&stored)?)
+    }
+}
+
+/// True for the name spaces of xattr(7); of `system.` there are only the ACLs.
+fn is_known(name: &OsStr) -> bool {
+    let known: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system.posix_acl_"];
+    known.iter().any(|prefix| name.as_bytes().starts_with(prefix))
+}

@@ -1,0 +1,244 @@
+//! The life of a mount as root: 0 once it answers, a daemon behind, gone after umount or a signal.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "cli/support.rs"]
+mod support;
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{HAOSFS, Scratch, can_run, is_root, wait_until};
+
+const ROOT: &str = "needs root";
+
+/// Mounts `image.sqfs` with an upper, by absolute paths so that the daemon can be told from others.
+fn mount(scratch: &Scratch, more: &[&str]) {
+    let [image, mnt, upper, work] = ["image.sqfs", "mnt", "upper", "work"].map(|name| scratch.path(name));
+    let paths = [&image, &mnt, &upper, &work].map(|p| p.to_str().unwrap());
+    let arguments = ["mount", paths[0], paths[1], "--upper", paths[2], "--work", paths[3]];
+    scratch.haosfs(&[&arguments, more].concat()).succeeded();
+}
+
+#[test]
+fn the_union_answers_when_the_command_returns() {
+    if !can_run("the_union_answers_when_the_command_returns", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    mount(&scratch, &[]);
+    let line = scratch.mountinfo("mnt").unwrap();
+    let image = scratch.path("image.sqfs");
+    for part in [" - fuse.haosfs ", image.to_str().unwrap(), " rw,", "allow_other", "default_permissions"] {
+        assert!(line.contains(part), "{part:?} not in {line:?}");
+    }
+    assert_eq!(fs::read_to_string(scratch.path("mnt/hello")).unwrap(), "hello\n");
+    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    assert_eq!(scratch.mountinfo("mnt"), None);
+    assert_eq!(scratch.daemons(), []);
+}
+
+/// Fields 6 and 7 of proc_pid_stat(5).
+fn session_and_terminal(stat: &str) -> [i32; 2] {
+    let stat = fs::read_to_string(stat).unwrap();
+    let after_name = stat.rsplit(") ").next().unwrap();
+    let fields: Vec<i32> = after_name.split(' ').skip(3).take(2).map(|f| f.parse().unwrap()).collect();
+    fields.try_into().unwrap()
+}
+
+#[test]
+fn the_daemon_holds_nothing_of_the_terminal() {
+    if !can_run("the_daemon_holds_nothing_of_the_terminal", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    mount(&scratch, &[]);
+    let daemons = scratch.daemons();
+    let [pid] = daemons[..] else { panic!("one daemon, not {daemons:?}") };
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
+    for fd in 0..3 {
+        assert_eq!(fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap().to_str(), Some("/dev/null"));
+    }
+    let [session, terminal] = session_and_terminal(&format!("/proc/{pid}/stat"));
+    // Read from the same place: getsid() has no answer for a leader outside of this pid namespace, where stat says 0.
+    assert_ne!(session, session_and_terminal("/proc/self/stat")[0]);
+    assert_ne!(session, pid, "a session leader could gain a terminal");
+    assert_eq!(terminal, 0);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("Umask:\t0000"), "{status}");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let open_files: Vec<&str> = limits.lines().find(|l| l.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert_eq!(open_files[3], open_files[4], "the soft limit is raised to the hard one");
+    scratch.haosfs(&["umount", "mnt"]).succeeded();
+}
+
+#[test]
+fn umount_leaves_the_upper_free() {
+    if !can_run("umount_leaves_the_upper_free", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    for _ in 0..20 {
+        mount(&scratch, &[]);
+        scratch.haosfs(&["umount", "mnt"]).succeeded();
+    }
+}
+
+#[test]
+fn a_mount_in_use_is_busy_unless_detached() {
+    if !can_run("a_mount_in_use_is_busy_unless_detached", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    mount(&scratch, &[]);
+    let open = fs::File::open(scratch.path("mnt/hello")).unwrap();
+    scratch.haosfs(&["umount", "mnt"]).failed(32, "is busy: programs use it");
+    scratch.haosfs(&["umount", "-l", "mnt"]).succeeded();
+    assert_eq!(scratch.mountinfo("mnt"), None);
+    assert_eq!(scratch.daemons().len(), 1);
+    drop(open);
+    wait_until("the daemon ends with the last user", || scratch.daemons().is_empty());
+}
+
+#[test]
+fn signals_unmount() {
+    if !can_run("signals_unmount", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        mount(&scratch, &[]);
+        let daemons = scratch.daemons();
+        let [pid] = daemons[..] else { panic!("one daemon, not {daemons:?}") };
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        wait_until("the daemon ends", || scratch.daemons().is_empty());
+        assert_eq!(scratch.mountinfo("mnt"), None);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_mount_that_is_in_use() {
+    if !can_run("a_signal_ends_a_mount_that_is_in_use", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    mount(&scratch, &[]);
+    let _open = fs::File::open(scratch.path("mnt/hello")).unwrap();
+    let pid = scratch.daemons()[0];
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    wait_until("the mount goes", || scratch.mountinfo("mnt").is_none());
+    wait_until("the daemon ends", || scratch.daemons().is_empty());
+}
+
+#[test]
+fn a_second_signal_ends_a_union_that_stands_elsewhere() {
+    if !can_run("a_second_signal_ends_a_union_that_stands_elsewhere", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    scratch.mkdir("elsewhere");
+    mount(&scratch, &[]);
+    rustix::mount::mount_bind(scratch.path("mnt"), scratch.path("elsewhere")).unwrap();
+    let pid = Pid::from_raw(scratch.daemons()[0]).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    wait_until("the mount goes", || scratch.mountinfo("mnt").is_none());
+    assert_eq!(fs::read_to_string(scratch.path("elsewhere/hello")).unwrap(), "hello\n");
+    kill_process(pid, Signal::TERM).unwrap();
+    wait_until("the daemon ends", || scratch.daemons().is_empty());
+}
+
+#[test]
+fn in_the_foreground_it_logs_to_standard_error() {
+    if !can_run("in_the_foreground_it_logs_to_standard_error", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    let child = Command::new(HAOSFS)
+        .args(["mount", "--foreground", "image.sqfs", "mnt"])
+        .current_dir(scratch.path(""))
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    wait_until("the union is mounted", || scratch.mountinfo("mnt").is_some());
+    assert!(scratch.mountinfo("mnt").unwrap().contains(" ro,"), "without an upper it is read-only");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let log = String::from_utf8(output.stderr).unwrap();
+    for words in ["mounted", "SIGINT: unmounting", "unmounted"] {
+        assert!(log.contains(words), "{words:?} not in {log:?}");
+    }
+}
+
+#[test]
+fn a_log_file_takes_what_the_daemon_says() {
+    if !can_run("a_log_file_takes_what_the_daemon_says", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    mount(&scratch, &["--log", "log"]);
+    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    let log = fs::read_to_string(scratch.path("log")).unwrap();
+    assert!(log.contains("mounted") && log.contains("unmounted"), "{log:?}");
+}
+
+#[test]
+fn it_answers_to_the_call_of_mount_8() {
+    if !can_run("it_answers_to_the_call_of_mount_8", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={},nosuid,noatime,nofail,_netdev,x-systemd.automount",
+        scratch.path("image.sqfs").display(),
+        scratch.path("upper").display(),
+        scratch.path("work").display()
+    );
+    scratch.haosfs(&["none", "mnt", "-n", "-o", &layers, "-t", "fuse.haosfs"]).succeeded();
+    let line = scratch.mountinfo("mnt").unwrap();
+    assert!(line.contains(" rw,nosuid,noatime ") && line.contains(" - fuse.haosfs none rw,"), "{line:?}");
+    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    scratch.haosfs(&["image.sqfs", "mnt", "-f", "-o", "ro"]).succeeded();
+    assert_eq!(scratch.mountinfo("mnt"), None, "-f mounts nothing");
+}
+
+#[test]
+fn sloppy_mounts_pass_over_what_is_unknown() {
+    if !can_run("sloppy_mounts_pass_over_what_is_unknown", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    let sloppy = ["image.sqfs", "mnt", "-s", "-f", "-N", "/proc/self/ns/mnt", "-o"];
+    let finished = scratch.haosfs(&[&sloppy[..], &["ro,frobnicate,colour=red"]].concat());
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for name in ["frobnicate", "colour"] {
+        assert!(finished.stderr.contains(&format!("unknown option {name} is passed over")), "{finished:?}");
+    }
+    scratch.haosfs(&[&sloppy[..], &["threads=none"]].concat()).failed(1, "option threads=none");
+}
+
+#[test]
+fn in_the_background_it_logs_to_the_system_log() {
+    let possible = is_root() && support::has_tool("unshare");
+    if !can_run("in_the_background_it_logs_to_the_system_log", possible, "needs root and unshare") {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    let log = std::os::unix::net::UnixDatagram::bind(scratch.path("log")).unwrap();
+    let script = format!(
+        "mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/fuse c 10 229; touch /dev/log\n\
+         mount --bind log /dev/log; {HAOSFS} mount image.sqfs mnt; {HAOSFS} umount mnt"
+    );
+    scratch.run("unshare", &["-m", "sh", "-e", "-c", &script]).succeeded();
+    log.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    for word in ["mounted", "unmounted"] {
+        let mut datagram = [0; 1024];
+        let length = log.recv(&mut datagram).unwrap();
+        let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        // Facility daemon, severity info.
+        assert!(text.starts_with("<30>haosfs[") && text.contains(&format!("]: {word}")), "{text:?}");
+    }
+}

@@ -1,0 +1,47 @@
+//! The calls for which no safe wrapper is kept: shared mappings of files, and record locks.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use memmap2::{Mmap, MmapMut, MmapOptions};
+
+/// Maps a whole file shared for reading.
+pub fn map_shared_ro(file: &File) -> Mmap {
+    // SAFETY: the tests never truncate a file below a mapping that they still read.
+    unsafe { Mmap::map(file).unwrap() }
+}
+
+/// Maps a whole file shared for reading and writing.
+pub fn map_shared(file: &File) -> MmapMut {
+    // SAFETY: the tests never truncate a file below a mapping that they still use.
+    unsafe { MmapMut::map_mut(file).unwrap() }
+}
+
+/// Maps a whole file privately: writes stay in the mapping.
+pub fn map_private(file: &File) -> MmapMut {
+    // SAFETY: the tests never truncate a file below a mapping that they still use.
+    unsafe { MmapOptions::new().map_copy(file).unwrap() }
+}
+
+/// Who owns a record lock.
+#[derive(Clone, Copy)]
+pub enum Owner {
+    /// The process: `F_SETLK`.
+    Process,
+    /// The open file description: `F_OFD_SETLK`. Conflicts with the process's own `F_SETLK` locks.
+    Description,
+}
+
+/// Sets (`F_RDLCK`, `F_WRLCK`) or drops (`F_UNLCK`) a lock on `len` bytes from `start` without waiting (fcntl(2)).
+pub fn record_lock(file: &File, owner: Owner, kind: i32, start: i64, len: i64) -> io::Result<()> {
+    let command = match owner {
+        Owner::Process => libc::F_SETLK,
+        Owner::Description => libc::F_OFD_SETLK,
+    };
+    let lock = libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: start, l_len: len, l_pid: 0 };
+    // SAFETY: the descriptor is open and `lock` is a whole, initialised struct flock that outlives the call.
+    let answer = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw const lock) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

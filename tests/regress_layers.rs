@@ -1,0 +1,154 @@
+//! Lowers that are not plain trees, and directories that give way to others.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
+
+#[allow(dead_code, reason = "shared with the POSIX suite")]
+#[path = "posix/assertions.rs"]
+mod assertions;
+mod mounted;
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use assertions::{exists, lstat, names, refused};
+use mounted::ground::Ground;
+use mounted::mount::Mount;
+use mounted::requirement::{Requirement, can_run};
+use mounted::union::{Driver, Lower, Union};
+use rustix::fs::Dir;
+use rustix::io::Errno;
+
+const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
+
+/// Has the kernel write an upper with a redirected directory `moved` and a file `owned` without data.
+fn write_by_the_kernel(ground: &Ground) -> PathBuf {
+    let kernel = ground.mount(Driver::Kernel, &["redirect_dir=on", "metacopy=on"]);
+    fs::rename(kernel.path().join("dir"), kernel.path().join("moved")).unwrap();
+    chown(kernel.path().join("owned"), Some(12), None).unwrap();
+    kernel.upper().to_path_buf()
+}
+
+/// That upper as a lower, over the tree that the kernel had below it.
+fn over_a_kernel_upper(ground: &Ground) -> Union {
+    let upper = write_by_the_kernel(ground);
+    let home = ground.home().join("second");
+    fs::create_dir(&home).unwrap();
+    Union::new(Driver::Haosfs, &[Lower::Dir(upper), Lower::Dir(ground.tree())], &home)
+}
+
+fn featured() -> Ground {
+    Ground::directory(|tree| {
+        fs::create_dir(tree.join("dir")).unwrap();
+        fs::write(tree.join("dir/below"), b"below").unwrap();
+        fs::write(tree.join("owned"), b"content of the lower").unwrap();
+        fs::write(tree.join("plain"), b"plain").unwrap();
+    })
+}
+
+#[test]
+fn features_in_a_lower_directory_are_refused() {
+    if !can_run("features_in_a_lower_directory_are_refused", NEEDS) {
+        return;
+    }
+    let ground = featured();
+    let union = over_a_kernel_upper(&ground);
+    let (moved, owned) = (union.path().join("moved"), union.path().join("owned"));
+    refused(fs::read(&owned), Errno::OPNOTSUPP);
+    refused(OpenOptions::new().append(true).open(&owned), Errno::OPNOTSUPP);
+    refused(chown(&owned, Some(13), None), Errno::OPNOTSUPP);
+    refused(fs::read_dir(&moved), Errno::OPNOTSUPP);
+    refused(fs::write(moved.join("new"), b""), Errno::OPNOTSUPP);
+    refused(fs::rename(&owned, union.path().join("elsewhere")), Errno::OPNOTSUPP);
+    assert_eq!(names(union.upper()), Vec::<String>::new());
+    assert_eq!(fs::read(union.path().join("plain")).unwrap(), b"plain");
+    refused(fs::metadata(union.path().join("dir")), Errno::NOENT);
+}
+
+#[test]
+fn names_that_cannot_be_looked_up_are_listed() {
+    if !can_run("names_that_cannot_be_looked_up_are_listed", NEEDS) {
+        return;
+    }
+    let ground = featured();
+    write_by_the_kernel(&ground);
+    lists_what_it_refuses(&ground.mount(Driver::Haosfs, &[]));
+    let ground = featured();
+    lists_what_it_refuses(&over_a_kernel_upper(&ground));
+}
+
+fn lists_what_it_refuses(union: &Union) {
+    for _ in 0..2 {
+        assert_eq!(names(union.path()), ["moved", "owned", "plain"]);
+        refused(fs::metadata(union.path().join("moved")), Errno::OPNOTSUPP);
+    }
+}
+
+/// The kernel's overlayfs shows the lower's own directory, not what is mounted on it: so does haosfs.
+fn a_mount_below_is_not_seen(make: impl Fn(&Path, &Path) -> Mount) {
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        let ground = Ground::directory(|tree| {
+            fs::create_dir_all(tree.join("x/mnt")).unwrap();
+            fs::create_dir_all(tree.join("other/dir")).unwrap();
+            fs::write(tree.join("other/file"), b"other").unwrap();
+        });
+        let mount = make(&ground.tree().join("other"), &ground.tree().join("x/mnt"));
+        let union = ground.mount(driver, &[]);
+        let x = union.path().join("x");
+        assert_eq!(names(&x), ["mnt"], "{driver:?}");
+        assert!(lstat(x.join("mnt")).is_dir(), "{driver:?}");
+        assert_eq!(names(x.join("mnt")), Vec::<String>::new(), "{driver:?}");
+        fs::remove_dir_all(&x).unwrap_or_else(|e| panic!("{driver:?}: {e}"));
+        assert!(!exists(&x), "{driver:?}");
+        assert_eq!(fs::read(union.path().join("other/file")).unwrap(), b"other", "{driver:?}");
+        drop((union, mount));
+    }
+}
+
+#[test]
+fn a_file_system_mounted_in_a_lower_is_not_seen() {
+    if can_run("a_file_system_mounted_in_a_lower_is_not_seen", NEEDS) {
+        a_mount_below_is_not_seen(|_, at| {
+            let mount = Mount::new(&["-t", "tmpfs"], Path::new("below"), at);
+            fs::write(at.join("inside"), b"").unwrap();
+            mount
+        });
+    }
+}
+
+#[test]
+fn a_bind_mount_in_a_lower_is_not_seen() {
+    if can_run("a_bind_mount_in_a_lower_is_not_seen", NEEDS) {
+        a_mount_below_is_not_seen(|other, at| Mount::new(&["--bind"], other, at));
+    }
+}
+
+#[test]
+fn a_directory_of_whiteouts_gives_way_to_a_rename() {
+    if !can_run("a_directory_of_whiteouts_gives_way_to_a_rename", NEEDS) {
+        return;
+    }
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        let ground = Ground::image(&[], |tree| {
+            fs::create_dir(tree.join("old")).unwrap();
+            ["a", "b"].iter().for_each(|name| fs::write(tree.join("old").join(name), b"").unwrap());
+        });
+        let mut union = ground.mount(driver, &[]);
+        let (old, new) = (union.path().join("old"), union.path().join("new"));
+        ["a", "b"].iter().for_each(|name| fs::remove_file(old.join(name)).unwrap());
+        fs::create_dir(&new).unwrap();
+        fs::write(new.join("kept"), b"kept").unwrap();
+        let replaced = File::open(&old).unwrap();
+        fs::rename(&new, &old).unwrap_or_else(|e| panic!("{driver:?}: {e}"));
+        assert!(replaced.metadata().unwrap().is_dir(), "{driver:?}");
+        // The listing of a directory without a name ends at once, or with ENOENT (readdir.c, `IS_DEADDIR`).
+        let listing =
+            Dir::read_from(&replaced).unwrap().filter_map(|entry| entry.err().is_none_or(|e| e != Errno::NOENT).then_some(()));
+        assert!(listing.count() <= 2, "{driver:?}");
+        drop(replaced);
+        for _ in 0..2 {
+            assert_eq!(names(union.path()), ["old"], "{driver:?}");
+            assert_eq!(names(union.path().join("old")), ["kept"], "{driver:?}");
+            union.remount();
+        }
+    }
+}
