@@ -20,6 +20,9 @@ use rustix::io::Errno;
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
 
+/// Neither a redirect nor the data of a file with attributes only are followed.
+const NOT_FOLLOWING: &[&str] = &["redirect_dir=nofollow", "metacopy=off"];
+
 /// Has the kernel write an upper with a redirected directory `moved` and a file `owned` without data.
 fn write_by_the_kernel(ground: &Ground) -> PathBuf {
     let kernel = ground.mount(Driver::Kernel, &["redirect_dir=on", "metacopy=on"]);
@@ -33,7 +36,7 @@ fn over_a_kernel_upper(ground: &Ground) -> Union {
     let upper = write_by_the_kernel(ground);
     let home = ground.home().join("second");
     fs::create_dir(&home).unwrap();
-    Union::new(Driver::Haosfs, &[Lower::Dir(upper), Lower::Dir(ground.tree())], &home)
+    Union::with_options(Driver::Haosfs, &[Lower::Dir(upper), Lower::Dir(ground.tree())], &home, NOT_FOLLOWING)
 }
 
 fn featured() -> Ground {
@@ -71,7 +74,7 @@ fn names_that_cannot_be_looked_up_are_listed() {
     }
     let ground = featured();
     write_by_the_kernel(&ground);
-    lists_what_it_refuses(&ground.mount(Driver::Haosfs, &[]));
+    lists_what_it_refuses(&ground.mount(Driver::Haosfs, NOT_FOLLOWING));
     let ground = featured();
     lists_what_it_refuses(&over_a_kernel_upper(&ground));
 }

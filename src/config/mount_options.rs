@@ -20,6 +20,17 @@ pub enum Fsync {
     Volatile,
 }
 
+/// Renames of directories that live in a lower; the kernel's words for it (overlayfs.rst, "redirect_dir").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedirectDir {
+    /// `on`: they are renamed.
+    On,
+    /// `off`, `follow`: renaming one is refused; those renamed before are followed.
+    Follow,
+    /// `nofollow`: those renamed before are refused, too.
+    NoFollow,
+}
+
 /// Whether the union may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
@@ -59,6 +70,10 @@ pub struct MountOptions {
     pub gid: Option<u32>,
     /// `fsync=`, `volatile`.
     pub fsync: Fsync,
+    /// `redirect_dir=`.
+    pub redirect_dir: Option<RedirectDir>,
+    /// `metacopy=on`: a change of attributes alone copies no data, and files copied up so are read.
+    pub metacopy: bool,
     /// `userxattr`: marks in `user.overlay.` rather than `trusted.overlay.`.
     pub userxattr: bool,
     /// `data_cache=`: bytes of decompressed file data.
@@ -99,12 +114,26 @@ const IGNORED: [&str; 17] = [
 ];
 
 /// Kernel overlayfs' features that this union does not have; switched off they need nothing.
-const ABSENT: [&str; 6] = ["index", "metacopy", "redirect_dir", "nfs_export", "verity", "uuid"];
+const ABSENT: [&str; 4] = ["index", "nfs_export", "verity", "uuid"];
 
 /// Most threads that `threads=` takes.
 const MOST_THREADS: u64 = 256;
 
 impl MountOptions {
+    /// Checks what only the whole list tells: features that need each other (params.c, `ovl_fs_params_verify`).
+    ///
+    /// # Errors
+    /// [`Error::Refused`], naming both options.
+    pub fn check(&self) -> Result<()> {
+        if self.metacopy && self.redirect_dir.is_some_and(|redirect| redirect != RedirectDir::On) {
+            return Err(refused("metacopy=on", "needs redirect_dir=on"));
+        }
+        if self.userxattr && (self.metacopy || self.redirect_dir == Some(RedirectDir::On)) {
+            return Err(refused("userxattr", "excludes redirect_dir=on and metacopy=on, whose marks anyone could set"));
+        }
+        Ok(())
+    }
+
     /// Reads one `-o` argument into `self`; later items win over earlier ones.
     ///
     /// # Errors
@@ -162,6 +191,8 @@ impl MountOptions {
             "gid" | "squash_to_gid" => self.gid = Some(number(name, value, parse_id)?),
             "threads" => self.threads = Some(number(name, value, parse_threads)?),
             "fsync" => self.fsync = number(name, value, parse_fsync)?,
+            "redirect_dir" => self.redirect_dir = Some(number(name, value, parse_redirect_dir)?),
+            "metacopy" => self.metacopy = number(name, value, parse_switch)?,
             "subtype" if value == b"haosfs" => {}
             "xino" if matches!(value, b"off" | b"auto" | b"on") => {}
             _ if ABSENT.contains(&name) && matches!(value, b"off" | b"null") => {}
@@ -196,6 +227,8 @@ fn expected(name: &str) -> &'static str {
         "fsync" => "auto, strict or volatile",
         "subtype" => "haosfs",
         "xino" => "off, auto or on",
+        "redirect_dir" => "on, off, follow or nofollow",
+        "metacopy" => "on or off",
         _ => "",
     }
 }
@@ -233,6 +266,23 @@ fn parse_fsync(text: &str) -> Option<Fsync> {
         "auto" => Some(Fsync::Auto),
         "strict" => Some(Fsync::Strict),
         "volatile" => Some(Fsync::Volatile),
+        _ => None,
+    }
+}
+
+fn parse_redirect_dir(text: &str) -> Option<RedirectDir> {
+    match text {
+        "on" => Some(RedirectDir::On),
+        "off" | "follow" => Some(RedirectDir::Follow),
+        "nofollow" => Some(RedirectDir::NoFollow),
+        _ => None,
+    }
+}
+
+fn parse_switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
         _ => None,
     }
 }

@@ -55,7 +55,12 @@ fn values_are_read() {
         ),
         ("threads=4", MountOptions { threads: Some(4), ..default() }),
         ("fsname=a=b", MountOptions { fsname: Some("a=b".into()), ..default() }),
-        ("index=off,metacopy=off,redirect_dir=off,nfs_export=off,xino=auto,subtype=haosfs", default()),
+        ("index=off,metacopy=off,nfs_export=off,xino=auto,subtype=haosfs", default()),
+        ("redirect_dir=on", MountOptions { redirect_dir: Some(RedirectDir::On), ..default() }),
+        ("redirect_dir=off", MountOptions { redirect_dir: Some(RedirectDir::Follow), ..default() }),
+        ("redirect_dir=follow", MountOptions { redirect_dir: Some(RedirectDir::Follow), ..default() }),
+        ("redirect_dir=nofollow", MountOptions { redirect_dir: Some(RedirectDir::NoFollow), ..default() }),
+        ("metacopy=on", MountOptions { metacopy: true, ..default() }),
     ];
     for (list, expected) in table {
         assert_eq!(parse(list).unwrap(), expected, "{list}");
@@ -83,7 +88,9 @@ fn refusals_name_the_option_and_what_was_expected() {
         ("uid=-1", "expected a number"),
         ("fsync=never", "option fsync=never: expected auto, strict or volatile"),
         ("data_cache=12Q", "option data_cache=12Q: expected BYTES"),
-        ("metacopy=on", "option metacopy: this overlayfs feature is not supported; expected off"),
+        ("index=on", "option index: this overlayfs feature is not supported; expected off"),
+        ("redirect_dir=yes", "option redirect_dir=yes: expected on, off, follow or nofollow"),
+        ("metacopy=1", "option metacopy=1: expected on or off"),
         ("lowerdir=/a::/b", "option lowerdir: a path between colons is empty"),
         ("lowerdir=", "option lowerdir=: expected PATH"),
         ("upperdir=", "option upperdir=: expected PATH"),
@@ -91,6 +98,22 @@ fn refusals_name_the_option_and_what_was_expected() {
         ("subtype=other", "option subtype=other: expected haosfs"),
     ] {
         let error = parse(list).unwrap_err().to_string();
+        assert!(error.contains(message), "{list}: {error}");
+    }
+}
+
+#[test]
+fn features_that_exclude_each_other_are_refused() {
+    let check = |list| parse(list).unwrap().check();
+    for list in ["metacopy=on", "metacopy=on,redirect_dir=on", "userxattr", "userxattr,redirect_dir=off", "redirect_dir=on"] {
+        assert!(check(list).is_ok(), "{list}");
+    }
+    for (list, message) in [
+        ("metacopy=on,redirect_dir=off", "option metacopy=on: needs redirect_dir=on"),
+        ("metacopy=on,userxattr", "option userxattr: excludes redirect_dir=on and metacopy=on"),
+        ("userxattr,redirect_dir=on", "option userxattr: excludes redirect_dir=on and metacopy=on"),
+    ] {
+        let error = check(list).unwrap_err().to_string();
         assert!(error.contains(message), "{list}: {error}");
     }
 }

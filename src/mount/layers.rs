@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::plan::{Layer, LayerKind, MountPlan};
-use crate::config::mount_options::{Fsync, MountOptions};
+use crate::config::mount_options::{Fsync, MountOptions, RedirectDir};
 use crate::error::Result;
 use crate::image::{self, Image};
 use crate::union::lower::Lower;
@@ -47,7 +47,12 @@ fn union_options(options: &MountOptions) -> union::Options {
         Fsync::Strict => union::Durability::Strict,
         Fsync::Volatile => union::Durability::Volatile,
     };
-    union::Options { owner: owner(options), fsync }
+    let redirect_dir = match (options.redirect_dir, options.metacopy) {
+        (Some(RedirectDir::On), _) | (None, true) => union::RedirectDir::On,
+        (Some(RedirectDir::NoFollow), _) => union::RedirectDir::NoFollow,
+        (Some(RedirectDir::Follow) | None, _) => union::RedirectDir::Follow,
+    };
+    union::Options { owner: owner(options), fsync, redirect_dir, metacopy: options.metacopy }
 }
 
 const fn prefix(options: &MountOptions) -> union::Prefix {

@@ -34,6 +34,7 @@ impl Request {
         work: Option<PathBuf>,
         mut options: MountOptions,
     ) -> Result<Self> {
+        options.check()?;
         let lowerdir = std::mem::take(&mut options.lowerdir);
         let lowers = if lowerdir.is_empty() {
             std::iter::once(PathBuf::from(&source)).chain(lowers).collect()

@@ -1,5 +1,7 @@
 //! The on-disk contract shared with the kernel's overlayfs: names and encodings only (fs/overlayfs/overlayfs.h, overlayfs.rst).
 
+pub mod metacopy;
+pub mod redirect;
 pub mod xattr;
 
 /// Directory inside the work directory that holds unfinished objects; the kernel uses the same (super.c, `ovl_make_workdir`).

@@ -115,7 +115,17 @@ impl Union {
             (Place::Lower, _) => raw.nlink.saturating_sub(self.removed_names(state)),
             _ => raw.nlink.saturating_add(state.latent),
         };
+        if let Some(data) = self.data_below(node, state) {
+            attr.blocks = data.blocks;
+        }
         attr
+    }
+
+    /// Attributes of the lower file that has the data of one whose attributes stand above it: what it takes up.
+    fn data_below(&self, node: &Node, state: &State) -> Option<Attr> {
+        let above = usize::from(matches!(state.place, Place::Lower | Place::Gone));
+        let at = state.lowers.last().filter(|_| node.kind == Kind::File && state.lowers.len() > above)?;
+        self.lower(*at).and_then(|lower| lower.attr(at.id)).ok()
     }
 
     /// chmod, chown, truncate and utimensat in one.
@@ -124,7 +134,11 @@ impl Union {
     /// `EROFS` without an upper, `EPERM` where the daemon may not give files away, and the upper's answers.
     pub fn setattr(&self, id: NodeId, set: &SetAttr, caller: Caller) -> Result<Attr> {
         let node = self.table.get(id)?;
-        let content = if set.size == Some(0) { Content::Dropped } else { Content::Kept };
+        let content = match set.size {
+            None => Content::Below,
+            Some(0) => Content::Dropped,
+            Some(_) => Content::Kept,
+        };
         self.copy_up(&node, content)?;
         {
             let _tree = self.tree.read();

@@ -26,10 +26,19 @@ pub enum Content {
     Kept,
     /// None: whoever asks truncates the file to nothing.
     Dropped,
+    /// It stays where it is, if the union keeps attributes apart (`metacopy=on`); else all of it.
+    Below,
 }
 
 /// Bytes read from a lower at a time.
 const CHUNK: usize = 1 << 20;
+
+/// Where a lower object is: a file's data may stand below its attributes.
+#[derive(Clone, Copy)]
+struct Source {
+    attributes: LowerAt,
+    data: LowerAt,
+}
 
 /// A finished copy in the work directory, removed unless it was moved into place.
 struct Draft<'a> {
@@ -53,13 +62,14 @@ impl Union {
     /// `EROFS` without an upper; `ENOSPC`, `EPERM` and the upper's other answers, `EIO` from a damaged lower. The node is then
     /// as it was.
     pub(super) fn copy_up(&self, node: &Arc<Node>, content: Content) -> Result<()> {
-        if !Self::needs_copy(node) {
+        if !Self::needs_copy(node) && (content == Content::Below || !Self::needs_data(node)) {
             return Ok(());
         }
         let upper = self.writable()?;
         self.copy_up_parents(node)?;
         let _only = node.copy_up.lock();
-        self.copy_up_one(upper, node, content)
+        self.copy_up_one(upper, node, content)?;
+        if content != Content::Below && Self::needs_data(node) { self.complete(upper, node, content) } else { Ok(()) }
     }
 
     /// Copies up the directories of all known names of a node; without holding the node's state meanwhile.
@@ -70,6 +80,12 @@ impl Union {
 
     fn needs_copy(node: &Node) -> bool {
         matches!(node.state.read().place, Place::Lower | Place::Gone)
+    }
+
+    /// True for a file that is in the upper by its attributes only.
+    fn needs_data(node: &Node) -> bool {
+        let state = node.state.read();
+        node.kind == Kind::File && !state.lowers.is_empty() && !matches!(state.place, Place::Lower | Place::Gone)
     }
 
     pub(super) fn copy_up_ancestors(&self, dir: &Arc<Node>) -> Result<()> {
@@ -95,21 +111,27 @@ impl Union {
     fn copy_up_one(&self, upper: &Upper, node: &Arc<Node>, content: Content) -> Result<()> {
         let (source, name) = {
             let state = node.state.read();
-            match (&state.place, state.lowers.first()) {
-                (Place::Lower | Place::Gone, Some(at)) => (*at, self.name_of(&state)),
+            match (&state.place, state.lowers.first(), state.lowers.last()) {
+                (Place::Lower | Place::Gone, Some(top), Some(data)) => {
+                    (Source { attributes: *top, data: *data }, self.name_of(&state))
+                }
                 _ => return Ok(()),
             }
         };
         let context = |e: Errno| Error::sys("copy up", &name, e);
-        let lower = self.lower(source)?;
-        let attr = lower.attr(source.id)?;
+        let lower = self.lower(source.attributes)?;
+        let attr = lower.attr(source.attributes.id)?;
+        let content = self.content_to_copy(content, &attr);
         let mut draft = Draft { upper, temp: upper.temp(), placed: false };
         let file = self.draft_content(upper, &draft.temp, lower, source, &attr, content)?;
-        let perm = self.draft_attributes(upper, &draft.temp, lower, source, &attr)?;
+        let perm = self.draft_attributes(upper, &draft.temp, lower, source.attributes, &attr)?;
+        if content == Content::Below {
+            upper.mark_metacopy(&draft.temp, attr.size).map_err(context)?;
+        }
         self.make_durable(upper, &draft.temp, file.as_ref(), &attr).map_err(context)?;
         loop {
             self.copy_up_parents(node)?;
-            if self.place(upper, node, &mut draft, &attr, perm).map_err(context)? {
+            if self.place(upper, node, &mut draft, &attr, perm, content).map_err(context)? {
                 break;
             }
         }
@@ -119,12 +141,23 @@ impl Union {
         Ok(())
     }
 
+    /// Data stay below only where that is asked for and pays, and where one name tells the whole file: a further hard link
+    /// would need a redirect of its own.
+    fn content_to_copy(&self, asked: Content, attr: &Attr) -> Content {
+        match asked {
+            Content::Below if !self.options.metacopy || attr.kind != Kind::File || attr.size == 0 || attr.nlink > 1 => {
+                Content::Kept
+            }
+            asked => asked,
+        }
+    }
+
     fn draft_content(
         &self,
         upper: &Upper,
         temp: &OsStr,
         lower: &dyn Lower,
-        source: LowerAt,
+        source: Source,
         attr: &Attr,
         content: Content,
     ) -> Result<Option<OwnedFd>> {
@@ -134,12 +167,12 @@ impl Union {
             Kind::File => {
                 let fd = dir::create(work, temp, 0o600).map_err(context)?;
                 if content == Content::Kept {
-                    copy_data(lower, source, attr.size, &fd)?;
+                    copy_data(self.lower(source.data)?, source.data, attr.size, &fd)?;
                 }
                 return Ok(Some(fd));
             }
             Kind::Dir => dir::mkdir(work, temp, 0o700).map_err(context)?,
-            Kind::Symlink => dir::symlink(&lower.readlink(source.id)?, work, temp).map_err(context)?,
+            Kind::Symlink => dir::symlink(&lower.readlink(source.attributes.id)?, work, temp).map_err(context)?,
             kind => dir::mknod(work, temp, kind, 0o600, attr.rdev).map_err(context)?,
         }
         Ok(None)
@@ -225,6 +258,7 @@ impl Union {
         draft: &mut Draft<'_>,
         attr: &Attr,
         perm: Option<u32>,
+        content: Content,
     ) -> Result<bool, Errno> {
         let _tree = self.tree.read();
         let parents = distinct_parents(&node.state.read().links);
@@ -243,6 +277,9 @@ impl Union {
         };
         if state.links.is_empty() && (latent == 0 || node.kind.is_dir()) {
             state.place = Place::Orphan(upper.in_work(&draft.temp).pin()?);
+            if content != Content::Below {
+                state.lowers.clear();
+            }
             drop(state);
             self.table.drop_keys(node);
             return Ok(true);
@@ -257,7 +294,9 @@ impl Union {
         };
         if !node.kind.is_dir() {
             state.latent = latent;
-            state.lowers.clear();
+            if content != Content::Below {
+                state.lowers.clear();
+            }
             // Other names in the lower must find this node for as long as there may be some.
             state.pinned = latent > 0 && node.hold();
         }
@@ -349,7 +388,7 @@ fn distinct_parents(links: &[Link]) -> SmallVec<[Arc<Node>; 1]> {
 }
 
 /// Copies what is not a hole; the size is exact at the end.
-fn copy_data(lower: &dyn Lower, source: LowerAt, size: u64, to: impl AsFd) -> Result<()> {
+pub(super) fn copy_data(lower: &dyn Lower, source: LowerAt, size: u64, to: impl AsFd) -> Result<()> {
     let mut at = 0;
     while at < size {
         let start = match lower.seek(source.id, at, Seek::Data) {

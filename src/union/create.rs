@@ -63,6 +63,9 @@ impl Union {
             let made = if there.whiteout { make_over_whiteout(upper, &dir, new) } else { make_in_place(&dir, new) };
             drop(acting);
             let file = made.map_err(|e| Error::sys("create", new.name, e))?;
+            if new.kind.is_dir() && self.options.marks_new_directories() && !parent.state.read().lowers.is_empty() {
+                upper.set_opaque(&Spot::at(&dir, new.name)).map_err(|e| Error::sys("mark opaque", new.name, e))?;
+            }
             self.newborn(&parent, &dir, new, if open { file } else { None })?
         };
         Ok((node, attr))

@@ -113,7 +113,7 @@ impl Union {
         let upper = {
             let _tree = self.tree.read();
             let state = node.state.read();
-            match self.backing(&node, &state)? {
+            match self.content(&node, &state)? {
                 Backing::Upper(spot) => {
                     self.data_fd(&node, &spot, false).map_err(|e| Error::sys("open", self.name_of(&state), e))?
                 }
@@ -178,7 +178,7 @@ impl Union {
         let node = self.table.get(id)?;
         let _tree = self.tree.read();
         let state = node.state.read();
-        match self.backing(&node, &state)? {
+        match self.content(&node, &state)? {
             Backing::Lower(at) => self.lower(at)?.seek(at.id, offset, whence),
             Backing::Upper(spot) => {
                 let fd = self.data_fd(&node, &spot, false)?;
@@ -200,7 +200,7 @@ impl Union {
         let fd = {
             let _tree = self.tree.read();
             let state = source.state.read();
-            match self.backing(&source, &state)? {
+            match self.content(&source, &state)? {
                 Backing::Upper(spot) => Some(self.data_fd(&source, &spot, false)?),
                 Backing::Lower(_) => None,
             }

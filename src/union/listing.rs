@@ -5,9 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::descent::Descent;
 use super::lookup::Found;
 use super::lower::{Listing, LowerEntry};
-use super::merge::Seen;
 use super::node::{LowerAt, Node, NodeId, Place};
 use super::{Union, ino};
 use crate::error::{Errno, Error, Result};
@@ -73,7 +73,7 @@ impl Union {
                 if !listings.is_empty() {
                     decided.insert(&entry.name);
                 }
-                entries.extend(self.upper_entry(fd, entry, &listings)?);
+                entries.extend(self.upper_entry(fd, entry, lowers)?);
             }
         }
         for (i, (at, listing)) in listings.iter().enumerate() {
@@ -89,7 +89,7 @@ impl Union {
         Ok(entries)
     }
 
-    fn upper_entry(&self, fd: &Arc<OwnedFd>, entry: &RawEntry, below: &[(LowerAt, Listing)]) -> Result<Option<Entry>> {
+    fn upper_entry(&self, fd: &Arc<OwnedFd>, entry: &RawEntry, lowers: &[LowerAt]) -> Result<Option<Entry>> {
         let spot = || Spot::at(fd, &entry.name);
         let (kind, number) = match entry.kind {
             // The type alone does not tell a whiteout from another device.
@@ -101,25 +101,25 @@ impl Union {
             },
             Some(kind) => (kind, entry.ino),
         };
-        let merged = if kind.is_dir() { self.lower_dir_under(&spot(), &entry.name, below)? } else { None };
+        let merged = if kind.is_dir() { self.lower_dir_under(&spot(), &entry.name, lowers)? } else { None };
         let dev = self.writable()?.dev();
         let ino = merged.unwrap_or_else(|| self.ino_of_upper(dev, number));
         Ok(Some(Entry { name: entry.name.clone(), ino, kind }))
     }
 
-    /// The number of the topmost lower directory that an upper directory of this name merges with.
-    fn lower_dir_under(&self, spot: &Spot, name: &OsStr, below: &[(LowerAt, Listing)]) -> Result<Option<u64>> {
-        for (at, listing) in below {
-            let Some(entry) = find(listing, name) else { continue };
-            let seen = self.seen_in_lower(LowerAt { layer: at.layer, id: entry.id }, entry, true)?;
-            let opaque = || self.writable()?.is_opaque(spot).map_err(|e| Error::sys("read xattrs of", name, e));
-            return Ok(if matches!(seen, Seen::Dir { .. }) && !opaque()? {
-                Some(ino::of_lower(at.layer, entry.ino))
-            } else {
-                None
-            });
-        }
-        Ok(None)
+    /// The number of the topmost lower directory that an upper directory of this name merges with. A directory that cannot be
+    /// looked up is listed all the same.
+    fn lower_dir_under(&self, spot: &Spot, name: &OsStr, lowers: &[LowerAt]) -> Result<Option<u64>> {
+        let stat = match self.writable()?.stat(spot) {
+            Ok(stat) => stat,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(e) => return Err(Error::sys("stat in the upper", name, e)),
+        };
+        let Ok(upper) = self.meaning_in_upper(spot, name, stat, lowers) else { return Ok(None) };
+        let mut descent = Descent::new(name, Some(upper));
+        self.descend(&mut descent, lowers)?;
+        let found = descent.found()?;
+        Ok(found.and_then(|found| found.lowers.first().map(|at| ino::of_lower(at.layer, found.lower_ino))))
     }
 
     fn is_lower_whiteout(&self, dir: LowerAt, entry: &LowerEntry, marked: bool) -> Result<bool> {
@@ -144,9 +144,4 @@ impl Union {
         };
         Ok(self.merged_entries(fd.as_ref(), &found.lowers)?.is_empty())
     }
-}
-
-fn find<'a>(listing: &'a [(OsString, LowerEntry)], name: &OsStr) -> Option<&'a LowerEntry> {
-    let at = listing.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
-    listing.get(at).map(|(_, entry)| entry)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::lower::LowerEntry;
-use super::merge::{Merge, Seen};
+use super::descent::{Descent, InUpper};
+use super::merge::Seen;
 use super::node::{Key, LowerAt, Node, Place, State};
 use super::{Backing, Union, Upper, check_name, ino};
 use crate::error::{Errno, Error, Result};
@@ -19,10 +19,11 @@ pub(super) struct Found {
     pub(super) kind: Kind,
     /// The upper part.
     pub(super) upper: Option<Stat>,
-    /// The lower parts, topmost first: for directories all that merge, else the one that is visible.
+    /// The lower parts, topmost first: for directories all that merge; else the one that is visible, which for a file with
+    /// attributes only is followed by those below it down to its data.
     pub(super) lowers: SmallVec<[LowerAt; 1]>,
     /// `st_ino` of the topmost lower part in its layer.
-    lower_ino: u64,
+    pub(super) lower_ino: u64,
 }
 
 impl Found {
@@ -35,10 +36,10 @@ impl Found {
     }
 
     fn place(&self) -> Place {
-        match (&self.upper, self.lowers.is_empty()) {
-            (None, _) => Place::Lower,
-            (Some(_), true) => Place::Upper,
-            (Some(_), false) => Place::Merged,
+        match &self.upper {
+            None => Place::Lower,
+            Some(_) if self.kind.is_dir() && !self.lowers.is_empty() => Place::Merged,
+            Some(_) => Place::Upper,
         }
     }
 }
@@ -49,11 +50,6 @@ pub(super) struct Resolution {
     pub(super) found: Option<Found>,
     /// The upper has a whiteout under the name.
     pub(super) whiteout: bool,
-}
-
-enum Part {
-    Upper(Stat),
-    Lower(LowerAt, LowerEntry),
 }
 
 impl Union {
@@ -106,60 +102,46 @@ impl Union {
                 Place::Upper | Place::Merged => (true, state.lowers.clone()),
             }
         };
-        let mut merge = Merge::default();
-        let mut whiteout = false;
-        if in_upper && let Some((stat, seen)) = self.seen_in_upper(parent, name, !lowers.is_empty())? {
-            whiteout = seen == Seen::Whiteout;
-            merge.add(Part::Upper(stat), seen);
-        }
-        self.merge_lowers(&mut merge, &lowers, name)?;
-        Ok(Resolution { found: found(merge), whiteout })
+        let upper = if in_upper { self.seen_in_upper(parent, name, &lowers)? } else { None };
+        let whiteout = upper.as_ref().is_some_and(|upper| upper.seen == Seen::Whiteout);
+        let mut descent = Descent::new(name, upper);
+        self.descend(&mut descent, &lowers)?;
+        Ok(Resolution { found: descent.found()?, whiteout })
     }
 
-    /// True where removing the upper's entry, if any, would let a lower's show.
-    pub(super) fn shows_through(&self, parent: &Arc<Node>, name: &OsStr) -> Result<bool> {
-        let lowers = parent.state.read().lowers.clone();
-        let mut merge = Merge::default();
-        self.merge_lowers(&mut merge, &lowers, name)?;
-        Ok(!merge.parts().is_empty())
-    }
-
-    fn merge_lowers(&self, merge: &mut Merge<Part>, lowers: &[LowerAt], name: &OsStr) -> Result<()> {
-        for (i, dir) in lowers.iter().enumerate() {
-            if merge.is_closed() {
-                break;
-            }
-            if let Some(entry) = self.lower(*dir)?.lookup(dir.id, name)? {
-                let at = LowerAt { layer: dir.layer, id: entry.id };
-                let seen = self.seen_in_lower(at, &entry, i + 1 == lowers.len())?;
-                merge.add(Part::Lower(at, entry), seen);
-            }
-        }
-        Ok(())
-    }
-
-    fn seen_in_upper(&self, parent: &Arc<Node>, name: &OsStr, merging: bool) -> Result<Option<(Stat, Seen)>> {
-        let upper = self.writable()?;
+    fn seen_in_upper(&self, parent: &Arc<Node>, name: &OsStr, below: &[LowerAt]) -> Result<Option<InUpper>> {
         let spot = Spot::At { dir: self.dir_fd(parent)?, name: name.to_owned() };
-        let stat = match upper.stat(&spot) {
-            Ok(stat) => stat,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(e) => return Err(Error::sys("look up in the upper", name, e)),
-        };
-        let seen = match stat.attr.kind {
-            _ if stat.is_whiteout() => Seen::Whiteout,
+        match self.writable()?.stat(&spot) {
+            Ok(stat) => self.meaning_in_upper(&spot, name, stat, below).map(Some),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(Error::sys("look up in the upper", name, e)),
+        }
+    }
+
+    /// What an object of the upper says of the layers below. Where nothing lies below its directory only a redirect from the
+    /// root matters.
+    pub(super) fn meaning_in_upper(&self, spot: &Spot, name: &OsStr, stat: Stat, below: &[LowerAt]) -> Result<InUpper> {
+        let upper = self.writable()?;
+        let read = |private| upper.private(spot, private).map_err(|e| Error::sys("read xattrs of", name, e));
+        let plain = |seen| Ok(InUpper { stat, seen, redirect: None });
+        match stat.attr.kind {
+            _ if stat.is_whiteout() => plain(Seen::Whiteout),
             Kind::Dir => {
-                self.refuse_feature(&spot, Private::Redirect, "redirect_dir")?;
-                Seen::Dir { opaque: merging && self.is_opaque_upper(upper, &spot, name)? }
-            }
-            kind => {
-                if kind == Kind::File {
-                    self.refuse_feature(&spot, Private::Metacopy, "metacopy")?;
+                let value = read(Private::Redirect)?;
+                if (!below.is_empty() || value.is_some()) && self.is_opaque_upper(upper, spot, name)? {
+                    return plain(Seen::Dir { opaque: true });
                 }
-                Seen::Other(kind)
+                Ok(InUpper { stat, seen: Seen::Dir { opaque: false }, redirect: self.redirect(value, name)? })
             }
-        };
-        Ok(Some((stat, seen)))
+            Kind::File => match read(Private::Metacopy)? {
+                None => plain(Seen::Other(Kind::File)),
+                Some(value) => {
+                    let seen = self.metacopy(&value, name)?;
+                    Ok(InUpper { stat, seen, redirect: self.redirect(read(Private::Redirect)?, name)? })
+                }
+            },
+            kind => plain(Seen::Other(kind)),
+        }
     }
 
     fn is_opaque_upper(&self, upper: &Upper, spot: &Spot, name: &OsStr) -> Result<bool> {
@@ -173,53 +155,6 @@ impl Union {
             )));
         }
         Ok(opaque)
-    }
-
-    /// An upper that needs a feature we do not have yet must not be shown with wrong content.
-    fn refuse_feature(&self, spot: &Spot, private: Private, feature: &str) -> Result<()> {
-        let Ok(Some(_)) = spot.xattr(&self.private(private)) else { return Ok(()) };
-        let name = if let Spot::At { name, .. } = spot { name.as_os_str() } else { OsStr::new("/") };
-        Err(Error::Unsupported(format!(
-            "{}: written by the kernel's overlayfs with {feature}=on, which this version cannot read; mount it with the kernel",
-            name.display()
-        )))
-    }
-
-    /// What a lower's entry means. Whether a directory of the last layer is opaque does not matter.
-    pub(super) fn seen_in_lower(&self, at: LowerAt, entry: &LowerEntry, last: bool) -> Result<Seen> {
-        let lower = self.lower(at)?;
-        Ok(match entry.kind {
-            Kind::Dir if last => Seen::Dir { opaque: false },
-            Kind::Dir => {
-                self.refuse_lower_feature(at, Private::Redirect, "redirect_dir")?;
-                Seen::Dir { opaque: lower.xattr(at.id, &self.private(Private::Opaque))?.is_some_and(|v| v == b"y") }
-            }
-            Kind::Char if lower.attr(at.id)?.rdev == 0 => Seen::Whiteout,
-            Kind::File if self.is_xattr_whiteout(at)? => Seen::Whiteout,
-            kind => {
-                if kind == Kind::File {
-                    self.refuse_lower_feature(at, Private::Metacopy, "metacopy")?;
-                }
-                Seen::Other(kind)
-            }
-        })
-    }
-
-    /// A lower that was the upper of an overlay which used a feature that we do not have yet.
-    fn refuse_lower_feature(&self, at: LowerAt, private: Private, feature: &str) -> Result<()> {
-        match self.lower(at)?.xattr(at.id, &self.private(private))? {
-            None => Ok(()),
-            Some(_) => Err(Error::Unsupported(format!(
-                "layer {}: written by an overlayfs with {feature}=on, which this version cannot read",
-                at.layer
-            ))),
-        }
-    }
-
-    /// A zero-size regular file with the whiteout attribute (util.c, `ovl_path_check_xwhiteout_xattr`).
-    pub(super) fn is_xattr_whiteout(&self, at: LowerAt) -> Result<bool> {
-        let lower = self.lower(at)?;
-        Ok(lower.attr(at.id)?.size == 0 && lower.xattr(at.id, &self.private(Private::Whiteout))?.is_some())
     }
 
     /// The node of what was found, with one more reference. True where the name is a further hard link of a lower file that
@@ -276,25 +211,4 @@ impl Union {
         };
         Ok(self.shown(node, &state, raw))
     }
-}
-
-fn found(merge: Merge<Part>) -> Option<Found> {
-    let mut parts = merge.parts().into_iter().peekable();
-    let kind = match parts.peek()? {
-        Part::Upper(stat) => stat.attr.kind,
-        Part::Lower(_, entry) => entry.kind,
-    };
-    let mut found = Found { kind, upper: None, lowers: SmallVec::new(), lower_ino: 0 };
-    for part in parts {
-        match part {
-            Part::Upper(stat) => found.upper = Some(stat),
-            Part::Lower(at, entry) => {
-                if found.lowers.is_empty() {
-                    found.lower_ino = entry.ino;
-                }
-                found.lowers.push(at);
-            }
-        }
-    }
-    Some(found)
 }

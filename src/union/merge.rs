@@ -16,46 +16,72 @@ pub enum Seen {
         /// Carries the opaque mark.
         opaque: bool,
     },
+    /// A regular file with attributes only: the next regular file below has the data.
+    Metacopy,
     /// Anything else of this kind.
     Other(Kind),
 }
 
-/// The visible parts of one name, topmost first: none, one object, or the directories that merge.
+/// What the parts so far amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Nothing,
+    /// Directories.
+    Dirs,
+    /// Files with attributes only; the data are still to come.
+    Headless,
+    /// One object that is whole, with the attributes-only files above it.
+    Whole,
+}
+
+/// The visible parts of one name, topmost first: none, one object (a file's attributes may stand above its data), or the
+/// directories that merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merge<S> {
     parts: SmallVec<[S; 2]>,
-    dir: bool,
+    shape: Shape,
     closed: bool,
 }
 
 impl<S> Default for Merge<S> {
     fn default() -> Self {
-        Self { parts: SmallVec::new(), dir: false, closed: false }
+        Self { parts: SmallVec::new(), shape: Shape::Nothing, closed: false }
     }
 }
 
 impl<S> Merge<S> {
     /// Adds what the next lower layer has. Only directories merge; anything else below a directory ends it, anything below
-    /// anything else is hidden (overlayfs.rst, "Directories" and "Non-directories").
+    /// anything else is hidden (overlayfs.rst, "Directories" and "Non-directories"), but for the data of a file that has
+    /// attributes only ("Metadata only copy up").
     pub fn add(&mut self, source: S, seen: Seen) {
         if self.closed {
             return;
         }
-        match seen {
-            Seen::Absent => {}
-            Seen::Whiteout => self.closed = true,
-            Seen::Dir { opaque } => {
-                self.parts.push(source);
-                self.dir = true;
-                self.closed = opaque;
-            }
-            Seen::Other(_) => {
-                self.closed = true;
-                if !self.dir {
-                    self.parts.push(source);
-                }
-            }
-        }
+        let (shape, closed) = match (self.shape, seen) {
+            (_, Seen::Absent) => return,
+            (Shape::Nothing | Shape::Dirs, Seen::Dir { opaque }) => (Shape::Dirs, opaque),
+            (Shape::Nothing | Shape::Headless, Seen::Metacopy) => (Shape::Headless, false),
+            (Shape::Nothing, Seen::Other(_)) | (Shape::Headless, Seen::Other(Kind::File)) => (Shape::Whole, true),
+            _ => return self.close(),
+        };
+        self.parts.push(source);
+        (self.shape, self.closed) = (shape, closed);
+    }
+
+    /// Ends it: what lies further below is hidden.
+    pub const fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// A redirect from the root leads around whatever hid what lies below.
+    pub const fn reopen(&mut self) {
+        self.closed = false;
+    }
+
+    /// True where the data of a file were not found below its attributes.
+    #[must_use]
+    pub fn is_headless(&self) -> bool {
+        self.shape == Shape::Headless
     }
 
     /// True when no layer further below can change the answer: asking them would be wasted.
@@ -78,6 +104,8 @@ mod tests {
     const DIR: Seen = Seen::Dir { opaque: false };
     const OPAQUE: Seen = Seen::Dir { opaque: true };
     const FILE: Seen = Seen::Other(Kind::File);
+    const LINK: Seen = Seen::Other(Kind::Symlink);
+    const META: Seen = Seen::Metacopy;
 
     #[test]
     fn the_table_of_layers() {
@@ -97,6 +125,12 @@ mod tests {
             (&[DIR, OPAQUE, DIR], &[0, 1]),
             (&[OPAQUE, DIR], &[0]),
             (&[Whiteout, OPAQUE, DIR], &[]),
+            (&[META, FILE, FILE], &[0, 1]),
+            (&[META, Absent, META, FILE], &[0, 2, 3]),
+            (&[META, DIR, FILE], &[0]),
+            (&[META, LINK, FILE], &[0]),
+            (&[META, Whiteout, FILE], &[0]),
+            (&[DIR, META, DIR], &[0]),
         ];
         for (layers, visible) in table {
             let mut merge = Merge::default();
@@ -105,5 +139,25 @@ mod tests {
             }
             assert_eq!(merge.parts().as_slice(), *visible, "{layers:?}");
         }
+    }
+
+    #[test]
+    fn attributes_without_data_are_told() {
+        for (layers, headless) in
+            [(&[META, FILE][..], false), (&[META, Seen::Absent], true), (&[META, DIR], true), (&[FILE], false)]
+        {
+            let mut merge = Merge::default();
+            layers.iter().for_each(|seen| merge.add((), *seen));
+            assert_eq!(merge.is_headless(), headless, "{layers:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_closed_can_be_reopened() {
+        let mut merge = Merge::default();
+        merge.add(0, OPAQUE);
+        merge.reopen();
+        merge.add(1, DIR);
+        assert_eq!(merge.parts().as_slice(), [0, 1]);
     }
 }

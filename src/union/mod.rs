@@ -6,8 +6,10 @@
 
 pub mod acl;
 pub mod attr;
+mod complete;
 pub mod copy_up;
 pub mod create;
+mod descent;
 pub mod directory;
 pub mod file;
 pub mod ino;
@@ -41,6 +43,7 @@ use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::{Namespace, Private};
 use crate::sys::data;
 use crate::sys::spot::Spot;
+use crate::types::Kind;
 
 pub use attr::SetAttr;
 pub use directory::DirLower;
@@ -65,6 +68,24 @@ pub enum Durability {
     Volatile,
 }
 
+/// Directories that live in a lower and are renamed (overlayfs.rst, "redirect_dir").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedirectDir {
+    /// They are renamed, and followed.
+    On,
+    /// Renaming one is `EXDEV`; those renamed before are followed.
+    #[default]
+    Follow,
+    /// Those renamed before are refused, too.
+    NoFollow,
+}
+
+impl RedirectDir {
+    const fn follows(self) -> bool {
+        !matches!(self, Self::NoFollow)
+    }
+}
+
 /// What a union does beyond its layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -72,6 +93,32 @@ pub struct Options {
     pub owner: Option<(u32, u32)>,
     /// When the upper is made durable.
     pub fsync: Durability,
+    /// Renames of lower directories.
+    pub redirect_dir: RedirectDir,
+    /// Files whose attributes alone are changed are copied up without their data, and such files are read.
+    pub metacopy: bool,
+}
+
+impl Options {
+    /// What the kernel takes in uppers that are marked by `user.overlay.` (params.c, `ovl_fs_params_verify`).
+    fn in_namespace(mut self, namespace: Namespace) -> Result<Self> {
+        if namespace == Namespace::User {
+            if self.metacopy || self.redirect_dir == RedirectDir::On {
+                return Err(Error::Refused(
+                    "redirect_dir=on and metacopy=on need an upper marked by trusted.overlay: mount as root, without userxattr"
+                        .into(),
+                ));
+            }
+            self.redirect_dir = RedirectDir::NoFollow;
+        }
+        Ok(self)
+    }
+
+    /// Whether directories made where lowers merge are marked opaque although nothing lies below them (dir.c,
+    /// `ovl_create_upper`).
+    const fn marks_new_directories(self) -> bool {
+        matches!(self.redirect_dir, RedirectDir::On) || self.metacopy
+    }
 }
 
 /// Directory descriptors kept open for upper directories in use.
@@ -111,6 +158,7 @@ impl Union {
             return Err(Error::Refused("a union needs at least one lower layer: an image or a directory".into()));
         }
         let namespace = upper.as_ref().map_or_else(default_namespace, Upper::namespace);
+        let options = options.in_namespace(namespace)?;
         let mut parts: SmallVec<[LowerAt; 1]> = smallvec![];
         for (layer, lower) in lowers.iter().enumerate() {
             parts.push(LowerAt { layer, id: lower.root() });
@@ -220,6 +268,15 @@ impl Union {
         }
         let link = state.links.first().ok_or(Error::Expected(Errno::ESTALE))?;
         Ok(Backing::Upper(Spot::At { dir: self.dir_fd(&link.parent)?, name: link.name.to_os_string() }))
+    }
+
+    /// Where a node's data are now: below the attributes of a file that has nothing else in the upper. The caller holds `tree`
+    /// and the node's `state`.
+    fn content(&self, node: &Arc<Node>, state: &State) -> Result<Backing> {
+        match state.lowers.last() {
+            Some(at) if node.kind == Kind::File && !matches!(state.place, Place::Removed(_)) => Ok(Backing::Lower(*at)),
+            _ => self.backing(node, state),
+        }
     }
 
     /// The spot of a node that is in the upper. The caller holds `tree` and the node's `state`.

@@ -87,7 +87,7 @@ impl Link {
 pub struct State {
     /// Where the content is.
     pub place: Place,
-    /// Lower parts, topmost first: one for anything but directories.
+    /// Lower parts, topmost first. A file in the upper has them only while its data are not there yet: the last holds them.
     pub lowers: SmallVec<[LowerAt; 1]>,
     /// Known names. A directory has one (the root none); a file may have more that nobody asked for yet.
     pub links: SmallVec<[Link; 1]>,

@@ -1,5 +1,5 @@
 //! Renames: plain, without replacing, and exchanging. A directory that lives in a lower stays where it is (`EXDEV`, as the
-//! kernel's default), so that mv copies.
+//! kernel's default), so that mv copies; with `redirect_dir=on` it moves, and its redirect says where the lowers have it.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -10,10 +10,12 @@ use smallvec::SmallVec;
 
 use super::copy_up::Content;
 use super::lookup::{Found, Resolution};
-use super::node::{Key, Link, Node, NodeId, Place, State};
+use super::node::{Key, Link, Node, NodeId, Place, ROOT, State};
 use super::remove::{cannot_replace, lock_names};
-use super::{Union, Upper};
+use super::{RedirectDir, Union, Upper};
 use crate::error::{Errno, Error, Result};
+use crate::ovl::redirect::{REDIRECT_MAX, Redirect};
+use crate::ovl::xattr::Private;
 use crate::sys::dir::{self, Rename};
 use crate::sys::spot::Spot;
 use crate::types::Attr;
@@ -37,7 +39,7 @@ impl Union {
     /// rename(2) and renameat2(2).
     ///
     /// # Errors
-    /// `EXDEV` for a directory that lives in a lower, `ENOTEMPTY` by the merged view, `EEXIST`, `EINVAL`, `EROFS`, and the
+    /// `EXDEV` for a directory that lives in a lower, without `redirect_dir=on` or where the way to it is too long; `ENOTEMPTY` by the merged view, `EEXIST`, `EINVAL`, `EROFS`, and the
     /// upper's answers.
     pub fn rename(&self, from: (NodeId, &OsStr), to: (NodeId, &OsStr), how: Rename) -> Result<()> {
         let upper = self.writable()?;
@@ -75,7 +77,12 @@ impl Union {
 
     fn prepare_mover(&self, node: &Arc<Node>) -> Result<()> {
         if node.kind.is_dir() {
-            return if matches!(node.state.read().place, Place::Upper) { Ok(()) } else { Err(Errno::EXDEV.into()) };
+            if matches!(node.state.read().place, Place::Upper) {
+                return Ok(());
+            }
+            if self.options.redirect_dir != RedirectDir::On {
+                return Err(Errno::EXDEV.into());
+            }
         }
         self.copy_up(node, Content::Kept)
     }
@@ -102,8 +109,8 @@ impl Union {
             return Err(Errno::ESTALE.into());
         }
         let (a, b) = (self.dir_fd(from.dir)?, self.dir_fd(to.dir)?);
-        self.cover(upper, &a, from.name, &plan.source, to)?;
-        self.cover(upper, &b, to.name, target, from)?;
+        self.cover(upper, from, &plan.source, to)?;
+        self.cover(upper, to, target, from)?;
         let (source, swapped) = (self.node_found(&plan.source)?, self.node_found(target)?);
         if is_same(source.as_ref(), swapped.as_ref()) {
             return Ok(());
@@ -120,14 +127,65 @@ impl Union {
         Ok(())
     }
 
-    /// A directory that moves below a merged one must not merge with what a lower has there (dir.c, `ovl_rename`).
-    fn cover(&self, upper: &Upper, dir: &Arc<OwnedFd>, name: &OsStr, found: &Found, goes: End<'_>) -> Result<()> {
-        if found.kind.is_dir() && !goes.dir.state.read().lowers.is_empty() {
-            let spot = Spot::at(dir, name);
-            let marked = upper.writing_into(std::slice::from_ref(&spot), || upper.set_opaque(&spot));
-            marked.map_err(|e| Error::sys("mark opaque", name, e))?;
+    /// Before a directory moves: one that merges says where the lowers have it; any other must not merge with what a lower has
+    /// where it goes (dir.c, `ovl_rename`).
+    fn cover(&self, upper: &Upper, from: End<'_>, found: &Found, goes: End<'_>) -> Result<()> {
+        if !found.kind.is_dir() {
+            return Ok(());
         }
-        Ok(())
+        let spot = Spot::At { dir: self.dir_fd(from.dir)?, name: from.name.to_owned() };
+        if !found.lowers.is_empty() {
+            return self.set_redirect(upper, &spot, from, goes);
+        }
+        if goes.dir.state.read().lowers.is_empty() {
+            return Ok(());
+        }
+        let marked = upper.writing_into(std::slice::from_ref(&spot), || upper.set_opaque(&spot));
+        marked.map_err(|e| Error::sys("mark opaque", from.name, e))
+    }
+
+    /// A redirect that stands there already stays true: one from the root anywhere, a mere name in the same directory.
+    fn set_redirect(&self, upper: &Upper, spot: &Spot, from: End<'_>, goes: End<'_>) -> Result<()> {
+        let stays = from.dir.id == goes.dir.id;
+        let value = match self.redirect_of(upper, spot, from.name)? {
+            Some(redirect) if stays || redirect.is_absolute() => return Ok(()),
+            None if stays => Redirect::from(from.name),
+            known => self.way_from_root(upper, from, known)?,
+        };
+        let value = value.encode();
+        if value.len() > REDIRECT_MAX {
+            return Err(Errno::EXDEV.into());
+        }
+        upper.set_private(spot, Private::Redirect, &value).map_err(|e| Error::sys("redirect", from.name, e))
+    }
+
+    fn redirect_of(&self, upper: &Upper, spot: &Spot, name: &OsStr) -> Result<Option<Redirect>> {
+        let value = upper.private(spot, Private::Redirect).map_err(|e| Error::sys("read xattrs of", name, e))?;
+        self.redirect(value, name)
+    }
+
+    /// Where the lowers have a directory, from their root: up to the first directory that knows it for itself.
+    fn way_from_root(&self, upper: &Upper, end: End<'_>, known: Option<Redirect>) -> Result<Redirect> {
+        let mut parts = vec![match known {
+            Some(Redirect::Name(name)) => name,
+            _ => end.name.to_owned(),
+        }];
+        let mut at = Arc::clone(end.dir);
+        while at.id != ROOT {
+            let link = at.state.read().links.first().cloned().ok_or(Error::Expected(Errno::ENOENT))?;
+            let spot = Spot::Fd(self.dir_fd(&at)?);
+            match self.redirect_of(upper, &spot, &link.name)? {
+                Some(Redirect::Path(start)) => {
+                    parts.extend(start.into_iter().rev());
+                    break;
+                }
+                Some(Redirect::Name(name)) => parts.push(name),
+                None => parts.push(link.name.to_os_string()),
+            }
+            at = link.parent;
+        }
+        parts.reverse();
+        Ok(Redirect::Path(parts))
     }
 
     fn replace(&self, upper: &Upper, from: End<'_>, to: End<'_>, plan: &mut Plan) -> Result<()> {
@@ -143,7 +201,7 @@ impl Union {
                 return Err(Errno::ENOTEMPTY.into());
             }
         }
-        self.cover(upper, &a, from.name, &plan.source, to)?;
+        self.cover(upper, from, &plan.source, to)?;
         if let Some(target) = plan.target.found.as_mut().filter(|target| target.kind.is_dir()) {
             self.clear_for_replacement(upper, to, target)?;
         }

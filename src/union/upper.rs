@@ -15,10 +15,10 @@ use crate::error::{Errno, Error, Result};
 use crate::ovl;
 use crate::ovl::xattr::{Namespace, Private};
 use crate::sys::cred::{Privilege, privilege};
-use crate::sys::data::OFlags;
+use crate::sys::data::{self, OFlags};
 use crate::sys::dir::{self, RawEntry, Rename};
 use crate::sys::lock;
-use crate::sys::spot::{Spot, open_dir, open_dir_at};
+use crate::sys::spot::{SetTime, Spot, open_dir, open_dir_at};
 use crate::types::Kind;
 
 /// Which name space of attributes to use.
@@ -133,13 +133,21 @@ impl Upper {
         Spot::at(&self.work, temp)
     }
 
+    /// Value of one of the format's attributes, `None` where it is not set.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn private(&self, spot: &Spot, private: Private) -> Result<Option<Vec<u8>>, Errno> {
+        let name = self.namespace.name(private);
+        self.readable(spot, || spot.xattr(&name))
+    }
+
     /// True where a directory carries the opaque mark.
     ///
     /// # Errors
     /// The kernel's answer.
     pub fn is_opaque(&self, spot: &Spot) -> Result<bool, Errno> {
-        let name = self.namespace.name(Private::Opaque);
-        Ok(self.readable(spot, || spot.xattr(&name))?.is_some_and(|value| value == b"y"))
+        Ok(self.private(spot, Private::Opaque)?.is_some_and(|value| value == b"y"))
     }
 
     /// The names in a directory of the upper.
@@ -167,7 +175,27 @@ impl Upper {
     /// # Errors
     /// The kernel's answer.
     pub fn set_opaque(&self, spot: &Spot) -> Result<(), Errno> {
-        spot.set_xattr(&self.namespace.name(Private::Opaque), b"y", 0)
+        self.set_private(spot, Private::Opaque, b"y")
+    }
+
+    /// Sets one of the format's attributes.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn set_private(&self, spot: &Spot, private: Private, value: &[u8]) -> Result<(), Errno> {
+        spot.set_xattr(&self.namespace.name(private), value, 0)
+    }
+
+    /// Marks a file in the work directory as one of attributes only, of this size in bytes.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn mark_metacopy(&self, temp: &OsStr, size: u64) -> Result<(), Errno> {
+        let spot = self.in_work(temp);
+        let stamps = spot.stat()?.attr;
+        data::truncate(spot.open(OFlags::WRONLY)?, size)?;
+        spot.set_times(SetTime::At(stamps.atime), SetTime::At(stamps.mtime))?;
+        self.set_private(&spot, Private::Metacopy, b"")
     }
 
     /// Hides a name that the upper does not have: one step, so a crash leaves it hidden or not.

@@ -53,7 +53,7 @@ impl Union {
         self.writable()?;
         let stored = self.namespace.escape(name)?;
         let node = self.table.get(id)?;
-        self.copy_up(&node, Content::Kept)?;
+        self.copy_up(&node, Content::Below)?;
         let _tree = self.tree.read();
         let state = node.state.read();
         Ok(self.upper_spot(&node, &state)?.set_xattr(&stored, value, flags)?)
@@ -68,7 +68,7 @@ impl Union {
         self.xattr(id, name)?;
         let stored = self.namespace.escape(name)?;
         let node = self.table.get(id)?;
-        self.copy_up(&node, Content::Kept)?;
+        self.copy_up(&node, Content::Below)?;
         let _tree = self.tree.read();
         let state = node.state.read();
         Ok(self.upper_spot(&node, &state)?.remove_xattr(&stored)?)

@@ -1,0 +1,54 @@
+//! The second half of a copy-up: data for a file that has only its attributes in the upper (copy_up.c,
+//! `ovl_copy_up_meta_inode_data`).
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use super::attr::open_spot;
+use super::copy_up::{Content, copy_data};
+use super::node::{LowerAt, Node};
+use super::{Union, Upper};
+use crate::error::{Errno, Error, Result};
+use crate::ovl::xattr::Private;
+use crate::sys::data::{self, OFlags};
+use crate::sys::spot::{SetTime, Spot};
+use crate::types::Attr;
+
+/// Writing to a file takes its capabilities.
+const CAPABILITY: &str = "security.capability";
+
+impl Union {
+    /// Brings the data up. They are whole and durable before the mark goes that leads readers to the lower; so a crash leaves
+    /// the old content. The caller holds the node's `copy_up`.
+    pub(super) fn complete(&self, upper: &Upper, node: &Arc<Node>, content: Content) -> Result<()> {
+        let (spot, from, name) = {
+            let _tree = self.tree.read();
+            let state = node.state.read();
+            let from = *state.lowers.last().ok_or(Error::Expected(Errno::ESTALE))?;
+            // Held by descriptor: the file may be renamed meanwhile.
+            let spot = open_spot(node, self.upper_spot(node, &state)?).pin()?;
+            (Spot::Fd(spot), from, self.name_of(&state))
+        };
+        let context = |e: Errno| Error::sys("copy up the data of", &name, e);
+        let attr = spot.stat().map_err(context)?.attr;
+        self.fill(&spot, from, &attr, content, context)?;
+        let mut state = node.state.write();
+        spot.remove_xattr(&upper.namespace().name(Private::Metacopy)).map_err(context)?;
+        state.lowers.clear();
+        Ok(())
+    }
+
+    fn fill(&self, spot: &Spot, from: LowerAt, attr: &Attr, content: Content, context: impl Fn(Errno) -> Error) -> Result<()> {
+        let file = spot.open(OFlags::RDWR).map_err(&context)?;
+        if content == Content::Dropped {
+            return data::truncate(&file, 0).map_err(context);
+        }
+        let capability = spot.xattr(OsStr::new(CAPABILITY)).map_err(&context)?;
+        copy_data(self.lower(from)?, from, attr.size, &file)?;
+        if let Some(capability) = capability {
+            spot.set_xattr(OsStr::new(CAPABILITY), &capability, 0).map_err(&context)?;
+        }
+        spot.set_times(SetTime::At(attr.atime), SetTime::At(attr.mtime)).map_err(&context)?;
+        if self.options.fsync == super::Durability::Volatile { Ok(()) } else { data::sync(&file, false).map_err(context) }
+    }
+}
