@@ -264,7 +264,8 @@ impl fuser::Filesystem for Filesystem {
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         match self.union.open_dir(node(ino)) {
-            Ok(stream) => reply.opened(FileHandle(stream.0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
+            Ok((stream, true)) => reply.opened(FileHandle(stream.0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
+            Ok((stream, false)) => reply.opened(FileHandle(stream.0), FopenFlags::empty()),
             Err(e) => reply.error(errno("opendir", &e)),
         }
     }

@@ -68,9 +68,6 @@ impl Union {
     pub(super) fn attr_of(&self, node: &Arc<Node>) -> Result<Attr> {
         let _tree = self.tree.read();
         let state = node.state.read();
-        if let Place::Removed(last) = &state.place {
-            return Ok(self.shown(node, &state, last.attr));
-        }
         let raw = match self.backing(node, &state)? {
             Backing::Upper(spot) => {
                 let spot = open_spot(node, spot);
@@ -109,8 +106,7 @@ impl Union {
         attr.nlink = match (&state.place, node.kind) {
             // As the kernel's: a merged directory does not count its subdirectories (inode.c, `ovl_getattr`).
             (Place::Merged, Kind::Dir) => 1,
-            (Place::Gone | Place::Removed(_), _) => 0,
-            (Place::Parked(_), _) => state.latent,
+            (Place::Gone, _) => 0,
             (_, Kind::Dir) => raw.nlink,
             (Place::Lower, _) => raw.nlink.saturating_sub(self.removed_names(state)),
             _ => raw.nlink.saturating_add(state.latent),

@@ -66,10 +66,14 @@ impl Union {
             return Ok(());
         }
         let upper = self.writable()?;
+        self.find_names_again(node)?;
         self.copy_up_parents(node)?;
         let _only = node.copy_up.lock();
-        self.copy_up_one(upper, node, content)?;
-        if content != Content::Below && Self::needs_data(node) { self.complete(upper, node, content) } else { Ok(()) }
+        self.removals.outlast(|| self.copy_up_one(upper, node, content))?;
+        if content == Content::Below || !Self::needs_data(node) {
+            return Ok(());
+        }
+        self.removals.outlast(|| self.complete(upper, node, content))
     }
 
     /// Copies up the directories of all known names of a node; without holding the node's state meanwhile.
@@ -275,7 +279,7 @@ impl Union {
             Place::Gone => 0,
             _ => attr.nlink.saturating_sub(self.removed_names(&state)).saturating_sub(named),
         };
-        if state.links.is_empty() && (latent == 0 || node.kind.is_dir()) {
+        if state.links.is_empty() {
             state.place = Place::Orphan(upper.in_work(&draft.temp).pin()?);
             if content != Content::Below {
                 state.lowers.clear();
@@ -285,13 +289,8 @@ impl Union {
             return Ok(true);
         }
         let times = self.times_of(&parents)?;
-        state.place = if state.links.is_empty() {
-            draft.placed = true;
-            Place::Parked(draft.temp.clone())
-        } else {
-            self.place_links(upper, draft, &state.links, &times, perm)?;
-            if node.kind.is_dir() { Place::Merged } else { Place::Upper }
-        };
+        self.place_links(upper, draft, &state.links, &times, perm)?;
+        state.place = if node.kind.is_dir() { Place::Merged } else { Place::Upper };
         if !node.kind.is_dir() {
             state.latent = latent;
             if content != Content::Below {

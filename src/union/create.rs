@@ -51,24 +51,32 @@ impl Union {
         }
         let parent = self.dir(parent)?;
         self.copy_up(&parent, Content::Kept)?;
-        let (node, attr) = {
-            let _tree = self.tree.read();
-            let _names = parent.children.write();
-            let there = self.resolve(&parent, new.name)?;
-            if there.found.is_some() {
-                return Err(Errno::EEXIST.into());
-            }
-            let dir = self.dir_fd(&parent)?;
-            let acting = Acting::as_caller(caller, upper.privilege())?;
-            let made = if there.whiteout { make_over_whiteout(upper, &dir, new) } else { make_in_place(&dir, new) };
-            drop(acting);
-            let file = made.map_err(|e| Error::sys("create", new.name, e))?;
-            if new.kind.is_dir() && self.options.marks_new_directories() && !parent.state.read().lowers.is_empty() {
-                upper.set_opaque(&Spot::at(&dir, new.name)).map_err(|e| Error::sys("mark opaque", new.name, e))?;
-            }
-            self.newborn(&parent, &dir, new, if open { file } else { None })?
-        };
-        Ok((node, attr))
+        self.removals.outlast(|| self.create_in(upper, &parent, new, caller, open))
+    }
+
+    fn create_in(
+        &self,
+        upper: &Upper,
+        parent: &Arc<Node>,
+        new: &New<'_>,
+        caller: Caller,
+        open: bool,
+    ) -> Result<(Arc<Node>, Attr)> {
+        let _tree = self.tree.read();
+        let _names = parent.children.write();
+        let there = self.resolve(parent, new.name)?;
+        if there.found.is_some() {
+            return Err(Errno::EEXIST.into());
+        }
+        let dir = self.dir_fd(parent)?;
+        let acting = Acting::as_caller(caller, upper.privilege())?;
+        let made = if there.whiteout { make_over_whiteout(upper, &dir, new) } else { make_in_place(&dir, new) };
+        drop(acting);
+        let file = made.map_err(|e| Error::sys("create", new.name, e))?;
+        if new.kind.is_dir() && self.options.marks_new_directories() && !parent.state.read().lowers.is_empty() {
+            upper.set_opaque(&Spot::at(&dir, new.name)).map_err(|e| Error::sys("mark opaque", new.name, e))?;
+        }
+        self.newborn(parent, &dir, new, if open { file } else { None })
     }
 
     fn newborn(&self, parent: &Arc<Node>, dir: &Arc<OwnedFd>, new: &New<'_>, file: Option<OwnedFd>) -> Result<(Arc<Node>, Attr)> {
@@ -118,10 +126,6 @@ impl Union {
             };
             linked.map_err(|e| Error::sys("link", name, e))?;
             self.table.add_link(&mut state, &parent, name);
-            if let Place::Parked(temp) = &state.place {
-                upper.discard(temp);
-                state.place = Place::Upper;
-            }
         }
         if !node.hold() {
             return Err(Errno::ESTALE.into());

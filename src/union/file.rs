@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::attr::open_spot;
 use super::copy_up::Content;
 use super::lower::Seek;
-use super::node::{Node, NodeId, Place};
+use super::node::{Node, NodeId};
 use super::{Backing, Durability, Union};
 use crate::error::{Errno, Error, Result};
 use crate::sys::data::{self, OFlags, Space};
@@ -34,11 +34,6 @@ impl Union {
             }
         }
         {
-            // With the state held, so that whoever removes the file knows whether it is open.
-            let state = node.state.read();
-            if matches!(state.place, Place::Removed(_)) {
-                return Err(Errno::ENOENT.into());
-            }
             let mut data = node.data.lock();
             data.opens = data.opens.saturating_add(1);
         }
@@ -159,7 +154,8 @@ impl Union {
     /// # Errors
     /// `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers.
     pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], kill_set_id: bool) -> Result<usize> {
-        Ok(data::write_at(self.fd_for_writing(id, kill_set_id)?, bytes, offset)?)
+        let fd = self.fd_for_writing(id, kill_set_id)?;
+        self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))
     }
 
     /// fallocate(2).
@@ -167,7 +163,8 @@ impl Union {
     /// # Errors
     /// `EOPNOTSUPP` for modes the upper's file system lacks.
     pub fn allocate(&self, id: NodeId, mode: u32, offset: u64, len: u64, caller: Caller) -> Result<()> {
-        Ok(data::allocate(self.fd_for_writing(id, caller.uid != 0)?, mode, offset, len)?)
+        let fd = self.fd_for_writing(id, caller.uid != 0)?;
+        self.removals.outlast(|| Ok(data::allocate(&fd, mode, offset, len)?))
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE`.

@@ -4,10 +4,10 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::node::{Node, Place, State};
+use super::node::{Node, State};
 use super::{Union, Upper};
 use crate::error::{Errno, Error, Result};
-use crate::sys::dir::{self, Rename};
+use crate::sys::dir;
 use crate::sys::spot::{SetTime, Spot};
 
 impl Union {
@@ -22,7 +22,7 @@ impl Union {
             if state.has_link(parent, name) {
                 return Ok(());
             }
-            self.link_found(upper, &mut state, parent, name)?;
+            self.link_found(upper, &state, parent, name)?;
             self.table.add_link(&mut state, parent, name);
             self.count_latent(&mut state)
         };
@@ -32,20 +32,15 @@ impl Union {
         Ok(())
     }
 
-    fn link_found(&self, upper: &Upper, state: &mut State, parent: &Arc<Node>, name: &OsStr) -> Result<()> {
+    fn link_found(&self, upper: &Upper, state: &State, parent: &Arc<Node>, name: &OsStr) -> Result<()> {
         let to = self.dir_fd(parent)?;
         let spot = Spot::Fd(Arc::clone(&to));
         let before = spot.stat()?.attr;
         let context = |e: Errno| Error::sys("link in the upper", name, e);
         let into = std::slice::from_ref(&spot);
-        if let Place::Parked(temp) = &state.place {
-            upper.writing_into(into, || dir::rename(upper.work(), temp, &to, name, Rename::NoReplace)).map_err(context)?;
-            state.place = Place::Upper;
-        } else {
-            let first = state.links.first().ok_or(Error::Expected(Errno::ENOENT))?;
-            let from = self.dir_fd(&first.parent)?;
-            upper.writing_into(into, || dir::link(&from, &first.name, &to, name)).map_err(context)?;
-        }
+        let first = state.links.first().ok_or(Error::Expected(Errno::ENOENT))?;
+        let from = self.dir_fd(&first.parent)?;
+        upper.writing_into(into, || dir::link(&from, &first.name, &to, name)).map_err(context)?;
         // A look-up changes no directory that a program could see changed; where we may not set times, they stay new.
         let _best_effort = spot.set_times(SetTime::At(before.atime), SetTime::At(before.mtime));
         Ok(())
@@ -55,22 +50,5 @@ impl Union {
     pub(super) fn count_latent(&self, state: &mut State) -> bool {
         state.latent = state.latent.saturating_sub(1);
         state.latent == 0 && std::mem::take(&mut state.pinned)
-    }
-
-    /// Before the last known name of a copied-up hard link goes: a further link in the work directory keeps the file for its
-    /// latent names. They are lost with the union, for which nobody has seen them.
-    pub(super) fn park(
-        &self,
-        upper: &Upper,
-        state: &State,
-        dir: &Arc<std::os::fd::OwnedFd>,
-        name: &OsStr,
-    ) -> Result<Option<Place>> {
-        if !matches!(state.place, Place::Upper) || !state.pinned || state.latent == 0 {
-            return Ok(None);
-        }
-        let temp = upper.temp();
-        dir::link(dir, name, upper.work(), &temp).map_err(|e| Error::sys("keep for its other names", name, e))?;
-        Ok(Some(Place::Parked(temp)))
     }
 }

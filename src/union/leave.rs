@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use super::Union;
 use super::lookup::Found;
-use super::node::{Link, LowerAt, Node, Place, Removed, State};
-use crate::error::Result;
-use crate::sys::data::OFlags;
+use super::node::{Link, LowerAt, Node, Place, State};
+use crate::error::{Errno, Result};
 use crate::sys::spot::{Spot, Stat};
 use crate::types::Kind;
 
@@ -62,7 +61,7 @@ impl Union {
             act()?;
             let link = self.table.take_link(state, parent, name);
             let unpinned = match &state.place {
-                Place::Upper | Place::Parked(_) | Place::Orphan(_) if link.is_none() => self.lose_latent(node, state)?,
+                Place::Upper if link.is_none() => self.count_latent(state),
                 Place::Lower => {
                     self.retire_lower(node, state);
                     false
@@ -73,61 +72,41 @@ impl Union {
         };
         let dir = self.dir_fd(parent)?;
         let last = state.links.len() == 1 && state.has_link(parent, name);
-        let left = if last { Some(self.left_behind(node, state, &dir, name, stat)?) } else { None };
-        if let Err(e) = act() {
-            if let Some(Place::Parked(temp)) = &left {
-                self.writable()?.discard(temp);
-            }
-            return Err(e);
-        }
+        let left = if last { Some(Self::left_behind(&dir, name)?) } else { None };
+        act()?;
         let link = self.table.take_link(state, parent, name);
         let unpinned = left.is_some_and(|left| self.lose_last(node, state, left, stat));
         Ok(Left { link, unpinned })
     }
 
-    /// Where a node will be once its last known name in the upper has gone.
-    fn left_behind(&self, node: &Node, state: &State, dir: &Arc<OwnedFd>, name: &OsStr, stat: &Stat) -> Result<Place> {
-        if let Some(parked) = self.park(self.writable()?, state, dir, name)? {
-            return Ok(parked);
+    /// Where a node will be once its last known name in the upper has gone: held until the kernel forgets it, for whoever has
+    /// it open or holds it by an `O_PATH` descriptor. Where no descriptor is left it is removed all the same.
+    fn left_behind(dir: &Arc<OwnedFd>, name: &OsStr) -> Result<Place> {
+        match Spot::at(dir, name).pin() {
+            Ok(pin) => Ok(Place::Orphan(pin)),
+            Err(Errno::EMFILE | Errno::ENFILE) => {
+                tracing::warn!("{}: removed, and lost for those who have it open: no descriptor is left", name.display());
+                Ok(Place::Gone)
+            }
+            Err(e) => Err(e.into()),
         }
-        let pin = Spot::at(dir, name).pin()?;
-        if !node.kind.is_dir() && stat.attr.nlink <= 1 && node.data.lock().opens == 0 {
-            return Ok(Place::Removed(Box::new(Removed { attr: stat.attr, pin })));
-        }
-        Ok(Place::Orphan(pin))
     }
 
-    /// Returns whether the node's reference to itself is to be given back.
+    /// Returns whether the node's reference to itself is to be given back. Names of the lower that nobody has seen yet are
+    /// from now on a file of their own, as all are in the kernel's.
     fn lose_last(&self, node: &Node, state: &mut State, left: Place, stat: &Stat) -> bool {
-        if let Place::Removed(removed) = &left {
-            free_space(removed);
+        if matches!(left, Place::Gone) {
+            state.lowers.clear();
         }
-        let parked = matches!(left, Place::Parked(_));
         state.place = left;
-        if parked {
-            return false;
-        }
+        self.removals.note();
         self.table.drop_lower_keys(node);
         if node.kind.is_dir() || stat.attr.nlink <= 1 {
             self.table.drop_keys(node);
             self.born.remove(&(stat.dev, stat.attr.ino));
         }
+        state.latent = 0;
         std::mem::take(&mut state.pinned)
-    }
-
-    /// A name that only the lower has, of a file that was copied up, got a whiteout without being looked up.
-    fn lose_latent(&self, node: &Node, state: &mut State) -> Result<bool> {
-        let unpinned = self.count_latent(state);
-        if let (true, Place::Parked(temp)) = (unpinned, &state.place) {
-            let upper = self.writable()?;
-            let pin = upper.in_work(temp).pin()?;
-            upper.discard(temp);
-            let stat = Spot::Fd(Arc::clone(&pin)).stat()?;
-            self.born.remove(&(stat.dev, stat.attr.ino));
-            state.place = Place::Orphan(pin);
-            self.table.drop_keys(node);
-        }
-        Ok(unpinned)
     }
 
     pub(super) fn forget_numbers(&self, found: &Found) {
@@ -158,15 +137,5 @@ impl Union {
         let mut count = self.removed.entry(at).or_insert(0);
         *count = count.saturating_add(1);
         names <= *count
-    }
-}
-
-/// Gives back the space of a file that has no name and that nobody can open; its inode lives on until the kernel forgets it.
-fn free_space(removed: &Removed) {
-    let spot = Spot::Fd(Arc::clone(&removed.pin));
-    let is_gone = spot.stat().is_ok_and(|stat| stat.attr.nlink == 0);
-    if is_gone && removed.attr.kind == Kind::File && removed.attr.blocks > 0 {
-        // Where that is not allowed the space is free a little later.
-        let _best_effort = spot.open(OFlags::WRONLY | OFlags::TRUNC);
     }
 }

@@ -39,7 +39,7 @@ impl Union {
         let (upper, lowers) = {
             let state = node.state.read();
             match state.place {
-                Place::Gone | Place::Removed(_) | Place::Orphan(_) | Place::Parked(_) => return Ok(Vec::new()),
+                Place::Gone | Place::Orphan(_) => return Ok(Vec::new()),
                 Place::Lower => (false, state.lowers.clone()),
                 Place::Upper | Place::Merged => (true, state.lowers.clone()),
             }

@@ -97,7 +97,7 @@ impl Union {
         let (in_upper, lowers) = {
             let state = parent.state.read();
             match state.place {
-                Place::Gone | Place::Removed(_) | Place::Orphan(_) | Place::Parked(_) => return Err(Errno::ENOENT.into()),
+                Place::Gone | Place::Orphan(_) => return Err(Errno::ENOENT.into()),
                 Place::Lower => (false, state.lowers.clone()),
                 Place::Upper | Place::Merged => (true, state.lowers.clone()),
             }
@@ -168,7 +168,7 @@ impl Union {
             return Ok((node, false));
         }
         match (&state.place, &found.upper) {
-            (Place::Upper | Place::Merged | Place::Orphan(_) | Place::Parked(_), None) => {
+            (Place::Upper | Place::Merged | Place::Orphan(_), None) => {
                 drop(state);
                 return Ok((node, true));
             }

@@ -16,11 +16,13 @@ pub mod ino;
 mod latent;
 mod leave;
 mod lend;
+pub mod links;
 pub mod listing;
 pub mod lookup;
 pub mod lower;
 pub mod merge;
 pub mod node;
+pub mod patience;
 pub mod remove;
 pub mod rename;
 pub mod squashfs;
@@ -140,6 +142,8 @@ pub struct Union {
     /// Names taken from lower hard links in the life of the union: they outlive the node too.
     removed: DashMap<LowerAt, u32>,
     streams: stream::Streams,
+    removals: patience::Removals,
+    links: links::Links,
 }
 
 /// Where a node's present content can be reached.
@@ -179,6 +183,8 @@ impl Union {
             born: DashMap::new(),
             removed: DashMap::new(),
             streams: stream::Streams::default(),
+            removals: patience::Removals::default(),
+            links: links::Links::default(),
         };
         if let Some(upper) = &this.upper
             && options.fsync == Durability::Volatile
@@ -256,11 +262,9 @@ impl Union {
     fn backing(&self, node: &Arc<Node>, state: &State) -> Result<Backing> {
         match &state.place {
             Place::Orphan(fd) => return Ok(Backing::Upper(Spot::Fd(Arc::clone(fd)))),
-            Place::Parked(temp) => return Ok(Backing::Upper(self.writable()?.in_work(temp))),
             Place::Lower | Place::Gone => {
                 return state.lowers.first().map(|at| Backing::Lower(*at)).ok_or(Error::Expected(Errno::ESTALE));
             }
-            Place::Removed(_) => return Err(Errno::ESTALE.into()),
             Place::Upper | Place::Merged => {}
         }
         if node.id == ROOT {
@@ -274,7 +278,7 @@ impl Union {
     /// and the node's `state`.
     fn content(&self, node: &Arc<Node>, state: &State) -> Result<Backing> {
         match state.lowers.last() {
-            Some(at) if node.kind == Kind::File && !matches!(state.place, Place::Removed(_)) => Ok(Backing::Lower(*at)),
+            Some(at) if node.kind == Kind::File => Ok(Backing::Lower(*at)),
             _ => self.backing(node, state),
         }
     }
@@ -301,6 +305,7 @@ impl Union {
             self.table.release(&node, n);
             if node.kind.is_dir() && self.table.get(id).is_err() {
                 self.dirs.remove(&id);
+                self.streams.forget(id);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! One inode of the union: where its parts are, and under which names it is known.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::lower::LowerId;
-use crate::types::{Attr, Kind};
+use crate::types::Kind;
 
 /// Names a node to the outside: its inode number, but for the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,21 +47,8 @@ pub enum Place {
     Merged,
     /// In the upper without a known name; the descriptor holds it.
     Orphan(Arc<OwnedFd>),
-    /// In the work directory under this name: a hard link of a lower whose known names are gone, but that has latent ones.
-    Parked(OsString),
-    /// Removed; was in lowers only, which still have its data.
+    /// Removed; was in lowers only, which still have its data (none of them, where no descriptor was left to hold an upper one).
     Gone,
-    /// Removed from the upper while nobody had it open.
-    Removed(Box<Removed>),
-}
-
-/// What is left of a file that nobody can open any more.
-#[derive(Clone, Debug)]
-pub struct Removed {
-    /// What stat(2) still shows to those who hold it without having it open.
-    pub attr: Attr,
-    /// Keeps its inode number from being given to another file while the kernel knows this one by it.
-    pub pin: Arc<OwnedFd>,
 }
 
 /// A name of a node.

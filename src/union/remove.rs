@@ -38,14 +38,26 @@ impl Union {
     pub fn unlink(&self, parent: NodeId, name: &OsStr) -> Result<()> {
         let parent = self.dir(parent)?;
         self.copy_up(&parent, Content::Kept)?;
+        while let Some(reluctant) = self.try_unlink(&parent, name)? {
+            self.find_latent(&reluctant)?;
+        }
+        Ok(())
+    }
+
+    /// Hands back a node whose other names must be found before.
+    fn try_unlink(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Option<Arc<Node>>> {
         let upper = self.writable()?;
         let _tree = self.tree.read();
         let _names = parent.children.write();
-        let found = self.resolve(&parent, name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
+        let found = self.resolve(parent, name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
         if found.kind.is_dir() {
             return Err(Errno::EISDIR.into());
         }
-        self.remove(upper, &parent, name, &found)
+        if let Some(reluctant) = self.reluctant(parent, name, &found)? {
+            return Ok(Some(reluctant));
+        }
+        self.remove(upper, parent, name, &found)?;
+        Ok(None)
     }
 
     /// Removes an empty directory.

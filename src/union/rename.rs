@@ -48,17 +48,25 @@ impl Union {
         let (source, _) = self.lookup_in(from.dir, from.name)?;
         let prepared = self.prepare(from, to, &source, how);
         let answer = prepared.and_then(|moves_dir| {
-            // Moving a directory changes the way to everything below it; nobody may be on that way meanwhile.
-            if moves_dir {
-                let _tree = self.tree.write();
-                self.rename_locked(upper, from, to, how)
-            } else {
-                let _tree = self.tree.read();
-                self.rename_locked(upper, from, to, how)
+            while let Some(reluctant) = self.try_rename(upper, from, to, how, moves_dir)? {
+                self.find_latent(&reluctant)?;
             }
+            Ok(())
         });
         self.forget(source.id, 1);
         answer
+    }
+
+    /// Moving a directory changes the way to everything below it; nobody may be on that way meanwhile. Hands back a node in
+    /// the way whose other names must be found before.
+    fn try_rename(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename, moves_dir: bool) -> Result<Option<Arc<Node>>> {
+        if moves_dir {
+            let _tree = self.tree.write();
+            self.rename_locked(upper, from, to, how)
+        } else {
+            let _tree = self.tree.read();
+            self.rename_locked(upper, from, to, how)
+        }
     }
 
     /// Copies up what the rename will move and where to; true when a directory moves.
@@ -87,7 +95,7 @@ impl Union {
         self.copy_up(node, Content::Kept)
     }
 
-    fn rename_locked(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename) -> Result<()> {
+    fn rename_locked(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename) -> Result<Option<Arc<Node>>> {
         let _names = lock_names(from.dir, to.dir);
         let source = self.resolve(from.dir, from.name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
         let target = self.resolve(to.dir, to.name)?;
@@ -96,11 +104,18 @@ impl Union {
             return Err(Errno::ESTALE.into());
         }
         let mut plan = Plan { source, target, hide_source: self.shows_through(from.dir, from.name)? };
-        match how {
-            Rename::Exchange => self.exchange(upper, from, to, &plan),
-            Rename::NoReplace if plan.target.found.is_some() => Err(Errno::EEXIST.into()),
-            _ => self.replace(upper, from, to, &mut plan),
+        match (how, &plan.target.found) {
+            (Rename::Exchange, _) => self.exchange(upper, from, to, &plan)?,
+            (Rename::NoReplace, Some(_)) => return Err(Errno::EEXIST.into()),
+            (_, Some(target)) if !same_inode(&plan.source, target) && !target.kind.is_dir() => {
+                if let Some(reluctant) = self.reluctant(to.dir, to.name, target)? {
+                    return Ok(Some(reluctant));
+                }
+                self.replace(upper, from, to, &mut plan)?;
+            }
+            _ => self.replace(upper, from, to, &mut plan)?,
         }
+        Ok(None)
     }
 
     fn exchange(&self, upper: &Upper, from: End<'_>, to: End<'_>, plan: &Plan) -> Result<()> {

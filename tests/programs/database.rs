@@ -92,7 +92,7 @@ fn lives_through_copy_up(driver: Driver, journal: &str) {
                         assert_eq!(reader.ask("SELECT sum(v) FROM t"), TOTAL.to_string());
                         rounds += 1;
                     }
-                    assert_eq!(reader.ask("SELECT count(*) FROM t WHERE v <> 100") != "0", true, "sees what was written");
+                    assert_ne!(reader.ask("SELECT count(*) FROM t WHERE v <> 100"), "0", "sees what was written");
                 })
             })
             .collect();

@@ -1,0 +1,132 @@
+//! The names that hard links of a lower have, all of them: looked for when the last known name of a changed file is about to go,
+//! so that the file lives on under the others, and only under those that can be seen.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::lookup::Found;
+use super::lower::{Lower, LowerId};
+use super::node::{Key, LowerAt, Node, NodeId, Place, ROOT};
+use super::{Union, node};
+use crate::error::{Errno, Error, Result};
+
+/// Ways from the root of a layer to every inode that has more than one name.
+type Names = HashMap<LowerId, Vec<PathBuf>>;
+
+/// What was found of each layer, once it was needed.
+#[derive(Debug, Default)]
+pub struct Links {
+    layers: Mutex<HashMap<usize, Arc<Names>>>,
+}
+
+impl Union {
+    /// The node whose other names must be found before this one may go: it is in the upper, and has names that nobody has seen
+    /// yet. The caller holds the names.
+    pub(super) fn reluctant(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<Option<Arc<Node>>> {
+        let Some(node) = self.table.find(found.key()?) else { return Ok(None) };
+        let is_so = {
+            let state = node.state.read();
+            state.latent > 0 && state.links.len() == 1 && state.has_link(parent, name)
+        };
+        Ok(is_so.then_some(node))
+    }
+
+    /// Looks up every name of the node's lower inode, by which they join it in the upper; those that cannot be seen are no
+    /// names of it from now on. The caller holds no lock.
+    ///
+    /// # Errors
+    /// The upper's answers where a name cannot join.
+    pub(super) fn find_latent(&self, node: &Arc<Node>) -> Result<()> {
+        let lower = node.keys.lock().iter().find_map(|key| if let Key::Lower(at) = key { Some(*at) } else { None });
+        if let Some(at) = lower {
+            for way in self.names_of(at)? {
+                match self.visit(&way) {
+                    Ok(()) => {}
+                    Err(e) if is_invisible(&e) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        let unpinned = {
+            let mut state = node.state.write();
+            state.latent = 0;
+            std::mem::take(&mut state.pinned)
+        };
+        if unpinned {
+            self.table.release(node, 1);
+        }
+        Ok(())
+    }
+
+    /// As [`Union::find_latent`], for a file that has lost all its known names but not those that nobody has seen.
+    pub(super) fn find_names_again(&self, node: &Arc<Node>) -> Result<()> {
+        let is_nameless = {
+            let state = node.state.read();
+            matches!(state.place, Place::Lower) && state.links.is_empty() && node.id != ROOT && !node.kind.is_dir()
+        };
+        if is_nameless { self.find_latent(node) } else { Ok(()) }
+    }
+
+    /// Looks a way up from the root, and lets go again of everything on it.
+    fn visit(&self, way: &Path) -> Result<()> {
+        let mut held: Vec<NodeId> = Vec::new();
+        let mut at = node::ROOT;
+        let mut answer = Ok(());
+        for name in way {
+            match self.lookup(at, name) {
+                Ok((node, _)) => {
+                    at = node.id;
+                    held.push(at);
+                }
+                Err(e) => {
+                    answer = Err(e);
+                    break;
+                }
+            }
+        }
+        held.into_iter().rev().for_each(|id| self.forget(id, 1));
+        answer
+    }
+
+    fn names_of(&self, at: LowerAt) -> Result<Vec<PathBuf>> {
+        let known = self.links.layers.lock().get(&at.layer).cloned();
+        let names = match known {
+            Some(names) => names,
+            None => {
+                let names = Arc::new(linked_names(self.lower(at)?)?);
+                self.links.layers.lock().insert(at.layer, Arc::clone(&names));
+                names
+            }
+        };
+        Ok(names.get(&at.id).cloned().unwrap_or_default())
+    }
+}
+
+/// Reads a whole layer; a directory that a damaged image shows twice is read once.
+fn linked_names(lower: &dyn Lower) -> Result<Names> {
+    let mut names = Names::new();
+    let mut seen: HashSet<LowerId> = HashSet::from([lower.root()]);
+    let mut dirs = vec![(lower.root(), PathBuf::new())];
+    while let Some((dir, way)) = dirs.pop() {
+        for (name, entry) in lower.entries(dir)? {
+            let inner = way.join(&name);
+            if entry.kind.is_dir() {
+                if seen.insert(entry.id) {
+                    dirs.push((entry.id, inner));
+                }
+            } else if lower.attr(entry.id)?.nlink > 1 {
+                names.entry(entry.id).or_default().push(inner);
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// A name that a whiteout or another layer's object hides, or the way to it.
+fn is_invisible(e: &Error) -> bool {
+    matches!(e.errno(), Errno::ENOENT | Errno::ENOTDIR | Errno::EOPNOTSUPP)
+}

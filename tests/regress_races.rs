@@ -1,0 +1,191 @@
+//! What programs meet while others change names: listings that go on, files replaced by rename, files held without a name.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
+
+mod mounted;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mounted::daemon::drop_caches;
+use mounted::ground::Ground;
+use mounted::requirement::{Requirement, can_run};
+use mounted::scratch::{Fs, Scratch};
+use mounted::union::{Driver, Lower, Union};
+use rustix::fs::{Dir, Mode, OFlags, statvfs};
+
+const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
+
+/// More than one reply holds.
+const NAMES: usize = 3000;
+
+/// Removes what it is given while it reads, as `rm -r` does; in the middle somebody interferes.
+fn removes_everything(interfere: impl Fn(&Path), in_the_lower: bool) {
+    let fill = |dir: &Path| {
+        fs::create_dir(dir).unwrap();
+        (0..NAMES).for_each(|n| drop(File::create(dir.join(format!("name{n:05}"))).unwrap()));
+    };
+    let ground = Ground::image(&[], |tree| {
+        if in_the_lower {
+            fill(&tree.join("x"))
+        }
+    });
+    let union = ground.mount(Driver::Haosfs, &[]);
+    let dir = union.path().join("x");
+    if !in_the_lower {
+        fill(&dir);
+    }
+    // So the kernel has the listing, and gives it to the next without asking.
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), NAMES);
+    let mut seen = BTreeSet::new();
+    for entry in Dir::read_from(File::open(&dir).unwrap()).unwrap() {
+        let name = entry.unwrap().file_name().to_str().unwrap().to_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        fs::remove_file(dir.join(&name)).unwrap();
+        assert!(seen.insert(name));
+        if seen.len() == NAMES / 3 {
+            interfere(&dir);
+        }
+    }
+    assert_eq!(seen.len(), NAMES);
+    fs::remove_dir(&dir).unwrap();
+}
+
+#[test]
+fn a_listing_goes_on_after_the_caches_were_dropped() {
+    if can_run("a_listing_goes_on_after_the_caches_were_dropped", NEEDS) {
+        removes_everything(|_| drop_caches(), true);
+        removes_everything(|_| drop_caches(), false);
+    }
+}
+
+#[test]
+fn a_listing_goes_on_after_another() {
+    if can_run("a_listing_goes_on_after_another", NEEDS) {
+        let list = |dir: &Path| assert_eq!(fs::read_dir(dir).unwrap().count(), NAMES - NAMES / 3);
+        removes_everything(list, true);
+        removes_everything(list, false);
+    }
+}
+
+#[test]
+fn a_listing_goes_on_while_names_come() {
+    if can_run("a_listing_goes_on_while_names_come", NEEDS) {
+        let replace = |dir: &Path| {
+            // Sorted before all others, and gone again: no position may move.
+            (0..NAMES).for_each(|n| drop(File::create(dir.join(format!("a{n}"))).unwrap()));
+            fs::read_dir(dir).unwrap().for_each(|entry| assert!(entry.is_ok()));
+            (0..NAMES).for_each(|n| fs::remove_file(dir.join(format!("a{n}"))).unwrap());
+        };
+        removes_everything(replace, true);
+    }
+}
+
+/// A file that is replaced by rename(2) is there at every moment.
+#[test]
+fn a_file_that_is_replaced_is_always_there() {
+    if !can_run("a_file_that_is_replaced_is_always_there", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&[], |tree| fs::write(tree.join("conf"), "0").unwrap());
+    let union = ground.mount(Driver::Haosfs, &[]);
+    let (conf, is_over) = (union.path().join("conf"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let mut opened = 0;
+            while !is_over.load(Ordering::Acquire) || opened == 0 {
+                let mut text = String::new();
+                File::open(&conf).unwrap_or_else(|e| panic!("open number {opened}: {e}")).read_to_string(&mut text).unwrap();
+                assert!(!text.is_empty());
+                opened += 1;
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(3);
+        let mut n = 0;
+        while Instant::now() < end && !reading.is_finished() {
+            n += 1;
+            let fresh = union.path().join(format!("fresh{}", n % 3));
+            fs::write(&fresh, format!("{n}")).unwrap();
+            fs::rename(&fresh, &conf).unwrap();
+        }
+        is_over.store(true, Ordering::Release);
+        reading.join().unwrap();
+    });
+}
+
+/// An `O_PATH` descriptor keeps a file as any other does.
+#[test]
+fn a_removed_file_can_be_opened_again_by_its_descriptor() {
+    if !can_run("a_removed_file_can_be_opened_again_by_its_descriptor", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&[], |tree| {
+        fs::write(tree.join("below"), "hello").unwrap();
+        fs::write(tree.join("copied"), "hello").unwrap();
+    });
+    let union = ground.mount(Driver::Haosfs, &[]);
+    fs::write(union.path().join("above"), "hello").unwrap();
+    fs::set_permissions(union.path().join("copied"), fs::Permissions::from_mode(0o640)).unwrap();
+    for name in ["above", "copied", "below"] {
+        let file = union.path().join(name);
+        let held = rustix::fs::open(&file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        fs::remove_file(&file).unwrap();
+        let again = format!("/proc/self/fd/{}", held.as_raw_fd());
+        assert_eq!(fs::read_to_string(&again).unwrap_or_else(|e| panic!("{name}: {e}")), "hello");
+        fs::set_permissions(&again, fs::Permissions::from_mode(0o600)).unwrap();
+        let meta = fs::metadata(&again).unwrap();
+        assert_eq!((meta.mode() & 0o777, meta.nlink()), (0o600, 0), "{name}");
+        fs::write(&again, "written").unwrap();
+        assert_eq!(fs::read_to_string(&again).unwrap(), "written");
+        assert_eq!(fs::metadata(&file).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+/// Bytes that a removed file took.
+const LARGE: usize = 40 << 20;
+
+fn frees_its_space(grow: impl FnOnce(&Path), before: impl FnOnce(&mut Union)) {
+    let scratch = Scratch::new(Fs::Ext4);
+    let tree = scratch.dir("tree");
+    grow(&tree);
+    let mut union = Union::new(Driver::Haosfs, &[Lower::Dir(tree)], &scratch.dir("home"));
+    before(&mut union);
+    let free = || statvfs(scratch.path()).unwrap().f_bfree * statvfs(scratch.path()).unwrap().f_frsize;
+    let at_first = free();
+    fs::write(union.path().join("f"), vec![7; LARGE]).unwrap();
+    assert!(free() + (LARGE as u64) / 2 < at_first);
+    fs::remove_file(union.path().join("f")).unwrap();
+    let end = Instant::now() + Duration::from_secs(5);
+    while free() + (LARGE as u64) / 4 < at_first {
+        assert!(Instant::now() < end, "{} bytes are still taken", at_first - free());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Hard links of a lower that no one can see in the union do not keep a removed file's space.
+#[test]
+fn links_out_of_sight_keep_nothing() {
+    if !can_run("links_out_of_sight_keep_nothing", NEEDS) {
+        return;
+    }
+    let outside = |tree: &Path| {
+        fs::write(tree.join("f"), "1").unwrap();
+        fs::hard_link(tree.join("f"), tree.with_file_name("outside")).unwrap();
+    };
+    frees_its_space(outside, |_| {});
+    let pair = |tree: &Path| {
+        fs::write(tree.join("f"), "1").unwrap();
+        fs::hard_link(tree.join("f"), tree.join("hidden")).unwrap();
+    };
+    frees_its_space(pair, |union| {
+        fs::remove_file(union.path().join("hidden")).unwrap();
+        union.remount();
+    });
+}
