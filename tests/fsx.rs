@@ -1,10 +1,11 @@
 //! fsx: random reads, writes, mappings and lengths of one file, checked at every step by fsx itself. On a new file and on one
-//! that comes from the lower, on the kernel's overlayfs and on haosfs, over ext4.
+//! that comes from the lower, on the kernel's overlayfs and on haosfs, as root and as an ordinary user, over ext4.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
 
 mod mounted;
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,6 +14,7 @@ use mounted::requirement::{Requirement, can_run, tool};
 use mounted::scratch::{Fs, Scratch, open_temp_dir};
 use mounted::squashfs;
 use mounted::union::{Driver, Lower, Union};
+use mounted::user::NOBODY;
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("fsx"), Requirement::Tool("mksquashfs"), Requirement::Fuse];
 
@@ -20,7 +22,10 @@ const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("fsx"), Req
 const LEN: usize = 262_144;
 
 /// Operations of one run.
-const OPERATIONS: &str = "1500";
+const OPERATIONS: &str = "500";
+
+/// Runs, each of a new file and of one that comes from the lower.
+const SEEDS: u32 = 14;
 
 /// Everything that fsx can do on Linux.
 const GROWING: &str = r"
@@ -53,33 +58,45 @@ sendfile = 2
 copy_file_range = 2
 ";
 
-fn exercise(file: &Path, config: &str, seed: u32) {
+fn exercise(file: &Path, config: &str, seed: u32, user: u32) {
     let dir = open_temp_dir();
+    chown(dir.path(), Some(user), Some(user)).unwrap();
     let settings = dir.path().join("fsx.toml");
     fs::write(&settings, config).unwrap();
-    let mut fsx = Command::new(tool("fsx").unwrap());
+    // Programs that cargo installed lie in a home that others may not enter.
+    let program = dir.path().join("fsx");
+    fs::copy(tool("fsx").unwrap(), &program).unwrap();
+    let mut fsx = Command::new("setpriv");
+    fsx.args(["--reuid", &user.to_string(), "--regid", &user.to_string(), "--clear-groups", "--"]).arg(program);
     fsx.arg("-f").arg(&settings).arg("-P").arg(dir.path()).args(["-N", OPERATIONS, "-S", &seed.to_string()]).arg(file);
     run(&mut fsx);
+}
+
+fn lower_name(seed: u32) -> String {
+    format!("dir/lower{seed}")
 }
 
 fn union(driver: Driver) {
     if !can_run(&format!("fsx on {}", driver.name()), NEEDS) {
         return;
     }
+    let user = if driver == Driver::HaosfsUser { NOBODY } else { 0 };
     let (scratch, dir) = (Scratch::new(Fs::Ext4), open_temp_dir());
     let (tree, image) = (dir.path().join("tree"), dir.path().join("image.sqfs"));
     fs::create_dir_all(tree.join("dir")).unwrap();
-    for seed in 0..4 {
-        fs::write(tree.join(format!("dir/lower{seed}")), vec![b'x'; LEN]).unwrap();
-    }
-    squashfs::pack(&tree, &image, &[]);
+    (0..SEEDS).for_each(|seed| fs::write(tree.join(lower_name(seed)), vec![b'x'; LEN]).unwrap());
+    let owner = user.to_string();
+    squashfs::pack(&tree, &image, &["-force-uid", &owner, "-force-gid", &owner]);
     let mut union = Union::new(driver, &[Lower::Image(image)], &scratch.dir("home"));
-    for seed in 0..4 {
-        exercise(&union.path().join("dir/new"), GROWING, seed);
-        exercise(&union.path().join(format!("dir/lower{seed}")), [FIXED, GROWING][seed as usize % 2], seed);
+    for seed in 0..SEEDS {
+        exercise(&union.path().join("dir/new"), GROWING, seed, user);
+        exercise(&union.path().join(lower_name(seed)), [FIXED, GROWING][seed as usize % 2], seed, user);
     }
+    // Root may not look into a user's mount; what is there afterwards is in the upper.
     let read = |union: &Union| {
-        ["new", "lower0", "lower1", "lower2", "lower3"].map(|name| fs::read(union.path().join("dir").join(name)).unwrap())
+        let root = if user == 0 { union.path() } else { union.upper() };
+        let names = (0..SEEDS).map(lower_name).chain(["dir/new".to_owned()]);
+        names.map(|name| fs::read(root.join(name)).unwrap()).collect::<Vec<_>>()
     };
     let before = read(&union);
     union.remount();
@@ -91,8 +108,8 @@ fn bare_ext4() {
     if can_run("fsx on bare ext4", NEEDS) {
         let scratch = Scratch::new(Fs::Ext4);
         fs::write(scratch.path().join("fixed"), vec![b'x'; LEN]).unwrap();
-        exercise(&scratch.path().join("new"), GROWING, 1);
-        exercise(&scratch.path().join("fixed"), FIXED, 1);
+        exercise(&scratch.path().join("new"), GROWING, 1, 0);
+        exercise(&scratch.path().join("fixed"), FIXED, 1, 0);
         assert_eq!(fs::metadata(scratch.path().join("fixed")).unwrap().len(), LEN as u64);
     }
 }
@@ -105,4 +122,9 @@ fn overlay_ext4() {
 #[test]
 fn haosfs_ext4() {
     union(Driver::Haosfs);
+}
+
+#[test]
+fn haosfs_user_ext4() {
+    union(Driver::HaosfsUser);
 }
