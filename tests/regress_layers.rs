@@ -9,11 +9,13 @@ mod mounted;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use assertions::{exists, lstat, names, refused};
 use mounted::ground::Ground;
-use mounted::mount::Mount;
+use mounted::mount::{Mount, run};
 use mounted::requirement::{Requirement, can_run};
+use mounted::scratch::{Fs, Scratch, open_temp_dir};
 use mounted::union::{Driver, Lower, Union};
 use rustix::fs::Dir;
 use rustix::io::Errno;
@@ -152,6 +154,43 @@ fn a_directory_of_whiteouts_gives_way_to_a_rename() {
             assert_eq!(names(union.path()), ["old"], "{driver:?}");
             assert_eq!(names(union.path().join("old")), ["kept"], "{driver:?}");
             union.remount();
+        }
+    }
+}
+
+/// Inodes of several devices in one lower, some with the same number: each name shows its own.
+#[test]
+fn subvolumes_of_a_lower_are_seen() {
+    if !can_run("subvolumes_of_a_lower_are_seen", &[NEEDS[0], NEEDS[1], NEEDS[2], Requirement::Tool("btrfs")]) {
+        return;
+    }
+    let scratch = Scratch::new(Fs::Btrfs);
+    let tree = scratch.dir("tree");
+    for n in 0..4 {
+        let subvolume = tree.join(format!("sub{n}"));
+        run(Command::new("btrfs").args(["subvolume", "create"]).arg(&subvolume));
+        fs::write(subvolume.join("inside"), format!("in {n}")).unwrap();
+        fs::write(tree.join(format!("plain{n}")), format!("plain {n}")).unwrap();
+    }
+    let home = open_temp_dir();
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        let home = home.path().join(driver.name());
+        fs::create_dir(&home).unwrap();
+        let union = Union::new(driver, &[Lower::Dir(tree.clone())], &home);
+        for round in ["written", "written again"] {
+            assert_eq!(names(union.path()).len(), 8, "{driver:?}");
+            for n in 0..4 {
+                let (inside, plain) = (union.path().join(format!("sub{n}/inside")), union.path().join(format!("plain{n}")));
+                fs::read_dir(union.path().join(format!("sub{n}"))).unwrap().for_each(|entry| drop(entry.unwrap()));
+                if round == "written" {
+                    assert_eq!(fs::read_to_string(&inside).unwrap(), format!("in {n}"), "{driver:?}");
+                    assert_eq!(fs::read_to_string(&plain).unwrap(), format!("plain {n}"), "{driver:?}");
+                }
+                fs::write(&inside, round).unwrap();
+                fs::write(&plain, format!("{round} {n}")).unwrap();
+                assert_eq!(fs::read_to_string(&inside).unwrap(), round, "{driver:?}");
+                assert_eq!(fs::read_to_string(&plain).unwrap(), format!("{round} {n}"), "{driver:?}");
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A plain directory as a lower.
 //!
 //! Nobody may change it while it is in use (as with the kernel's overlayfs); so an inode is remembered by the way to it from the
-//! layer's root, and found again by walking that way without following links or crossing mounts.
+//! layer's root, and found again by walking that way without following links or crossing mounts. One mount may show inodes of
+//! several devices (subvolumes, an overlayfs); what is mounted inside is told by its mount alone.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -9,24 +10,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dashmap::{DashMap, Entry};
-
-use super::lower::{Bytes, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use super::lower::{Bytes, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use super::ways::{Numbers, Ways};
 use crate::error::{Errno, Error, Result};
 use crate::sys::data::{self, OFlags};
-use crate::sys::dir;
-use crate::sys::spot::{Spot, open_beneath, open_layer};
-use crate::types::Attr;
+use crate::sys::dir::{self, RawEntry};
+use crate::sys::spot::{Spot, Stat, open_beneath, open_layer};
+use crate::types::{Attr, Kind};
 
 /// A directory tree below one path.
 #[derive(Debug)]
 pub struct DirLower {
     path: PathBuf,
     root: Arc<OwnedFd>,
-    root_ino: u64,
-    dev: u64,
-    /// The way from the root to every inode that was looked up, by inode number.
-    ways: DashMap<u64, Arc<Path>>,
+    root_id: LowerId,
+    mount: u64,
+    ways: Ways,
+    numbers: Numbers,
 }
 
 impl DirLower {
@@ -37,18 +37,18 @@ impl DirLower {
     pub fn open(path: &Path) -> Result<Self> {
         let root = open_layer(path).map_err(|e| Error::sys("open lower directory", path, e))?;
         let stat = Spot::Fd(Arc::clone(&root)).stat().map_err(|e| Error::sys("stat", path, e))?;
-        Ok(Self { path: path.to_owned(), root, root_ino: stat.attr.ino, dev: stat.dev, ways: DashMap::new() })
+        let ways = Ways::default();
+        let root_id = ways.intern(PathBuf::new(), &stat);
+        let numbers = Numbers::of_home(stat.dev);
+        Ok(Self { path: path.to_owned(), root, root_id, mount: stat.mount, ways, numbers })
     }
 
     fn way(&self, id: LowerId) -> Result<Arc<Path>> {
-        if id.0 == self.root_ino {
-            return Ok(Path::new("").into());
-        }
-        self.ways.get(&id.0).map(|way| Arc::clone(&way)).ok_or(Error::Expected(Errno::ESTALE))
+        self.ways.get(id).ok_or(Error::Expected(Errno::ESTALE))
     }
 
     fn spot(&self, id: LowerId) -> Result<Spot> {
-        if id.0 == self.root_ino {
+        if id == self.root_id {
             return Ok(Spot::Fd(Arc::clone(&self.root)));
         }
         let way = self.way(id)?;
@@ -67,52 +67,81 @@ impl DirLower {
             .map_err(|e| self.failed("open", &self.way(id).unwrap_or(Path::new("").into()), e))
     }
 
-    fn remember(&self, ino: u64, way: impl FnOnce() -> PathBuf) {
-        if let Entry::Vacant(slot) = self.ways.entry(ino) {
-            slot.insert(way().into());
+    /// What a name stands for; `None` where it does not exist, or in the layer does not: what is mounted inside is not part of it
+    /// (as in the kernel's private clone of the mount).
+    fn stat(&self, dir: &Arc<OwnedFd>, way: &Path, name: &OsStr) -> Result<Option<Stat>> {
+        match Spot::at(dir, name).stat() {
+            Ok(stat) => Ok((stat.mount == self.mount).then_some(stat)),
+            Err(Errno::ENOENT | Errno::ENAMETOOLONG) => Ok(None),
+            Err(e) => Err(self.failed("stat", &way.join(name), e)),
         }
     }
+
+    fn listed(&self, listing: &Directory<'_>, raw: &RawEntry, mixed: &mut Option<bool>) -> Result<Listed> {
+        let asked = match raw.kind {
+            Some(Kind::Dir) => listing.may_lead_away,
+            Some(_) => listing.may_lead_away && *mixed != Some(false),
+            None => true,
+        };
+        let found = if asked { self.stat(&listing.fd, listing.way, &raw.name) } else { Ok(None) };
+        let (stat, kind) = match (found, raw.kind) {
+            (Ok(Some(stat)), _) => (stat, stat.attr.kind),
+            // Without a look at it the listing's own word must do: for what is mounted over, or may not be looked at.
+            (_, Some(kind)) => {
+                return Ok(Listed { id: None, ino: self.numbers.of(listing.dev, raw.ino), kind });
+            }
+            (found, None) => return found.and(Err(Errno::EIO.into())),
+        };
+        if !kind.is_dir() {
+            mixed.get_or_insert(stat.dev != listing.dev);
+        }
+        Ok(Listed { id: None, ino: self.numbers.of(stat.dev, stat.attr.ino), kind })
+    }
+}
+
+/// A directory that is being listed.
+struct Directory<'a> {
+    fd: Arc<OwnedFd>,
+    way: &'a Path,
+    dev: u64,
+    /// Its names may stand for inodes of other devices.
+    may_lead_away: bool,
 }
 
 impl Lower for DirLower {
     fn root(&self) -> LowerId {
-        LowerId(self.root_ino)
+        self.root_id
     }
 
     fn lookup(&self, dir: LowerId, name: &OsStr) -> Result<Option<LowerEntry>> {
         let way = self.way(dir)?;
         let fd = open_beneath(&self.root, &way).map_err(|e| self.failed("open", &way, e))?;
-        let stat = match Spot::at(&fd, name).stat() {
-            Ok(stat) => stat,
-            Err(Errno::ENOENT | Errno::ENAMETOOLONG) => return Ok(None),
-            Err(e) => return Err(self.failed("stat", &way.join(name), e)),
-        };
-        // What is mounted inside is not part of the layer (as the kernel's private clone of the mount).
-        if stat.dev != self.dev {
-            return Ok(None);
-        }
-        self.remember(stat.attr.ino, || way.join(name));
-        Ok(Some(LowerEntry { id: LowerId(stat.attr.ino), ino: stat.attr.ino, kind: stat.attr.kind }))
+        let Some(stat) = self.stat(&fd, &way, name)? else { return Ok(None) };
+        let ino = self.numbers.of(stat.dev, stat.attr.ino);
+        Ok(Some(LowerEntry { id: self.ways.intern(way.join(name), &stat), ino, kind: stat.attr.kind }))
     }
 
+    /// Only a file system without a block device of its own may show inodes of several devices, or list other numbers than
+    /// stat(2) tells: there directories are looked at, and everything else once that was seen to be on another device.
     fn entries(&self, dir: LowerId) -> Result<Listing> {
         let way = self.way(dir)?;
         let fd = open_beneath(&self.root, &way).map_err(|e| self.failed("open", &way, e))?;
-        let mut all = Vec::new();
-        for raw in dir::read(&fd).map_err(|e| self.failed("list", &way, e))? {
-            let kind = match raw.kind {
-                Some(kind) => kind,
-                None => Spot::at(&fd, &raw.name).stat().map_err(|e| self.failed("stat", &way.join(&raw.name), e))?.attr.kind,
-            };
-            self.remember(raw.ino, || way.join(&raw.name));
-            all.push((raw.name, LowerEntry { id: LowerId(raw.ino), ino: raw.ino, kind }));
+        let raw = dir::read(&fd).map_err(|e| self.failed("list", &way, e))?;
+        let dev = Spot::Fd(Arc::clone(&fd)).stat().map_err(|e| self.failed("stat", &way, e))?.dev;
+        let listing = Directory { fd, way: &way, dev, may_lead_away: libc::major(dev) == 0 };
+        let mut mixed = None;
+        let mut all = Vec::with_capacity(raw.len());
+        for entry in raw {
+            let listed = self.listed(&listing, &entry, &mut mixed)?;
+            all.push((entry.name, listed));
         }
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(all)
     }
 
     fn attr(&self, id: LowerId) -> Result<Attr> {
-        Ok(self.spot(id)?.stat().map_err(|e| self.failed("stat", &self.path, e))?.attr)
+        let stat = self.spot(id)?.stat().map_err(|e| self.failed("stat", &self.path, e))?;
+        Ok(Attr { ino: self.numbers.of(stat.dev, stat.attr.ino), ..stat.attr })
     }
 
     fn readlink(&self, id: LowerId) -> Result<OsString> {

@@ -113,13 +113,14 @@ fn linked_names(lower: &dyn Lower) -> Result<Names> {
     let mut dirs = vec![(lower.root(), PathBuf::new())];
     while let Some((dir, way)) = dirs.pop() {
         for (name, entry) in lower.entries(dir)? {
+            let Some(id) = lower.listed(dir, &name, &entry)? else { continue };
             let inner = way.join(&name);
             if entry.kind.is_dir() {
-                if seen.insert(entry.id) {
-                    dirs.push((entry.id, inner));
+                if seen.insert(id) {
+                    dirs.push((id, inner));
                 }
-            } else if lower.attr(entry.id)?.nlink > 1 {
-                names.entry(entry.id).or_default().push(inner);
+            } else if lower.attr(id)?.nlink > 1 {
+                names.entry(id).or_default().push(inner);
             }
         }
     }

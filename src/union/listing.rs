@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::descent::Descent;
 use super::lookup::Found;
-use super::lower::{Listing, LowerEntry};
+use super::lower::{Listed, Listing};
 use super::node::{LowerAt, Node, NodeId, Place};
 use super::{Union, ino};
 use crate::error::{Errno, Error, Result};
@@ -81,7 +81,7 @@ impl Union {
             let marked = self.may_hold_xattr_whiteouts(*at)?;
             for (name, entry) in listing {
                 let shadowed = if last { decided.contains(&**name) } else { !decided.insert(name) };
-                if !shadowed && !self.is_lower_whiteout(*at, entry, marked)? {
+                if !shadowed && !self.is_lower_whiteout(*at, name, entry, marked)? {
                     entries.push(Entry { name: name.clone(), ino: ino::of_lower(at.layer, entry.ino), kind: entry.kind });
                 }
             }
@@ -122,13 +122,16 @@ impl Union {
         Ok(found.and_then(|found| found.lowers.first().map(|at| ino::of_lower(at.layer, found.lower_ino))))
     }
 
-    fn is_lower_whiteout(&self, dir: LowerAt, entry: &LowerEntry, marked: bool) -> Result<bool> {
-        let at = LowerAt { layer: dir.layer, id: entry.id };
-        match entry.kind {
-            Kind::Char => Ok(self.lower(at)?.attr(at.id)?.rdev == 0),
-            Kind::File if marked => self.is_xattr_whiteout(at),
-            _ => Ok(false),
+    fn is_lower_whiteout(&self, dir: LowerAt, name: &OsStr, listed: &Listed, marked: bool) -> Result<bool> {
+        if !(listed.kind == Kind::Char || (marked && listed.kind == Kind::File)) {
+            return Ok(false);
         }
+        let lower = self.lower(dir)?;
+        let Some(id) = lower.listed(dir.id, name, listed)? else { return Ok(false) };
+        if listed.kind == Kind::Char {
+            return Ok(lower.attr(id)?.rdev == 0);
+        }
+        self.is_xattr_whiteout(LowerAt { layer: dir.layer, id })
     }
 
     /// A lower directory marked `x` may hide names by regular files (overlayfs.rst, "xattr whiteouts").

@@ -22,8 +22,19 @@ pub struct LowerEntry {
     pub kind: Kind,
 }
 
+/// What a listing tells of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The inode behind it, where the layer knows that without looking; [`Lower::listed`] gives it in any case.
+    pub id: Option<LowerId>,
+    /// Its `st_ino` within the lower.
+    pub ino: u64,
+    /// Its type.
+    pub kind: Kind,
+}
+
 /// All names of a lower directory, without `.` and `..`, sorted by bytes.
-pub type Listing = Vec<(OsString, LowerEntry)>;
+pub type Listing = Vec<(OsString, Listed)>;
 
 /// Sizes for statfs(2), in bytes and inodes; nothing is free in a read-only layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +63,17 @@ pub trait Lower: Send + Sync {
     /// # Errors
     /// As for [`Lower::lookup`].
     fn entries(&self, dir: LowerId) -> Result<Listing>;
+
+    /// The inode of a name that [`Lower::entries`] gave; `None` where the name cannot be looked up.
+    ///
+    /// # Errors
+    /// As for [`Lower::lookup`].
+    fn listed(&self, dir: LowerId, name: &OsStr, listed: &Listed) -> Result<Option<LowerId>> {
+        match listed.id {
+            Some(id) => Ok(Some(id)),
+            None => Ok(self.lookup(dir, name)?.map(|entry| entry.id)),
+        }
+    }
 
     /// Attributes of an inode.
     ///

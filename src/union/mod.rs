@@ -29,6 +29,7 @@ pub mod squashfs;
 pub mod stream;
 pub mod table;
 pub mod upper;
+mod ways;
 mod work;
 pub mod xattr;
 

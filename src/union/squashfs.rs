@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::lower::{Bytes, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use super::lower::{Bytes, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
 use crate::error::Result;
 use crate::image::{self, Image, InodeRef};
 use crate::types::Attr;
@@ -39,7 +39,8 @@ impl Lower for SquashfsLower {
 
     fn entries(&self, dir: LowerId) -> Result<Listing> {
         let listing = self.image.entries(inode(dir))?;
-        Ok(listing.iter().map(|(name, found)| (name.to_owned(), entry(found))).collect())
+        let listed = |found: image::Entry| Listed { id: Some(LowerId(found.inode.0)), ino: found.ino, kind: found.kind };
+        Ok(listing.iter().map(|(name, found)| (name.to_owned(), listed(found))).collect())
     }
 
     fn attr(&self, id: LowerId) -> Result<Attr> {

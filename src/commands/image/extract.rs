@@ -16,7 +16,7 @@ use super::resolve::{LastLink, resolve};
 use crate::error::{Error, Result};
 use crate::sys::daemon;
 use crate::types::Attr;
-use crate::union::lower::{Listing, Lower, LowerEntry, LowerId};
+use crate::union::lower::{Listing, Lower, LowerId};
 
 /// Deepest nesting that is unpacked; each level holds a descriptor open.
 const DEEPEST: usize = 4096;
@@ -75,15 +75,16 @@ impl Extraction<'_> {
     /// Fills directories until none is left; a directory's own attributes come last, since filling it changes its times.
     fn finish(&mut self) -> Result<()> {
         while let Some(mut level) = self.stack.pop() {
-            let Some(entry) = level.listing.get(level.next).cloned() else {
+            let Some((name, listed)) = level.listing.get(level.next).cloned() else {
                 self.omitted.apply(self.target.lower, level.id, &level.attr, At::Open(&level.directory), &level.path)?;
                 continue;
             };
             level.next += 1;
             let at = self.stack.len();
-            let (name, LowerEntry { id, .. }) = entry;
             check_name(&name, &level.path)?;
-            self.make(&level.directory, &level.path, &name, id)?;
+            if let Some(id) = self.target.lower.listed(level.id, &name, &listed)? {
+                self.make(&level.directory, &level.path, &name, id)?;
+            }
             // Below the directory that `make` may have entered.
             self.stack.insert(at, level);
         }

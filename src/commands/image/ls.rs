@@ -9,7 +9,7 @@ use super::output::{Output, printable};
 use super::resolve::{LastLink, resolve};
 use crate::error::{Error, Result};
 use crate::types::Kind;
-use crate::union::lower::{Lower, LowerEntry, LowerId};
+use crate::union::lower::{Lower, LowerId};
 
 /// Lists the directory at `path`, or the one inode there.
 ///
@@ -51,17 +51,21 @@ impl Listing<'_> {
                 let gap = if seen.len() > 1 { "\n" } else { "" };
                 self.output.line(&format!("{gap}{}:", printable(path.as_os_str())))?;
             }
-            let entries = self.lower.entries(id)?;
-            entries.iter().try_for_each(|(name, entry)| self.entry(name, entry, &path))?;
-            if self.recursive {
-                waiting.extend(entries.iter().rev().filter(|(_, e)| e.kind.is_dir()).map(|(name, e)| (e.id, path.join(name))));
+            let mut inner = Vec::new();
+            for (name, listed) in self.lower.entries(id)? {
+                let Some(found) = self.lower.listed(id, &name, &listed)? else { continue };
+                self.entry(found, &name, &path)?;
+                if self.recursive && listed.kind.is_dir() {
+                    inner.push((found, path.join(name)));
+                }
             }
+            waiting.extend(inner.into_iter().rev());
         }
         Ok(())
     }
 
-    fn entry(&mut self, name: &OsStr, entry: &LowerEntry, directory: &Path) -> Result<()> {
-        if self.json { self.inode(entry.id, directory.join(name).as_os_str()) } else { self.inode(entry.id, name) }
+    fn entry(&mut self, id: LowerId, name: &OsStr, directory: &Path) -> Result<()> {
+        if self.json { self.inode(id, directory.join(name).as_os_str()) } else { self.inode(id, name) }
     }
 
     fn inode(&mut self, id: LowerId, name: &OsStr) -> Result<()> {
