@@ -14,7 +14,7 @@ use super::probe::probe;
 use super::superblock::{self, Place};
 use crate::error::{Errno, Error, Result};
 use crate::fuse::{self, Session};
-use crate::sys::signals::Termination;
+use crate::sys::signals::{self, Termination};
 use crate::sys::{cred, daemon, heap};
 use crate::union::Union;
 
@@ -28,8 +28,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn serve(plan: &MountPlan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     heap::share_one_arena();
     let termination = Termination::block().map_err(|e| Error::sys("block", "signals", e))?;
-    if let Err(e) = daemon::raise_descriptor_limit() {
-        tracing::warn!("the limit of open files stays as it is: {e}");
+    if let Err(e) = daemon::raise_limits().and_then(|()| signals::ignore_file_size()) {
+        tracing::warn!("the limits of open files and of their size stay as they are: {e}");
     }
     daemon::clear_umask();
     // Before any thread starts: all of them create files in their callers' names.

@@ -117,13 +117,36 @@ fn become_daemon(daemon_end: PipeWriter) -> Readiness {
     readiness
 }
 
-/// Raises the soft limit of open descriptors to the hard one; a union holds a descriptor for each file in use.
+/// Raises the soft limit of open descriptors to the hard one.
 ///
 /// # Errors
 /// What setrlimit(2) answers.
 pub fn raise_descriptor_limit() -> io::Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     Ok(rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
+}
+
+/// Frees the daemon from limits that were meant for whoever started it: descriptors, as many as the system allows root and the
+/// hard limit allows others; and the size of files, which becomes the asker's own again.
+///
+/// # Errors
+/// What setrlimit(2) answers.
+pub fn raise_limits() -> io::Result<()> {
+    for (resource, most) in [(Resource::Nofile, most_descriptors()), (Resource::Fsize, None)] {
+        let limit = rustix::process::getrlimit(resource);
+        let all = Rlimit { current: most, maximum: most };
+        // Only root may raise the hard limit.
+        if rustix::process::setrlimit(resource, all).is_err() {
+            rustix::process::setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+        }
+    }
+    Ok(())
+}
+
+/// The sysctl `fs.nr_open`, beyond which nobody's limit goes; without /proc what it has been since it was made.
+fn most_descriptors() -> Option<u64> {
+    let told = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    Some(told.unwrap_or(1 << 20))
 }
 
 /// Clears the file mode creation mask: modes come from requests, on which the kernel has already applied the caller's mask.

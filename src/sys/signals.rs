@@ -63,3 +63,16 @@ impl Termination {
         SIGNALS.iter().any(|(number, _)| unsafe { libc::sigismember(&raw const pending, *number) } == 1)
     }
 }
+
+/// A write beyond the limit of file sizes is then `EFBIG` instead of the end of the process (setrlimit(2)). For a daemon that may
+/// not raise that limit.
+///
+/// # Errors
+/// What sigaction(2) answers.
+pub fn ignore_file_size() -> io::Result<()> {
+    // SAFETY: ignoring a signal installs no handler, and the number is valid.
+    match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}

@@ -151,7 +151,8 @@ impl Union {
             data::truncate(self.data_fd(node, spot, true)?, size)?;
         }
         self.apply_owner(spot, set)?;
-        let kills = set.only_kills_set_id() || (set.size.is_some() && caller.uid != 0);
+        let truncates = set.size.is_some() && (caller.uid != 0 || self.is_shown_as_anothers(spot)?);
+        let kills = set.only_kills_set_id() || truncates;
         match set.perm {
             Some(perm) if node.kind != Kind::Symlink => {
                 let perm = self.granted(spot, perm)?;
@@ -186,6 +187,14 @@ impl Union {
         let Some(owner) = self.options.owner.filter(|_| perm & SET_ID != 0) else { return Ok(perm) };
         let attr = spot.stat()?.attr;
         Ok(if owner == (attr.uid, attr.gid) { perm } else { perm & !SET_ID })
+    }
+
+    /// True where `uid=` shows a file as belonging to somebody who does not own it: what he writes must not run by the right of
+    /// its owner, whichever way the write comes.
+    pub(super) fn is_shown_as_anothers(&self, spot: &Spot) -> Result<bool, Errno> {
+        let Some(owner) = self.options.owner else { return Ok(false) };
+        let attr = spot.stat()?.attr;
+        Ok(owner != (attr.uid, attr.gid))
     }
 
     /// Takes the set-id bits from an upper file that somebody without privilege changed.

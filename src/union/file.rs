@@ -143,7 +143,7 @@ impl Union {
         let _tree = self.tree.read();
         let state = node.state.read();
         let spot = open_spot(&node, self.upper_spot(&node, &state)?);
-        if kill_set_id {
+        if kill_set_id || self.is_shown_as_anothers(&spot)? {
             self.kill_set_id(&spot)?;
         }
         self.data_fd(&node, &spot, true).map_err(|e| Error::sys("open for writing", self.name_of(&state), e))
