@@ -12,16 +12,13 @@ mod mounted;
 mod suite;
 mod tree;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use mounted::mount::run;
+use mounted::namespace::{give_away, run_again};
 use mounted::requirement::{Requirement, can_run};
-use mounted::scratch::{Fs, Scratch, open_temp_dir};
+use mounted::scratch::{Fs, Scratch};
 use mounted::squashfs;
 use mounted::union::{Driver, Lower, Union};
-use mounted::user::NOBODY;
 use suite::case::{Actor, run_in};
 
 const NEEDS: &[Requirement] = &[
@@ -37,25 +34,18 @@ const INSIDE: &str = "HAOSFS_TEST_INSIDE";
 
 /// Makes the layers as root, then runs the named test again as an ordinary user in namespaces of its own.
 fn outside(test: &str) {
-    let (scratch, programs) = (Scratch::new(Fs::Ext4), open_temp_dir());
+    let scratch = Scratch::new(Fs::Ext4);
     let at = |name: &str| scratch.path().join(name);
     for name in ["content", "plain", "plain/below", "homes", "home"] {
         scratch.dir(name);
     }
     suite::lowered::content::make(&at("content"));
-    run(Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(scratch.path()));
+    give_away(scratch.path());
     // An image's owners are numbers, and the mounter's namespace says whose: 0 is who became root in it.
     for name in ["content", "plain"] {
         squashfs::pack(&at(name), &at(&format!("{name}.sqfs")), &["-all-root"]);
     }
-    // The folder that cargo builds in may be closed to others.
-    let program = programs.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let id = NOBODY.to_string();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", "unshare", "-Urm"]).arg(&program);
-    command.args(["--exact", test, "--nocapture"]).env(INSIDE, scratch.path());
-    println!("{}", String::from_utf8_lossy(&run(&mut command)));
+    run_again(test, INSIDE, scratch.path());
 }
 
 /// Squashfs has no place in a user namespace, so the kernel gets the directory that the image was made of.

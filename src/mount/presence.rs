@@ -13,6 +13,23 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 /// The daemon's side; its being open is the message.
 pub struct Presence {
     _listener: UnixListener,
+    _first: OwnedFd,
+}
+
+/// A descriptor that is lower than those of the layers, which are opened after it. The kernel lets go of the files of a process
+/// that ends in the order of their numbers, or in the reverse: the socket stands at both ends, so the upper's locks go before it.
+pub struct Reserved {
+    first: OwnedFd,
+}
+
+impl Reserved {
+    /// Takes the lowest free descriptor.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`.
+    pub fn take() -> io::Result<Self> {
+        Ok(Self { first: std::fs::File::open("/")?.into() })
+    }
 }
 
 /// Connections that break when the daemon ends.
@@ -34,11 +51,15 @@ impl Presence {
     ///
     /// # Errors
     /// `EADDRINUSE` when too many other processes claim to be it.
-    pub fn show(device: &str) -> io::Result<Self> {
+    pub fn show(device: &str, reserved: Reserved) -> io::Result<Self> {
+        let mut first = reserved.first;
         let mut last = io::Error::from_raw_os_error(libc::EADDRINUSE);
         for name in names(device) {
             match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?) {
-                Ok(listener) => return Ok(Self { _listener: listener }),
+                Ok(listener) => {
+                    rustix::io::dup3(&listener, &mut first, rustix::io::DupFlags::CLOEXEC)?;
+                    return Ok(Self { _listener: listener, _first: first });
+                }
                 Err(e) => last = e,
             }
         }
@@ -106,6 +127,10 @@ mod tests {
         Some(rustix::process::geteuid().as_raw())
     }
 
+    fn show(device: &str) -> io::Result<Presence> {
+        Presence::show(device, Reserved::take()?)
+    }
+
     #[test]
     fn only_root_and_the_mount_s_own_user_are_believed() {
         const TEST: &str = "only_root_and_the_mount_s_own_user_are_believed";
@@ -121,14 +146,14 @@ mod tests {
         let foreign = std::thread::spawn(move || {
             let nobody = rustix::process::Uid::from_raw(NOBODY);
             rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
-            Presence::show(&shown).unwrap()
+            show(&shown).unwrap()
         });
         let _foreign = foreign.join().unwrap();
         assert!(Watch::start(&device, Some(0)).is_none());
         assert!(Watch::start(&device, Some(1000)).is_none());
         assert!(Watch::start(&device, None).is_none());
         assert!(Watch::start(&device, Some(NOBODY)).is_some());
-        let _roots = Presence::show(&device).unwrap();
+        let _roots = show(&device).unwrap();
         assert_eq!(Watch::start(&device, Some(1000)).unwrap().sockets.len(), 1);
     }
 
@@ -136,7 +161,7 @@ mod tests {
     fn a_watch_ends_with_the_daemon() {
         let device = format!("test:{}", std::process::id());
         assert!(Watch::start(&device, own()).is_none());
-        let presence = Presence::show(&device).unwrap();
+        let presence = show(&device).unwrap();
         let watch = Watch::start(&device, own()).unwrap();
         assert_eq!(watch.pid, i32::try_from(std::process::id()).unwrap());
         assert!(!watch.wait(Duration::ZERO).unwrap());
@@ -147,7 +172,7 @@ mod tests {
     #[test]
     fn a_number_used_again_is_watched_to_the_last() {
         let device = format!("again:{}", std::process::id());
-        let (old, new) = (Presence::show(&device).unwrap(), Presence::show(&device).unwrap());
+        let (old, new) = (show(&device).unwrap(), show(&device).unwrap());
         let watch = Watch::start(&device, own()).unwrap();
         drop(new);
         assert!(!watch.wait(Duration::from_millis(20)).unwrap());

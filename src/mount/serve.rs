@@ -9,7 +9,7 @@ use super::choose::choose;
 use super::layers;
 use super::mountinfo::{MountEntry, haosfs_at};
 use super::plan::MountPlan;
-use super::presence::Presence;
+use super::presence::{Presence, Reserved};
 use super::probe::probe;
 use super::superblock::{self, Place};
 use crate::error::{Errno, Error, Result};
@@ -40,6 +40,7 @@ pub fn serve(plan: &MountPlan, ready: impl FnOnce() -> Result<()>) -> Result<()>
     }
     let facts = probe();
     let ways = choose(&facts)?;
+    let reserved = Reserved::take().map_err(|e| Error::sys("open", "/", e))?;
     let union = layers::open(plan)?;
     let superblock = superblock::build(plan, &ways, &facts)?;
     let options = fuse::Options { threads: plan.options.threads };
@@ -48,7 +49,7 @@ pub fn serve(plan: &MountPlan, ready: impl FnOnce() -> Result<()>) -> Result<()>
         Session::start(union, superblock.device, &options).inspect_err(|_| withdraw(&superblock.place, &plan.mountpoint))?;
     let place = Arc::new(superblock.place.attach(&plan.mountpoint)?);
     let mount = haosfs_at(&plan.mountpoint).inspect_err(|_| withdraw(&place, &plan.mountpoint))?;
-    let presence = mount.as_ref().and_then(show_presence);
+    let presence = mount.as_ref().and_then(|mount| show_presence(mount, reserved));
     let ending = Ending { place: Arc::clone(&place), mountpoint: plan.mountpoint.clone(), mount, union: served };
     spawn_termination(termination, ending).and_then(|()| ready()).inspect_err(|_| withdraw(&place, &plan.mountpoint))?;
     tracing::info!(source = %plan.source.display(), mountpoint = %plan.mountpoint.display(), "mounted");
@@ -66,8 +67,8 @@ fn withdraw(place: &Place, mountpoint: &Path) {
     }
 }
 
-fn show_presence(mount: &MountEntry) -> Option<Presence> {
-    Presence::show(&mount.device).inspect_err(|e| tracing::debug!("umount will not wait for this daemon: {e}")).ok()
+fn show_presence(mount: &MountEntry, reserved: Reserved) -> Option<Presence> {
+    Presence::show(&mount.device, reserved).inspect_err(|e| tracing::debug!("umount will not wait for this daemon: {e}")).ok()
 }
 
 /// What a daemon that is asked to end must know.

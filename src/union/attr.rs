@@ -106,6 +106,7 @@ impl Union {
         attr.nlink = match (&state.place, node.kind) {
             // As the kernel's: a merged directory does not count its subdirectories (inode.c, `ovl_getattr`).
             (Place::Merged, Kind::Dir) => 1,
+            (Place::Lower, Kind::Dir) if state.lowers.len() > 1 => 1,
             (Place::Gone, _) => 0,
             (_, Kind::Dir) => raw.nlink,
             (Place::Lower, _) => raw.nlink.saturating_sub(self.removed_names(state)),
@@ -159,7 +160,7 @@ impl Union {
                 self.upper.as_ref().ok_or(Errno::EROFS)?.chmod(spot, perm)?;
             }
             Some(_) => return Err(Errno::EOPNOTSUPP),
-            None if kills && node.kind == Kind::File => self.kill_set_id(spot)?,
+            None if kills => self.kill_set_id(spot)?,
             None => {}
         }
         if set.sets_times() {
@@ -201,7 +202,8 @@ impl Union {
     pub(super) fn kill_set_id(&self, spot: &Spot) -> Result<(), Errno> {
         let attr = spot.stat()?.attr;
         let perm = attr.perm;
-        if attr.kind == Kind::File && without_set_id(perm) != perm {
+        // Of directories they mean something else (fs/open.c, `chown_common`), and links have none.
+        if !matches!(attr.kind, Kind::Dir | Kind::Symlink) && without_set_id(perm) != perm {
             spot.chmod(without_set_id(perm))?;
         }
         Ok(())

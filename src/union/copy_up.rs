@@ -130,7 +130,7 @@ impl Union {
         let file = self.draft_content(upper, &draft.temp, lower, source, &attr, content)?;
         let perm = self.draft_attributes(upper, &draft.temp, lower, source.attributes, &attr)?;
         if content == Content::Below {
-            upper.mark_metacopy(&draft.temp, attr.size).map_err(context)?;
+            upper.mark_metacopy(&draft.temp).map_err(context)?;
         }
         self.make_durable(upper, &draft.temp, file.as_ref(), &attr).map_err(context)?;
         loop {
@@ -170,8 +170,11 @@ impl Union {
         match attr.kind {
             Kind::File => {
                 let fd = dir::create(work, temp, 0o600).map_err(context)?;
-                if content == Content::Kept {
-                    copy_data(self.lower(source.data)?, source.data, attr.size, &fd)?;
+                match content {
+                    Content::Kept => copy_data(self.lower(source.data)?, source.data, attr.size, &fd)?,
+                    // Now, for later it would take the capabilities.
+                    Content::Below => data::truncate(&fd, attr.size).map_err(context)?,
+                    Content::Dropped => {}
                 }
                 return Ok(Some(fd));
             }

@@ -76,18 +76,30 @@ impl Union {
         if !victim.kind.is_dir() {
             return Err(Errno::ENOTDIR.into());
         }
-        self.copy_up(&parent, Content::Kept)?;
         let upper = self.writable()?;
+        {
+            // Nothing is copied up for a directory that is not empty.
+            let _tree = self.tree.read();
+            let _names = lock_names(&parent, victim);
+            self.find_empty_dir(&parent, name)?;
+        }
+        self.copy_up(&parent, Content::Kept)?;
         let _tree = self.tree.read();
         let _names = lock_names(&parent, victim);
-        let found = self.resolve(&parent, name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
+        let found = self.find_empty_dir(&parent, name)?;
+        self.remove(upper, &parent, name, &found)
+    }
+
+    /// The caller holds `tree` and the names concerned.
+    fn find_empty_dir(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Found> {
+        let found = self.resolve(parent, name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
         if !found.kind.is_dir() {
             return Err(Errno::ENOTDIR.into());
         }
-        if !self.is_empty_dir(&parent, name, &found)? {
+        if !self.is_empty_dir(parent, name, &found)? {
             return Err(Errno::ENOTEMPTY.into());
         }
-        self.remove(upper, &parent, name, &found)
+        Ok(found)
     }
 
     /// The caller holds `tree` and the names concerned, and has checked the type.

@@ -69,30 +69,44 @@ impl Union {
         }
     }
 
-    /// Copies up what the rename will move and where to; true when a directory moves.
+    /// Copies up what the rename will move and where to; true when a directory moves. What will be refused is found before
+    /// anything is copied.
     fn prepare(&self, from: End<'_>, to: End<'_>, source: &Arc<Node>, how: Rename) -> Result<bool> {
-        self.prepare_mover(source)?;
-        self.copy_up(from.dir, Content::Kept)?;
-        self.copy_up(to.dir, Content::Kept)?;
+        self.check_mover(source)?;
         if how != Rename::Exchange {
+            self.check_target(to)?;
+            self.copy_up_ends(from, to, source)?;
             return Ok(source.kind.is_dir());
         }
         let (target, _) = self.lookup_in(to.dir, to.name)?;
-        let ready = self.prepare_mover(&target);
+        let checked = self.check_mover(&target);
+        let ready =
+            checked.and_then(|()| self.copy_up_ends(from, to, source)).and_then(|()| self.copy_up(&target, Content::Kept));
         self.forget(target.id, 1);
         ready.map(|()| source.kind.is_dir() || target.kind.is_dir())
     }
 
-    fn prepare_mover(&self, node: &Arc<Node>) -> Result<()> {
-        if node.kind.is_dir() {
-            if matches!(node.state.read().place, Place::Upper) {
-                return Ok(());
+    fn check_mover(&self, node: &Arc<Node>) -> Result<()> {
+        let stays = node.kind.is_dir() && !matches!(node.state.read().place, Place::Upper);
+        if stays && self.options.redirect_dir != RedirectDir::On { Err(Errno::EXDEV.into()) } else { Ok(()) }
+    }
+
+    /// A directory that lives in a lower, too, must be empty by the merged view (dir.c, `ovl_rename`).
+    fn check_target(&self, to: End<'_>) -> Result<()> {
+        let _tree = self.tree.read();
+        let _names = to.dir.children.read();
+        match self.resolve(to.dir, to.name)?.found {
+            Some(found) if found.kind.is_dir() && !found.lowers.is_empty() && !self.is_empty_dir(to.dir, to.name, &found)? => {
+                Err(Errno::ENOTEMPTY.into())
             }
-            if self.options.redirect_dir != RedirectDir::On {
-                return Err(Errno::EXDEV.into());
-            }
+            _ => Ok(()),
         }
-        self.copy_up(node, Content::Kept)
+    }
+
+    fn copy_up_ends(&self, from: End<'_>, to: End<'_>, source: &Arc<Node>) -> Result<()> {
+        self.copy_up(source, Content::Kept)?;
+        self.copy_up(from.dir, Content::Kept)?;
+        self.copy_up(to.dir, Content::Kept)
     }
 
     fn rename_locked(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename) -> Result<Option<Arc<Node>>> {

@@ -15,10 +15,10 @@ use crate::error::{Errno, Error, Result};
 use crate::ovl;
 use crate::ovl::xattr::{Namespace, Private};
 use crate::sys::cred::{Privilege, privilege};
-use crate::sys::data::{self, OFlags};
+use crate::sys::data::OFlags;
 use crate::sys::dir::{self, RawEntry, Rename};
 use crate::sys::lock;
-use crate::sys::spot::{SetTime, Spot, open_dir, open_dir_at};
+use crate::sys::spot::{Spot, open_dir, open_dir_at};
 use crate::types::Kind;
 
 /// Which name space of attributes to use.
@@ -167,7 +167,7 @@ impl Upper {
             Namespace::Trusted => Namespace::User,
             Namespace::User => return Ok(false),
         };
-        Ok(spot.xattr(&foreign.name(Private::Opaque))?.is_some())
+        Ok(spot.xattr(&foreign.name(Private::Opaque))?.is_some_and(|value| value == b"y"))
     }
 
     /// Marks a directory opaque.
@@ -186,16 +186,12 @@ impl Upper {
         spot.set_xattr(&self.namespace.name(private), value, 0)
     }
 
-    /// Marks a file in the work directory as one of attributes only, of this size in bytes.
+    /// Marks a file in the work directory as one of attributes only. Its size must have been set: that takes capabilities.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn mark_metacopy(&self, temp: &OsStr, size: u64) -> Result<(), Errno> {
-        let spot = self.in_work(temp);
-        let stamps = spot.stat()?.attr;
-        data::truncate(spot.open(OFlags::WRONLY)?, size)?;
-        spot.set_times(SetTime::At(stamps.atime), SetTime::At(stamps.mtime))?;
-        self.set_private(&spot, Private::Metacopy, b"")
+    pub fn mark_metacopy(&self, temp: &OsStr) -> Result<(), Errno> {
+        self.set_private(&self.in_work(temp), Private::Metacopy, b"")
     }
 
     /// Hides a name that the upper does not have: one step, so a crash leaves it hidden or not.

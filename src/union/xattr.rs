@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::copy_up::Content;
-use super::node::NodeId;
-use super::{Backing, Union};
+use super::node::{NodeId, Place};
+use super::{Backing, Union, acl};
 use crate::error::{Errno, Error, Result};
 use crate::types::Caller;
 
@@ -62,16 +62,30 @@ impl Union {
     /// Removes an extended attribute. What is not set is not removed, and nothing is copied up for it.
     ///
     /// # Errors
-    /// `ENODATA` where it is not set, `EROFS`.
+    /// `ENODATA` where it is not set, except for ACLs in the upper: none is what was asked for (fs/posix_acl.c,
+    /// `vfs_remove_acl`). `EROFS`.
     pub fn remove_xattr(&self, id: NodeId, name: &OsStr) -> Result<()> {
         self.writable()?;
-        self.xattr(id, name)?;
+        match self.xattr(id, name) {
+            Err(Error::Expected(Errno::ENODATA)) if self.is_absent_acl_fine(id, name)? => return Ok(()),
+            answer => answer?,
+        };
         let stored = self.namespace.escape(name)?;
         let node = self.table.get(id)?;
         self.copy_up(&node, Content::Below)?;
         let _tree = self.tree.read();
         let state = node.state.read();
         Ok(self.upper_spot(&node, &state)?.remove_xattr(&stored)?)
+    }
+}
+
+impl Union {
+    /// The kernel's hands the removal of an ACL on to the upper's file system, which takes none for success; of what only a lower
+    /// has it looks for the ACL first (inode.c, `ovl_set_or_remove_acl`).
+    fn is_absent_acl_fine(&self, id: NodeId, name: &OsStr) -> Result<bool> {
+        let node = self.table.get(id)?;
+        let below = matches!(node.state.read().place, Place::Lower | Place::Gone);
+        Ok(!below && (name == acl::ACCESS || name == acl::DEFAULT))
     }
 }
 

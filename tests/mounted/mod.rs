@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod ground;
 pub mod mount;
+pub mod namespace;
 pub mod requirement;
 pub mod scratch;
 pub mod squashfs;
