@@ -32,12 +32,13 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 const GENERATION: Generation = Generation(0);
 
 /// What we want of the kernel where it has it. Not `FUSE_ATOMIC_O_TRUNC`: with it the open itself truncates, before the kernel
-/// has found that the file is a running program (fs/namei.c, `do_open`).
+/// has found that the file is a running program (fs/namei.c, `do_open`). Not `FUSE_ASYNC_DIO`: a buffered read beside such a
+/// write may keep the old page. File handles are refused rather than stale once the kernel has forgotten an inode.
 const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_NO_EXPORT_SUPPORT,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_CACHE_SYMLINKS,
