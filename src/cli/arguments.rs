@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::check;
 use crate::commands::image::Action;
 use crate::commands::mount::Manner;
 use crate::config::mount_options::MountOptions;
@@ -31,6 +32,8 @@ pub enum Command {
         #[arg(short, long)]
         lazy: bool,
     },
+    /// Say what is wrong with an upper that is not mounted
+    Check(CheckArguments),
     /// Look into an image without mounting it
     #[command(subcommand)]
     Image(ImageCommand),
@@ -74,6 +77,33 @@ pub struct MountArguments {
     /// Pass over unknown mount options with a warning (mount(8)'s -s)
     #[arg(long, hide = true)]
     pub sloppy: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// An upper directory
+    pub upper: PathBuf,
+    /// Its work directory
+    pub work: PathBuf,
+    /// A layer below it; repeat it for all of them, topmost first
+    #[arg(long, value_name = "IMAGE|DIR")]
+    pub lower: Vec<PathBuf>,
+    /// Mend what can be mended without guessing and without losing anything
+    #[arg(long)]
+    pub repair: bool,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Options that the upper is mounted with
+    #[arg(short, value_name = "OPTIONS", value_enum, value_delimiter = ',')]
+    pub options: Vec<CheckOption>,
+}
+
+/// The options that change what an upper means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckOption {
+    /// Marks stand in user.overlay.
+    Userxattr,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -165,6 +195,15 @@ impl MountArguments {
             (false, true) => Manner::Foreground,
             (false, false) => Manner::Background,
         }
+    }
+}
+
+impl CheckArguments {
+    /// The same in the words of the layer below.
+    pub fn into_request(self) -> check::Request {
+        let userxattr = self.options.contains(&CheckOption::Userxattr);
+        let Self { upper, work, lower, repair, json, .. } = self;
+        check::Request { upper, work, lowers: lower, userxattr, repair, json }
     }
 }
 

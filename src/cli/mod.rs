@@ -21,19 +21,24 @@ const FAILURE: u8 = 1;
 /// A mount or an unmount failed (mount(8)).
 const MOUNT_FAILURE: u8 = 32;
 
+/// Wrong usage of `haosfs check`, and what kept it from checking anything (fsck(8)).
+const CHECK_USAGE: u8 = 16;
+const CHECK_FAILURE: u8 = 8;
+
 /// Runs the program with these arguments, the first of which is its own name. Errors go to standard error in one line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = helper_call::rewrite(arguments.into_iter().collect());
+    let usage = if arguments.get(1).is_some_and(|name| name == "check") { CHECK_USAGE } else { FAILURE };
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(e) => {
             // Help and version are errors to clap, too. There is nobody to tell when they cannot be printed.
             let _ = e.print();
-            return if e.use_stderr() { ExitCode::from(FAILURE) } else { ExitCode::SUCCESS };
+            return if e.use_stderr() { ExitCode::from(usage) } else { ExitCode::SUCCESS };
         }
     };
     match dispatch(parsed.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err((code, e)) => {
             eprintln!("haosfs: {e}");
             ExitCode::from(code)
@@ -41,26 +46,32 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<(), (u8, Error)> {
+/// Returns the exit code.
+fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
     match command {
-        Command::Mount(arguments) => mount(arguments),
+        Command::Mount(arguments) => mount(arguments)?,
         Command::Umount { mountpoint, lazy } => {
             log_to(&Destination::Stderr)?;
-            commands::umount::run(&mountpoint, lazy).map_err(|e| (MOUNT_FAILURE, e))
+            commands::umount::run(&mountpoint, lazy).map_err(|e| (MOUNT_FAILURE, e))?;
+        }
+        Command::Check(arguments) => {
+            log_to(&Destination::Stderr)?;
+            return commands::check::run(&arguments.into_request()).map_err(|e| (CHECK_FAILURE, e));
         }
         Command::Image(command) => {
             log_to(&Destination::Stderr)?;
             match commands::image::run(&command.into_action()) {
                 // A reader that has seen enough (`haosfs image ls x | head`) is no failure.
-                Err(e) if e.errno() == Errno::EPIPE => Ok(()),
-                answer => answer.map_err(|e| (FAILURE, e)),
+                Err(e) if e.errno() == Errno::EPIPE => {}
+                answer => answer.map_err(|e| (FAILURE, e))?,
             }
         }
         Command::Demo => {
             log_to(&Destination::Stderr)?;
-            commands::demo::run().map_err(|e| (FAILURE, e))
+            commands::demo::run().map_err(|e| (FAILURE, e))?;
         }
     }
+    Ok(0)
 }
 
 fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {

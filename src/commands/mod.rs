@@ -1,6 +1,8 @@
 //! Layer 6: what the subcommands do.
 
+pub mod check;
 pub mod demo;
 pub mod image;
 pub mod mount;
+mod output;
 pub mod umount;

@@ -1,8 +1,9 @@
 //! From a plan to an opened union, before anything is mounted.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use super::plan::{Layer, LayerKind, MountPlan};
+use super::plan::{self, Layer, LayerKind, MountPlan};
 use crate::config::mount_options::{Fsync, MountOptions, RedirectDir};
 use crate::error::Result;
 use crate::image::{self, Image};
@@ -18,6 +19,14 @@ pub fn open(plan: &MountPlan) -> Result<Arc<Union>> {
     let lowers = plan.lowers.iter().map(|layer| open_lower(layer, &plan.options, images)).collect::<Result<Vec<_>>>()?;
     let upper = plan.upper.as_ref().map(|u| Upper::open(&u.upper, &u.work, prefix(&plan.options))).transpose()?;
     Ok(Arc::new(Union::new(lowers, upper, union_options(&plan.options))?))
+}
+
+/// Opens one lower by itself: an image or a directory.
+///
+/// # Errors
+/// [`crate::error::Error::Refused`] where it is neither; what opening it answers.
+pub fn open_lower_at(path: &Path) -> Result<Box<dyn Lower>> {
+    open_lower(&plan::layer(path)?, &MountOptions::default(), 1)
 }
 
 fn open_lower(layer: &Layer, options: &MountOptions, images: usize) -> Result<Box<dyn Lower>> {

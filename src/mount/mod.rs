@@ -14,7 +14,8 @@ mod superblock;
 mod unmount;
 
 pub use choose::{Way, choose};
-pub use mountinfo::{MountEntry, haosfs_at};
+pub use layers::open_lower_at;
+pub use mountinfo::{MountEntry, haosfs_at, overlay_with};
 pub use plan::{Layer, LayerKind, MountPlan, UpperPlan};
 pub use probe::{DeviceFact, Facts, probe};
 pub use request::Request;

@@ -21,6 +21,8 @@ pub struct MountEntry {
     pub source: OsString,
     /// The user whose mount it is (`user_id=` of a FUSE superblock).
     pub user: Option<u32>,
+    /// The options of its superblock, with their escapes.
+    pub super_options: Vec<u8>,
 }
 
 /// The haosfs mount that one sees at exactly this path, which must be canonical.
@@ -31,6 +33,30 @@ pub fn haosfs_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
     let file = "/proc/self/mountinfo";
     let table = fs::read(file).map_err(|e| Error::sys("read", file, e))?;
     Ok(topmost_at(&table, mountpoint).filter(|mount| mount.fs_type == OsStr::new(TYPE)))
+}
+
+/// Where the kernel's overlayfs has one of these directories, which must be canonical, as upper or work directory. Only mounts of
+/// this mount namespace are known.
+///
+/// # Errors
+/// When /proc/self/mountinfo cannot be read.
+pub fn overlay_with(directories: &[&Path]) -> Result<Option<PathBuf>> {
+    let file = "/proc/self/mountinfo";
+    let table = fs::read(file).map_err(|e| Error::sys("read", file, e))?;
+    Ok(overlay_in(&table, |used| fs::canonicalize(used).is_ok_and(|used| directories.contains(&used.as_path()))))
+}
+
+fn overlay_in(table: &[u8], is_one: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let overlays = table.split(|&b| b == b'\n').filter_map(parse_line).filter(|mount| mount.fs_type == "overlay");
+    overlays.filter(|mount| writable_directories(&mount.super_options).any(|used| is_one(&used))).map(|m| m.mountpoint).next()
+}
+
+/// A comma within a value stands there in octal digits, too.
+fn writable_directories(super_options: &[u8]) -> impl Iterator<Item = PathBuf> {
+    let values = super_options
+        .split(|&b| b == b',')
+        .filter_map(|option| option.strip_prefix(b"upperdir=").or_else(|| option.strip_prefix(b"workdir=")));
+    values.map(|value| PathBuf::from(unescape(value)))
 }
 
 /// Later lines lie on top of earlier ones.
@@ -46,8 +72,9 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut after_dash = fields.skip_while(|field| *field != b"-").skip(1);
     let fs_type = unescape(after_dash.next()?);
     let source = unescape(after_dash.next()?);
-    let user = after_dash.next().and_then(user_id);
-    Some(MountEntry { device, mountpoint, fs_type, source, user })
+    let super_options = after_dash.next().unwrap_or_default().to_vec();
+    let user = user_id(&super_options);
+    Some(MountEntry { device, mountpoint, fs_type, source, user, super_options })
 }
 
 fn user_id(super_options: &[u8]) -> Option<u32> {
@@ -98,6 +125,16 @@ mod tests {
         assert_eq!(spaced.user, Some(1000));
         assert_eq!(topmost_at(TABLE, Path::new("/mnt/c")).unwrap().fs_type, OsStr::new("tmpfs"));
         assert_eq!(topmost_at(TABLE, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn overlays_are_known_by_their_directories() {
+        let table = b"40 22 0:50 / /a rw - overlay o rw,lowerdir=/l:/u,upperdir=/up\\054per,workdir=/w,uuid=on\n\
+            41 22 0:51 / /b rw - fuse.haosfs o rw,upperdir=/u\n";
+        let overlay_of = |path: &str| overlay_in(table, |used| used == Path::new(path));
+        assert_eq!(overlay_of("/up,per"), Some("/a".into()));
+        assert_eq!(overlay_of("/w"), Some("/a".into()));
+        assert_eq!((overlay_of("/u"), overlay_of("/l")), (None, None));
     }
 
     #[test]

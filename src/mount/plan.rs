@@ -125,7 +125,7 @@ fn dead_mount(asked: &Path) -> Error {
     ))
 }
 
-fn layer(asked: &Path) -> Result<Layer> {
+pub(super) fn layer(asked: &Path) -> Result<Layer> {
     let (path, found) = existing("lower layer", asked)?;
     let kind = if found.is_dir() {
         LayerKind::Directory

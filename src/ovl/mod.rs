@@ -1,6 +1,9 @@
 //! The on-disk contract shared with the kernel's overlayfs: names and encodings only (fs/overlayfs/overlayfs.h, overlayfs.rst).
 
+pub mod foreign;
+pub mod mark;
 pub mod metacopy;
+pub mod origin;
 pub mod redirect;
 pub mod xattr;
 
@@ -9,3 +12,7 @@ pub const WORK: &str = "work";
 
 /// Directory inside [`WORK`]: any entry in it makes a mount impossible until somebody has looked (super.c, `ovl_workdir_create`).
 pub const INCOMPAT: &str = "incompat";
+
+/// Directory beside [`WORK`] where the kernel keeps a hard link of every file that it copied up with `index=on` (super.c,
+/// `ovl_get_indexdir`).
+pub const INDEX: &str = "index";

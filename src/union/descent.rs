@@ -56,6 +56,11 @@ impl Descent {
         self.way = self.way.follow(redirect, rest);
     }
 
+    /// True where the way counts from the root of the layers.
+    pub(super) const fn starts_at_root(&self) -> bool {
+        self.way.is_absolute()
+    }
+
     /// What is visible.
     ///
     /// # Errors
@@ -87,7 +92,7 @@ impl Union {
         Ok(())
     }
 
-    fn roots_from(&self, layer: usize) -> SmallVec<[LowerAt; 2]> {
+    pub(super) fn roots_from(&self, layer: usize) -> SmallVec<[LowerAt; 2]> {
         let roots = self.lowers.iter().enumerate().skip(layer);
         roots.map(|(layer, lower)| LowerAt { layer, id: lower.root() }).collect()
     }

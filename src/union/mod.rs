@@ -6,6 +6,7 @@
 
 pub mod acl;
 pub mod attr;
+pub mod check;
 mod complete;
 pub mod copy_up;
 pub mod create;
@@ -164,6 +165,10 @@ impl Union {
         }
         let namespace = upper.as_ref().map_or_else(default_namespace, Upper::namespace);
         let options = options.in_namespace(namespace)?;
+        Self::assemble(lowers, upper, options, namespace)
+    }
+
+    fn assemble(lowers: Vec<Box<dyn Lower>>, upper: Option<Upper>, options: Options, namespace: Namespace) -> Result<Self> {
         let mut parts: SmallVec<[LowerAt; 1]> = smallvec![];
         for (layer, lower) in lowers.iter().enumerate() {
             parts.push(LowerAt { layer, id: lower.root() });

@@ -309,7 +309,7 @@ impl Upper {
     }
 }
 
-fn open_layer(role: &str, path: &Path) -> Result<Arc<OwnedFd>> {
+pub(super) fn open_layer(role: &str, path: &Path) -> Result<Arc<OwnedFd>> {
     open_dir(path).map_err(|e| match e {
         Errno::ENOENT => Error::Refused(format!("{}: the {role} directory does not exist; create it first", path.display())),
         Errno::ENOTDIR => Error::Refused(format!("{}: the {role} directory is not a directory", path.display())),
@@ -317,14 +317,14 @@ fn open_layer(role: &str, path: &Path) -> Result<Arc<OwnedFd>> {
     })
 }
 
-fn check_writable(role: &str, path: &Path) -> Result<()> {
+pub(super) fn check_writable(role: &str, path: &Path) -> Result<()> {
     crate::sys::spot::may_write(path).map_err(|e| {
         let shown = path.display();
         Error::Refused(format!("{shown}: the {role} directory cannot be written to ({e}); choose one of your own"))
     })
 }
 
-fn check_apart(upper: &Path, upper_dir: &Arc<OwnedFd>, work: &Path, work_dir: &Arc<OwnedFd>) -> Result<()> {
+pub(super) fn check_apart(upper: &Path, upper_dir: &Arc<OwnedFd>, work: &Path, work_dir: &Arc<OwnedFd>) -> Result<()> {
     let stat = |path: &Path, fd: &Arc<OwnedFd>| Spot::Fd(Arc::clone(fd)).stat().map_err(|e| Error::sys("stat", path, e));
     let (u, w) = (stat(upper, upper_dir)?, stat(work, work_dir)?);
     if (u.dev, u.mount) != (w.dev, w.mount) {
@@ -346,7 +346,7 @@ fn check_apart(upper: &Path, upper_dir: &Arc<OwnedFd>, work: &Path, work_dir: &A
     Ok(())
 }
 
-fn lock_layer(path: &Path, dir: &Arc<OwnedFd>) -> Result<OwnedFd> {
+pub(super) fn lock_layer(path: &Path, dir: &Arc<OwnedFd>) -> Result<OwnedFd> {
     let fd = Spot::Fd(Arc::clone(dir)).open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Error::sys("open", path, e))?;
     let end = Instant::now() + PATIENCE;
     loop {

@@ -60,7 +60,7 @@ pub(super) fn clean(upper: &Path, work: &Path, inner: &Arc<OwnedFd>) -> Result<(
 }
 
 /// The empty file beside [`ovl::WORK`] that tells which attribute names were written.
-const fn mark(namespace: Namespace) -> &'static str {
+pub(super) const fn mark(namespace: Namespace) -> &'static str {
     match namespace {
         Namespace::Trusted => "haosfs.trustedxattr",
         Namespace::User => "haosfs.userxattr",

@@ -45,7 +45,8 @@ pub enum Lower {
 }
 
 impl Lower {
-    fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         match self {
             Self::Image(path) | Self::Dir(path) => path,
         }

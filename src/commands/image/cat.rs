@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::output::Output;
 use super::resolve::{LastLink, resolve};
+use crate::commands::output::Output;
 use crate::error::{Errno, Error, Result};
 use crate::types::Kind;
 use crate::union::lower::Lower;

@@ -11,8 +11,8 @@ use rustix::fs::{Mode, OFlags};
 
 use super::attributes::{At, Omitted};
 use super::extract_target::{Made, Target};
-use super::output::printable;
 use super::resolve::{LastLink, resolve};
+use crate::commands::output::printable;
 use crate::error::{Error, Result};
 use crate::sys::daemon;
 use crate::types::Attr;

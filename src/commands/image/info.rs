@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::ls_line::date;
-use super::output::{Output, printable};
+use crate::commands::output::{Output, printable};
 use crate::error::Result;
 use crate::image::Image;
 

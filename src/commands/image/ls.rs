@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::ls_line::Line;
-use super::output::{Output, printable};
 use super::resolve::{LastLink, resolve};
+use crate::commands::output::{Output, printable};
 use crate::error::{Error, Result};
 use crate::types::Kind;
 use crate::union::lower::{Lower, LowerId};

@@ -1,11 +1,10 @@
 //! How one inode looks in a listing: a line like that of `ls -l`, or a JSON object.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
 
-use super::output::printable;
+use crate::commands::output::{add_bytes, printable};
 use crate::types::{Attr, Kind};
 
 /// What a listing shows of one name.
@@ -64,15 +63,6 @@ impl Line<'_> {
             members.insert("minor".to_owned(), libc::minor(attr.rdev).into());
         }
         object
-    }
-}
-
-fn add_bytes(object: &mut Value, key: &str, bytes: &OsStr) {
-    let Some(members) = object.as_object_mut() else { return };
-    members.insert(key.to_owned(), bytes.to_string_lossy().into());
-    if bytes.to_str().is_none() {
-        let hex: String = bytes.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
-        members.insert(format!("{key}_hex"), hex.into());
     }
 }
 
@@ -138,6 +128,8 @@ const fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
     use crate::types::Time;
 

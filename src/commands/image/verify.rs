@@ -1,6 +1,6 @@
 //! `haosfs image verify`.
 
-use super::output::Output;
+use crate::commands::output::Output;
 use crate::error::Result;
 use crate::image::Image;
 

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use serde_json::Value;
+
 use crate::error::{Error, Result};
 
 /// Locked, buffered standard output.
@@ -62,6 +64,16 @@ pub fn printable(name: &OsStr) -> String {
         chunk.invalid().iter().for_each(|&b| push_hex(&mut text, b));
     }
     text
+}
+
+/// Adds a name to a JSON object: as text, and by its bytes as `KEY_hex` where they are not UTF-8.
+pub fn add_bytes(object: &mut Value, key: &str, bytes: &OsStr) {
+    let Some(members) = object.as_object_mut() else { return };
+    members.insert(key.to_owned(), bytes.to_string_lossy().into());
+    if bytes.to_str().is_none() {
+        let hex: String = bytes.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+        members.insert(format!("{key}_hex"), hex.into());
+    }
 }
 
 fn push_hex(text: &mut String, byte: u8) {

@@ -1,0 +1,64 @@
+//! `haosfs check`: what is wrong with an upper that is not mounted.
+
+mod tally;
+mod told;
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::output::Output;
+use crate::error::{Error, Result};
+use crate::mount;
+use crate::union::check;
+use tally::Tally;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The upper directory.
+    pub upper: PathBuf,
+    /// Its work directory.
+    pub work: PathBuf,
+    /// All lowers, topmost first, or none where what needs them is not to be checked.
+    pub lowers: Vec<PathBuf>,
+    /// The upper is mounted with `userxattr`.
+    pub userxattr: bool,
+    /// Mend what can be mended.
+    pub repair: bool,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// Checks, prints what is found, and returns the exit code as fsck(8) counts it.
+///
+/// # Errors
+/// What keeps it from checking at all: a directory that is missing or in use, a lower that cannot be opened.
+pub fn run(request: &Request) -> Result<u8> {
+    refuse_mounted(request)?;
+    let lowers = request.lowers.iter().map(|path| mount::open_lower_at(path)).collect::<Result<Vec<_>>>()?;
+    let Request { upper, work, userxattr, repair, json, .. } = request.clone();
+    let (mut output, mut tally) = (Output::open(), Tally::default());
+    check::check(&check::Request { upper, work, userxattr, repair }, lowers, &mut |finding| {
+        let explanation = finding.defect.explain();
+        tally.count(&finding, &explanation);
+        output.line(&if json { told::json(&finding, &explanation).to_string() } else { told::line(&finding, &explanation) })
+    })?;
+    if !json {
+        output.line(&tally.line(repair))?;
+    }
+    output.finish()?;
+    Ok(tally.exit_code())
+}
+
+/// The kernel locks nothing that could be asked.
+fn refuse_mounted(request: &Request) -> Result<()> {
+    let real = [&request.upper, &request.work].map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+    match mount::overlay_with(&real.each_ref().map(PathBuf::as_path))? {
+        None => Ok(()),
+        Some(at) => Err(Error::Refused(format!(
+            "{}: in use by the kernel's overlayfs mounted at {}; unmount it first",
+            request.upper.display(),
+            at.display()
+        ))),
+    }
+}
