@@ -5,6 +5,11 @@ use crate::ovl::mark::Mark;
 use crate::union::check::defect::{Repair, Severity};
 use crate::union::check::facts::Marked;
 
+/// Names and values of attributes.
+type Attributes = [(&'static str, &'static [u8])];
+/// Names of findings.
+type Ids = [&'static str];
+
 const PRESENT: Under = Under::Present { size: 10 };
 
 fn facts(kind: Kind, size: u64, marks: &[(&str, &[u8])]) -> Facts {
@@ -21,7 +26,7 @@ fn ids(defects: &[Defect]) -> Vec<&'static str> {
 
 #[test]
 fn directories() {
-    let table: &[(&[(&str, &[u8])], Under, &[&str])] = &[
+    let table: &[(&Attributes, Under, &Ids)] = &[
         (&[], PRESENT, &[]),
         (&[("trusted.overlay.opaque", b"y")], PRESENT, &[]),
         (&[("trusted.overlay.opaque", b"y"), ("trusted.overlay.redirect", b"a//b")], PRESENT, &[]),
@@ -53,7 +58,7 @@ fn directories() {
 
 #[test]
 fn directories_under_userxattr() {
-    let table: &[(&[(&str, &[u8])], &[&str])] = &[
+    let table: &[(&Attributes, &Ids)] = &[
         (&[("user.overlay.opaque", b"y"), ("trusted.overlay.opaque", b"y")], &[]),
         (&[("trusted.overlay.opaque", b"y")], &["unseen-opaque"]),
         (&[("user.overlay.redirect", b"/a")], &["not-for-users"]),
@@ -75,7 +80,7 @@ fn the_root_is_never_opaque() {
 
 #[test]
 fn files() {
-    let table: &[(u64, &[(&str, &[u8])], Under, &[&str])] = &[
+    let table: &[(u64, &Attributes, Under, &Ids)] = &[
         (5, &[], PRESENT, &[]),
         (0, &[("trusted.overlay.whiteout", b"")], PRESENT, &["xattr-whiteout"]),
         (5, &[("trusted.overlay.whiteout", b"")], PRESENT, &[]),
@@ -119,7 +124,7 @@ fn whiteouts() {
 fn foreign_files() {
     let (empty, full, fifo) = (facts(Kind::File, 0, &[]), facts(Kind::File, 1, &[]), facts(Kind::Fifo, 0, &[]));
     let made = Some(Repair::Whiteout("f".into()));
-    let table: [(&str, &Facts, Under, Twin, &str, Option<Repair>); 9] = [
+    let table = [
         (".wh.f", &empty, Under::Unknown, Twin::Absent, "foreign-whiteout", made.clone()),
         (".wh.f", &empty, PRESENT, Twin::Absent, "foreign-whiteout", made),
         (".wh.f", &empty, Under::Pure, Twin::Absent, "foreign-whiteout", Some(Repair::Unlink)),
