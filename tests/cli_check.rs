@@ -284,7 +284,7 @@ fn unreadable_directories_are_an_operational_error() {
     }
     let checked = Checked::new();
     checked.dirs(&["closed"]);
-    fs::set_permissions(checked.upper("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(checked.upper("closed"), fs::Permissions::from_mode(0o0)).unwrap();
     let found = Run::from(checked.as_nobody(&["check", "--json", "upper", "work"]));
     assert_eq!(found.code, 8, "{found:?}");
     found.found("upper/closed", "error", "unchecked", "left");
