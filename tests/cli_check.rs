@@ -56,6 +56,7 @@ fn foreign_marks_are_made_real() {
     let repaired = checked.check(&["--repair", "--lower", "lower"]);
     assert_eq!((repaired.code, repaired.repaired()), (5, 7), "{repaired:?}");
     assert_eq!(fs::metadata(checked.upper("etc")).unwrap().modified().unwrap(), before);
+    assert!(repaired.findings.iter().any(|f| f["done"] == "made a whiteout of \"motd\" and removed this"), "{repaired:?}");
     let again = checked.check(&["--lower", "lower"]);
     assert_eq!((again.code, again.findings.len()), (4, 1), "{again:?}");
     let shown = checked.kernel_shows(&[]);

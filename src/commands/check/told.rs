@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::commands::output::{add_bytes, printable};
-use crate::union::check::defect::{Explanation, Finding, Outcome};
+use crate::union::check::defect::{Explanation, Finding, Outcome, Repair};
 
-/// `severity: path: what it is; what can be done`.
+/// `severity: path: what it is; what can be done`, or what was.
 pub fn line(finding: &Finding, explanation: &Explanation) -> String {
     let Explanation { severity, means, .. } = explanation;
     let path = printable(finding.path.as_os_str());
@@ -18,7 +18,7 @@ pub fn line(finding: &Finding, explanation: &Explanation) -> String {
         Outcome::Failed(e) => format!("mending it failed: {e}"),
         Outcome::Left if explanation.repair.is_some() && explanation.remedy.is_empty() => "--repair mends it".to_owned(),
         Outcome::Left => explanation.remedy.to_owned(),
-        Outcome::Repaired => String::new(),
+        Outcome::Repaired => explanation.repair.as_ref().map_or_else(String::new, Repair::done),
     };
     if !remedy.is_empty() {
         line.push_str("; ");
@@ -43,6 +43,9 @@ pub fn json(finding: &Finding, explanation: &Explanation) -> Value {
         "outcome": outcome,
     });
     add_bytes(&mut object, "path", finding.path.as_os_str());
+    if let (Outcome::Repaired, Some(repair), Some(members)) = (&finding.outcome, &explanation.repair, object.as_object_mut()) {
+        members.insert("done".to_owned(), repair.done().into());
+    }
     if let (Some(failure), Some(members)) = (failure, object.as_object_mut()) {
         members.insert("failure".to_owned(), failure.into());
     }

@@ -51,6 +51,21 @@ pub enum Repair {
     MarkParentOpaque,
 }
 
+impl Repair {
+    /// What was done, once it was.
+    #[must_use]
+    pub fn done(&self) -> String {
+        match self {
+            Self::Purge | Self::Unlink => "removed it".to_owned(),
+            Self::RemoveAttribute(name) => format!("removed {name:?}"),
+            Self::Whiteout(hidden) => format!("made a whiteout of {hidden:?} and removed this"),
+            Self::ReplaceByWhiteout => "put a whiteout in its place".to_owned(),
+            Self::MarkOpaque => "marked it opaque".to_owned(),
+            Self::MarkParentOpaque => "marked its directory opaque and removed this".to_owned(),
+        }
+    }
+}
+
 /// What is wrong.
 #[derive(Debug)]
 pub enum Defect {
