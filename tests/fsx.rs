@@ -63,9 +63,10 @@ fn exercise(file: &Path, config: &str, seed: u32, user: u32) {
     chown(dir.path(), Some(user), Some(user)).unwrap();
     let settings = dir.path().join("fsx.toml");
     fs::write(&settings, config).unwrap();
-    // Programs that cargo installed lie in a home that others may not enter.
+    // Programs that cargo installed lie in a home that others may not enter. Copied by another process, for a child that
+    // another test is starting could hold our descriptor, and make the copy busy.
     let program = dir.path().join("fsx");
-    fs::copy(tool("fsx").unwrap(), &program).unwrap();
+    run(Command::new("cp").arg(tool("fsx").unwrap()).arg(&program));
     let mut fsx = Command::new("setpriv");
     fsx.args(["--reuid", &user.to_string(), "--regid", &user.to_string(), "--clear-groups", "--"]).arg(program);
     fsx.arg("-f").arg(&settings).arg("-P").arg(dir.path()).args(["-N", OPERATIONS, "-S", &seed.to_string()]).arg(file);

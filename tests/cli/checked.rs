@@ -114,7 +114,8 @@ impl Checked {
     /// The program is copied to where everyone can reach it.
     pub fn as_nobody(&self, arguments: &[&str]) -> Output {
         let program = self.path("haosfs");
-        fs::copy(env!("CARGO_BIN_EXE_haosfs"), &program).unwrap();
+        // By another process: a child that another test is starting could hold our descriptor, and make the copy busy.
+        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_haosfs")).arg(&program).status().unwrap().success());
         let id = NOBODY.to_string();
         let mut command = Command::new("setpriv");
         command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]).arg(program).args(arguments);

@@ -1,6 +1,5 @@
 //! An ordinary user who is root of namespaces of his own, where he may mount.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -18,7 +17,7 @@ pub fn run_again(test: &str, variable: &str, at: &Path) {
     // The folder that cargo builds in may be closed to others.
     let programs = open_temp_dir();
     let program = programs.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    run(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program));
     let id = NOBODY.to_string();
     let mut command = Command::new("setpriv");
     command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", "unshare", "-Urm"]).arg(&program);
