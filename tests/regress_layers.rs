@@ -7,18 +7,21 @@ mod assertions;
 mod mounted;
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use assertions::{exists, lstat, names, refused};
+use mounted::daemon::drop_caches;
 use mounted::ground::Ground;
 use mounted::mount::{Mount, run};
 use mounted::requirement::{Requirement, can_run};
 use mounted::scratch::{Fs, Scratch, open_temp_dir};
 use mounted::union::{Driver, Lower, Union};
-use rustix::fs::Dir;
+use mounted::user::{NOBODY, as_user};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Timespec, Timestamps, utimensat};
 use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
 
@@ -179,6 +182,9 @@ fn subvolumes_of_a_lower_are_seen() {
         let union = Union::new(driver, &[Lower::Dir(tree.clone())], &home);
         for round in ["written", "written again"] {
             assert_eq!(names(union.path()).len(), 8, "{driver:?}");
+            if driver == Driver::Haosfs {
+                assert_eq!(numbers(union.path(), round).len(), 8);
+            }
             for n in 0..4 {
                 let (inside, plain) = (union.path().join(format!("sub{n}/inside")), union.path().join(format!("plain{n}")));
                 fs::read_dir(union.path().join(format!("sub{n}"))).unwrap().for_each(|entry| drop(entry.unwrap()));
@@ -193,4 +199,148 @@ fn subvolumes_of_a_lower_are_seen() {
             }
         }
     }
+}
+
+/// The kernel's overlayfs shows what lies in the upper below a mount, whenever it was mounted, and leaves the mount free to go.
+#[test]
+fn what_is_mounted_in_an_upper_is_not_seen() {
+    if !can_run("what_is_mounted_in_an_upper_is_not_seen", NEEDS) {
+        return;
+    }
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        let ground = Ground::directory(|tree| {
+            fs::create_dir(tree.join("merged")).unwrap();
+            fs::write(tree.join("merged/lower"), b"lower").unwrap();
+        });
+        let upper = ground.home().join("upper");
+        let covered = ["merged", "own", "later"].map(|name| upper.join(name));
+        covered.iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+        covered.iter().for_each(|dir| fs::write(dir.join("below"), b"below").unwrap());
+        let cover = |at: &Path| {
+            let mount = Mount::new(&["-t", "tmpfs"], Path::new("above"), at);
+            fs::write(at.join("inside"), b"").unwrap();
+            mount
+        };
+        let before = [cover(&covered[0]), cover(&covered[1])];
+        let union = ground.mount(driver, &[]);
+        let after = cover(&covered[2]);
+        let [merged, own, later] = ["merged", "own", "later"].map(|name| union.path().join(name));
+        assert_eq!(names(&merged), ["below", "lower"], "{driver:?}");
+        fs::write(merged.join("lower"), b"copied up").unwrap();
+        fs::rename(merged.join("lower"), own.join("moved")).unwrap_or_else(|e| panic!("{driver:?}: {e}"));
+        fs::rename(own.join("moved"), later.join("moved")).unwrap_or_else(|e| panic!("{driver:?}: {e}"));
+        for mount in before.iter().chain([&after]) {
+            rustix::mount::unmount(mount.path(), UnmountFlags::NOFOLLOW).unwrap_or_else(|e| panic!("{driver:?}: {e}"));
+        }
+        assert_eq!((names(&merged), names(&own)), (vec!["below".to_owned()], vec!["below".to_owned()]), "{driver:?}");
+        assert_eq!(names(&covered[2]), ["below", "moved"], "{driver:?}");
+        assert_eq!(fs::read(later.join("moved")).unwrap(), b"copied up", "{driver:?}");
+    }
+}
+
+/// Reads everything that stands in a lower made by [`aged`].
+fn read_all(root: &Path) {
+    assert_eq!(names(root), ["dir", "file", "link"]);
+    assert_eq!(names(root.join("dir")), ["inner"]);
+    assert_eq!(fs::read(root.join("file")).unwrap(), b"file");
+    assert_eq!(fs::read_link(root.join("link")).unwrap(), Path::new("file"));
+}
+
+/// Last read so long ago that the next reading is worth a stamp (mount(8), `relatime`).
+const LONG_AGO: Timespec = Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 };
+
+fn aged(owner: u32) -> Ground {
+    Ground::directory(|tree| {
+        fs::create_dir(tree.join("dir")).unwrap();
+        fs::write(tree.join("dir/inner"), b"inner").unwrap();
+        fs::write(tree.join("file"), b"file").unwrap();
+        std::os::unix::fs::symlink("file", tree.join("link")).unwrap();
+        for path in ["link", "file", "dir", ""].map(|name| tree.join(name)) {
+            std::os::unix::fs::lchown(&path, Some(owner), Some(owner)).unwrap();
+            let times = Timestamps { last_access: LONG_AGO, last_modification: LONG_AGO };
+            utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        }
+    })
+}
+
+#[test]
+fn reading_leaves_the_access_times_of_a_lower() {
+    if !can_run("reading_leaves_the_access_times_of_a_lower", NEEDS) {
+        return;
+    }
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        let ground = aged(0);
+        read_all(ground.mount(driver, &[]).path());
+        for name in ["link", "file", "dir", ""] {
+            assert_eq!(lstat(ground.tree().join(name)).atime(), LONG_AGO.tv_sec, "{driver:?}: {name:?}");
+        }
+    }
+}
+
+/// Without a mount of one's own that holds for one's own files and directories.
+#[test]
+fn reading_leaves_the_access_times_of_a_user_s_lower() {
+    let needs = [NEEDS, &[Requirement::Tool("fusermount3")]].concat();
+    if !can_run("reading_leaves_the_access_times_of_a_user_s_lower", &needs) {
+        return;
+    }
+    let ground = aged(NOBODY);
+    let union = ground.mount(Driver::HaosfsUser, &[]);
+    as_user(NOBODY, NOBODY, &[], || read_all(union.path()));
+    for name in ["file", "dir", ""] {
+        assert_eq!(lstat(ground.tree().join(name)).atime(), LONG_AGO.tv_sec, "{name:?}");
+    }
+}
+
+/// What readdir(3) and stat(2) say of the names in a directory: number and type of each, all numbers apart.
+fn numbers(dir: &Path, what: &str) -> Vec<u64> {
+    let entries = Dir::read_from(File::open(dir).unwrap()).unwrap().map(Result::unwrap);
+    let mut told: Vec<u64> = Vec::new();
+    for entry in entries.filter(|entry| !matches!(entry.file_name().to_bytes(), b"." | b"..")) {
+        let name = entry.file_name().to_str().unwrap();
+        let found = lstat(dir.join(name));
+        assert_eq!((entry.ino(), FileType::from_raw_mode(found.mode())), (found.ino(), entry.file_type()), "{what}: {name}");
+        told.push(found.ino());
+    }
+    told.sort_unstable();
+    told.dedup();
+    told
+}
+
+/// An overlay of a container or a live system as a lower: directories, the files of its upper and those of its lower each have
+/// an `st_dev` of their own, and numbers that may be the same.
+#[test]
+fn an_overlay_over_several_file_systems_is_a_lower() {
+    if !can_run("an_overlay_over_several_file_systems_is_a_lower", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&[], |tree| {
+        fs::create_dir(tree.join("dd")).unwrap();
+        ["lowfile", "dd/in"].iter().for_each(|name| fs::write(tree.join(name), name).unwrap());
+        fs::hard_link(tree.join("lowfile"), tree.join("lowlink")).unwrap();
+    });
+    let below = ground.mount(Driver::Kernel, &[]);
+    fs::write(below.path().join("upfile"), "upfile").unwrap();
+    let scratch = Scratch::with_size(Fs::Tmpfs, 16 << 20);
+    let mut union = Union::new(Driver::Haosfs, &[Lower::Dir(below.path().to_path_buf())], &scratch.dir("home"));
+    let contents = [("dd/in", "dd/in"), ("lowfile", "lowfile"), ("lowlink", "lowfile"), ("upfile", "upfile")];
+    for round in 0..2 {
+        assert_eq!(names(union.path()), ["dd", "lowfile", "lowlink", "upfile"]);
+        assert!(lstat(union.path().join("dd")).is_dir());
+        for (name, content) in contents {
+            assert_eq!(fs::read_to_string(union.path().join(name)).unwrap(), content, "{name}");
+        }
+        assert_eq!(numbers(union.path(), "overlay").len(), 3);
+        // Whatever the overlay numbers its directories after they were forgotten.
+        drop_caches();
+        if round == 0 {
+            union.remount();
+        }
+    }
+    fs::write(union.path().join("dd/in"), "changed").unwrap();
+    fs::write(union.path().join("lowlink"), "changed").unwrap();
+    for name in ["dd/in", "lowfile", "lowlink"] {
+        assert_eq!(fs::read_to_string(union.path().join(name)).unwrap(), "changed", "{name}");
+    }
+    assert_eq!(fs::read_to_string(below.path().join("dd/in")).unwrap(), "dd/in");
 }

@@ -41,7 +41,14 @@ pub struct RawEntry {
 /// # Errors
 /// The kernel's answer.
 pub fn read(dir: impl AsFd) -> Result<Vec<RawEntry>> {
-    let fd = fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    read_open(fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// As [`read`], of a directory that is open for reading and at its start.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn read_open(fd: OwnedFd) -> Result<Vec<RawEntry>> {
     let mut buffer = vec![MaybeUninit::uninit(); 64 * 1024];
     let mut raw = RawDir::new(fd, &mut buffer);
     let mut entries = Vec::new();

@@ -6,6 +6,7 @@ pub mod data;
 pub mod dir;
 pub mod fuse_mount;
 pub mod heap;
+pub mod layer;
 pub mod lock;
 pub mod namespace;
 pub mod sigbus;

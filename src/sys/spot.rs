@@ -12,8 +12,6 @@ use rustix::fs::{
     self, Access, AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 
-use rustix::mount::OpenTreeFlags;
-
 use crate::error::Errno;
 use crate::types::{Attr, Kind, Time};
 
@@ -138,6 +136,17 @@ impl Spot {
             Self::At { dir, name } => fs::openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?,
             Self::Fd(_) => fs::openat(CWD, self.proc_path(), flags, Mode::empty())?,
         })
+    }
+
+    /// As [`Spot::open`], leaving the access time alone where we may ask for that (`O_NOATIME`: only of one's own objects).
+    ///
+    /// # Errors
+    /// As for [`Spot::open`].
+    pub fn open_untouched(&self, flags: OFlags) -> Result<OwnedFd> {
+        match self.open(flags | OFlags::NOATIME) {
+            Err(Errno::EPERM) => self.open(flags),
+            answer => answer,
+        }
     }
 
     /// An `O_PATH` descriptor of the object.
@@ -292,20 +301,6 @@ pub fn may_write(path: &Path) -> Result<()> {
 /// The kernel's answer; `ENOTDIR` for anything but a directory.
 pub fn open_dir(path: &Path) -> Result<Arc<OwnedFd>> {
     Ok(Arc::new(fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
-}
-
-/// Opens a directory as the root of a layer: what is mounted below it is not part of it. Where we may not have a private clone of
-/// the mount (which needs `CAP_SYS_ADMIN`), the directory itself.
-///
-/// # Errors
-/// As for [`open_dir`].
-pub fn open_layer(path: &Path) -> Result<Arc<OwnedFd>> {
-    let dir = open_dir(path)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    match rustix::mount::open_tree(&dir, "", flags) {
-        Ok(clone) => Ok(Arc::new(clone)),
-        Err(_) => Ok(dir),
-    }
 }
 
 /// Opens a directory below another by one name, without following a link.

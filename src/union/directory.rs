@@ -15,7 +15,8 @@ use super::ways::{Numbers, Ways};
 use crate::error::{Errno, Error, Result};
 use crate::sys::data::{self, OFlags};
 use crate::sys::dir::{self, RawEntry};
-use crate::sys::spot::{Spot, Stat, open_beneath, open_layer};
+use crate::sys::layer::open_lower;
+use crate::sys::spot::{Spot, Stat, open_beneath};
 use crate::types::{Attr, Kind};
 
 /// A directory tree below one path.
@@ -35,7 +36,7 @@ impl DirLower {
     /// # Errors
     /// [`Error::Sys`] where it is missing or no directory.
     pub fn open(path: &Path) -> Result<Self> {
-        let root = open_layer(path).map_err(|e| Error::sys("open lower directory", path, e))?;
+        let root = open_lower(path).map_err(|e| Error::sys("open lower directory", path, e))?;
         let stat = Spot::Fd(Arc::clone(&root)).stat().map_err(|e| Error::sys("stat", path, e))?;
         let ways = Ways::default();
         let root_id = ways.intern(PathBuf::new(), &stat);
@@ -63,7 +64,7 @@ impl DirLower {
 
     fn open_data(&self, id: LowerId) -> Result<OwnedFd> {
         let spot = self.spot(id)?;
-        spot.open(OFlags::RDONLY | OFlags::NONBLOCK)
+        spot.open_untouched(OFlags::RDONLY | OFlags::NONBLOCK)
             .map_err(|e| self.failed("open", &self.way(id).unwrap_or(Path::new("").into()), e))
     }
 
@@ -126,7 +127,8 @@ impl Lower for DirLower {
     fn entries(&self, dir: LowerId) -> Result<Listing> {
         let way = self.way(dir)?;
         let fd = open_beneath(&self.root, &way).map_err(|e| self.failed("open", &way, e))?;
-        let raw = dir::read(&fd).map_err(|e| self.failed("list", &way, e))?;
+        let open = Spot::Fd(Arc::clone(&fd)).open_untouched(OFlags::RDONLY | OFlags::DIRECTORY);
+        let raw = open.and_then(dir::read_open).map_err(|e| self.failed("list", &way, e))?;
         let dev = Spot::Fd(Arc::clone(&fd)).stat().map_err(|e| self.failed("stat", &way, e))?.dev;
         let listing = Directory { fd, way: &way, dev, may_lead_away: libc::major(dev) == 0 };
         let mut mixed = None;

@@ -17,6 +17,7 @@ use crate::ovl::xattr::{Namespace, Private};
 use crate::sys::cred::{Privilege, privilege};
 use crate::sys::data::OFlags;
 use crate::sys::dir::{self, RawEntry, Rename};
+use crate::sys::layer;
 use crate::sys::lock;
 use crate::sys::spot::{Spot, open_dir, open_dir_at};
 use crate::types::Kind;
@@ -54,14 +55,17 @@ pub struct Upper {
 
 impl Upper {
     /// Opens an upper directory and its work directory, takes both for this process alone, and removes what an interrupted
-    /// run left in the work directory. Nothing is changed before all checks passed.
+    /// run left in the work directory. Nothing is changed before all checks passed. What is mounted inside is no part of them, where
+    /// we may have a clone of their mount.
     ///
     /// # Errors
     /// [`Error::Refused`] naming the directory and the remedy: missing, not on one file system, one inside the other, in use,
     /// left dirty by a volatile mount; [`Error::Unsupported`] where the file system lacks whiteouts, `renameat2` or xattrs.
     pub fn open(upper: &Path, work: &Path, prefix: Prefix) -> Result<Self> {
-        let (upper_dir, work_dir) = (open_layer("upper", upper)?, open_layer("work", work)?);
+        let [upper_dir, work_dir] = [open_layer("upper", upper)?, open_layer("work", work)?];
         check_apart(upper, &upper_dir, work, &work_dir)?;
+        let pair = layer::open_pair([upper, work], [&upper_dir, &work_dir]);
+        let [upper_dir, work_dir] = pair.unwrap_or([upper_dir, work_dir]);
         check_writable("upper", upper)?;
         check_writable("work", work)?;
         let locks = [lock_layer(upper, &upper_dir)?, lock_layer(work, &work_dir)?];
