@@ -14,6 +14,7 @@ use fuser::{
 };
 
 use super::convert::{self, FOREVER, attr, caller, errno, node, set_time, wire};
+use super::guard::guarded;
 use crate::error::{Errno, Error, Result};
 use crate::types::{Attr, Kind};
 use crate::union::create::New;
@@ -54,6 +55,18 @@ pub(super) struct Filesystem {
 impl Filesystem {
     pub(super) const fn new(union: Arc<Union>) -> Self {
         Self { union }
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
+        guarded(|| question(&self.union))
+    }
+
+    fn tell(&self, message: impl FnOnce(&Union)) {
+        // There is no answer in which it could be said that this went wrong; the log has it.
+        let _told = self.ask(|union| {
+            message(union);
+            Ok(())
+        });
     }
 }
 
@@ -113,7 +126,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.union.lookup(node(parent), name) {
+        match self.ask(|union| union.lookup(node(parent), name)) {
             // An entry without a node: the kernel remembers that the name is absent.
             Err(Error::Expected(Errno::ENOENT)) => reply.entry(&FOREVER, &convert::absent(), GENERATION),
             answer => entry("lookup", answer, reply),
@@ -121,11 +134,11 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.union.forget(node(ino), nlookup);
+        self.tell(|union| union.forget(node(ino), nlookup));
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        attributes("getattr", self.union.getattr(node(ino)), reply);
+        attributes("getattr", self.ask(|union| union.getattr(node(ino))), reply);
     }
 
     fn setattr(
@@ -148,11 +161,11 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let perm = mode.map(|mode| mode & 0o7777);
         let set = SetAttr { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
-        attributes("setattr", self.union.setattr(node(ino), &set, caller(req)), reply);
+        attributes("setattr", self.ask(|union| union.setattr(node(ino), &set, caller(req))), reply);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.union.readlink(node(ino)) {
+        match self.ask(|union| union.readlink(node(ino))) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(e) => reply.error(errno("readlink", &e)),
         }
@@ -161,25 +174,25 @@ impl fuser::Filesystem for Filesystem {
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let Some(kind) = Kind::from_mode(mode) else { return reply.error(wire(Errno::EINVAL)) };
         let new = New { rdev: convert::decode_dev(rdev), ..New::of(name, kind, mode & 0o7777, umask) };
-        entry("mknod", self.union.create(node(parent), &new, caller(req), false), reply);
+        entry("mknod", self.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let new = New::of(name, Kind::Dir, mode & 0o7777, umask);
-        entry("mkdir", self.union.create(node(parent), &new, caller(req), false), reply);
+        entry("mkdir", self.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("unlink", self.union.unlink(node(parent), name), reply);
+        empty("unlink", self.ask(|union| union.unlink(node(parent), name)), reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("rmdir", self.union.rmdir(node(parent), name), reply);
+        empty("rmdir", self.ask(|union| union.rmdir(node(parent), name)), reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let new = New { target: target.as_os_str(), ..New::of(name, Kind::Symlink, 0o777, 0) };
-        entry("symlink", self.union.create(node(parent), &new, caller(req), false), reply);
+        entry("symlink", self.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
     }
 
     fn rename(
@@ -193,15 +206,15 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         let Some(how) = convert::rename(flags) else { return reply.error(wire(Errno::EINVAL)) };
-        empty("rename", self.union.rename((node(parent), name), (node(newparent), newname), how), reply);
+        empty("rename", self.ask(|union| union.rename((node(parent), name), (node(newparent), newname), how)), reply);
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        entry("link", self.union.link(node(ino), node(newparent), newname), reply);
+        entry("link", self.ask(|union| union.link(node(ino), node(newparent), newname)), reply);
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.union.open(node(ino), flags.acc_mode() != OpenAccMode::O_RDONLY) {
+        match self.ask(|union| union.open(node(ino), flags.acc_mode() != OpenAccMode::O_RDONLY)) {
             Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH),
             Err(e) => reply.error(errno("open", &e)),
         }
@@ -219,10 +232,12 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyData,
     ) {
         let mut reply = Some(reply);
-        let answer = self.union.read(node(ino), offset, size as usize, |bytes| {
-            if let Some(reply) = reply.take() {
-                reply.data(bytes);
-            }
+        let answer = self.ask(|union| {
+            union.read(node(ino), offset, size as usize, |bytes| {
+                if let Some(reply) = reply.take() {
+                    reply.data(bytes);
+                }
+            })
         });
         if let (Err(e), Some(reply)) = (answer, reply) {
             reply.error(errno("read", &e));
@@ -242,7 +257,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        written("write", self.union.write(node(ino), offset, data, kill), reply);
+        written("write", self.ask(|union| union.write(node(ino), offset, data, kill)), reply);
     }
 
     fn release(
@@ -255,16 +270,16 @@ impl fuser::Filesystem for Filesystem {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.union.release(node(ino));
+        self.tell(|union| union.release(node(ino)));
         reply.ok();
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsync", self.union.fsync(node(ino), datasync), reply);
+        empty("fsync", self.ask(|union| union.fsync(node(ino), datasync)), reply);
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.union.open_dir(node(ino)) {
+        match self.ask(|union| union.open_dir(node(ino))) {
             Ok((stream, true)) => reply.opened(FileHandle(stream.0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
             Ok((stream, false)) => reply.opened(FileHandle(stream.0), FopenFlags::empty()),
             Err(e) => reply.error(errno("opendir", &e)),
@@ -272,8 +287,10 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let answer = self.union.read_dir(node(ino), StreamId(fh.0), offset, |entry, next| {
-            !reply.add(INodeNo(entry.ino), next, convert::kind(entry.kind), &entry.name)
+        let answer = self.ask(|union| {
+            union.read_dir(node(ino), StreamId(fh.0), offset, |entry, next| {
+                !reply.add(INodeNo(entry.ino), next, convert::kind(entry.kind), &entry.name)
+            })
         });
         match answer {
             Ok(()) => reply.ok(),
@@ -282,8 +299,9 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let answer =
-            self.union.read_dir(node(ino), StreamId(fh.0), offset, |entry, next| self.plus(ino, entry, next, &mut reply));
+        let answer = self.ask(|union| {
+            union.read_dir(node(ino), StreamId(fh.0), offset, |entry, next| self.plus(ino, entry, next, &mut reply))
+        });
         match answer {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(errno("readdirplus", &e)),
@@ -291,17 +309,17 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        self.union.close_dir(StreamId(fh.0));
+        self.tell(|union| union.close_dir(StreamId(fh.0)));
         reply.ok();
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsyncdir", self.union.fsync(node(ino), datasync), reply);
+        empty("fsyncdir", self.ask(|union| union.fsync(node(ino), datasync)), reply);
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        match self.union.space() {
+        match self.ask(|union| union.space()) {
             Ok(s) => {
                 reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, small(s.bsize), small(s.namemax), small(s.frsize));
             }
@@ -310,25 +328,25 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn setxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
-        empty("setxattr", self.union.set_xattr(node(ino), name, value, flags.cast_unsigned()), reply);
+        empty("setxattr", self.ask(|union| union.set_xattr(node(ino), name, value, flags.cast_unsigned())), reply);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        sized("getxattr", self.union.xattr(node(ino), name), size, reply);
+        sized("getxattr", self.ask(|union| union.xattr(node(ino), name)), size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = self.union.xattr_names(node(ino), caller(req)).map(|names| convert::name_list(&names));
+        let names = self.ask(|union| union.xattr_names(node(ino), caller(req))).map(|names| convert::name_list(&names));
         sized("listxattr", names, size, reply);
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("removexattr", self.union.remove_xattr(node(ino), name), reply);
+        empty("removexattr", self.ask(|union| union.remove_xattr(node(ino), name)), reply);
     }
 
     fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, _flags: i32, reply: ReplyCreate) {
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
-        match self.union.create(node(parent), &new, caller(req), true) {
+        match self.ask(|union| union.create(node(parent), &new, caller(req), true)) {
             Ok((node, found)) => {
                 let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
                 reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, flags);
@@ -339,7 +357,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn fallocate(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
         let mode = mode.cast_unsigned();
-        empty("fallocate", self.union.allocate(node(ino), mode, offset, length, caller(req)), reply);
+        empty("fallocate", self.ask(|union| union.allocate(node(ino), mode, offset, length, caller(req))), reply);
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -349,7 +367,7 @@ impl fuser::Filesystem for Filesystem {
             _ => return reply.error(wire(Errno::EINVAL)),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(wire(Errno::ENXIO)) };
-        match self.union.seek(node(ino), offset, seek) {
+        match self.ask(|union| union.seek(node(ino), offset, seek)) {
             Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
             Err(e) => reply.error(errno("lseek", &e)),
         }
@@ -385,7 +403,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(i32::MAX as usize & !0xfff);
         let (from, to) = ((node(ino_in), offset_in), (node(ino_out), offset_out));
-        written("copy_file_range", self.union.copy_range(from, to, len, caller(req)), reply);
+        written("copy_file_range", self.ask(|union| union.copy_range(from, to, len, caller(req))), reply);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod convert;
 mod filesystem;
+mod guard;
 mod session;
 
 pub use session::{Options, Session};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fuser::{Config, SessionACL};
 
 use super::filesystem::Filesystem;
+use super::guard;
 use crate::error::{Error, Result};
 use crate::union::Union;
 
@@ -53,6 +54,7 @@ impl Session {
     /// # Errors
     /// [`Error::Sys`] where the device fails, or the upper cannot be made durable.
     pub fn run(self) -> Result<()> {
+        guard::watch();
         let served = self.inner.run().map_err(|e| Error::sys("serve", "/dev/fuse", e));
         let closed = self.union.close();
         served.and(closed)
