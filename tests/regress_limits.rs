@@ -6,7 +6,7 @@ mod mounted;
 #[path = "posix/raw.rs"]
 mod raw;
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
@@ -17,48 +17,88 @@ use mounted::requirement::{Requirement, can_run};
 use mounted::union::Driver;
 use mounted::user::{NOBODY, as_user};
 use rustix::fs::{Timespec, Timestamps, futimens};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
 
-/// A shell's limit of file sizes is not the union's.
+/// Mounts the ground's tree from a shell that has set limits before.
+fn mount_under(ground: &Ground, limits: &str) -> Mount {
+    let [at, upper, work] = ["at", "upper", "work"].map(|name| ground.home().join(name));
+    [&at, &upper, &work].iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{limits}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_haosfs"), "mount"]);
+    run(shell.arg(ground.tree()).arg(&at).arg("--upper").arg(upper).arg("--work").arg(work));
+    Mount::adopt(&at)
+}
+
+/// Root may have it taken away, and then no hard limit can be raised.
+fn may_raise_hard_limits() -> bool {
+    capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_RESOURCE)
+}
+
+/// A shell's limit of file sizes is not the union's; where it must be, it is `EFBIG` and no more.
 #[test]
 fn a_limit_of_file_sizes_ends_nothing() {
     if !can_run("a_limit_of_file_sizes_ends_nothing", NEEDS) {
         return;
     }
-    let ground = Ground::image(&[], |tree| fs::write(tree.join("f"), "x").unwrap());
-    let [at, upper, work] = ["at", "upper", "work"].map(|name| ground.home().join(name));
-    [&at, &upper, &work].iter().for_each(|dir| fs::create_dir(dir).unwrap());
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -S -f 100; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_haosfs"), "mount"]);
-    run(shell.arg(ground.tree()).arg(&at).arg("--upper").arg(upper).arg("--work").arg(work));
-    let mount = Mount::adopt(&at);
-    fs::write(at.join("large"), vec![1; 1 << 20]).unwrap();
-    assert_eq!(fs::metadata(at.join("large")).unwrap().len(), 1 << 20);
-    drop(mount);
+    for (how, is_lifted) in [("-S", true), ("-H", may_raise_hard_limits())] {
+        let ground = Ground::directory(|tree| fs::write(tree.join("f"), "x").unwrap());
+        let mount = mount_under(&ground, &format!("ulimit -S -f 100; ulimit {how} -f 100"));
+        let large = File::create(mount.path().join("large")).unwrap();
+        let written = large.write_all_at(&vec![1; 1 << 20], 0).map_err(|e| e.raw_os_error());
+        assert_eq!(written, if is_lifted { Ok(()) } else { Err(Some(Errno::FBIG.raw_os_error())) }, "{how}");
+        drop(large);
+        assert_eq!(fs::read(mount.path().join("f")).unwrap(), b"x", "{how}");
+    }
 }
 
-/// Times at the ends of what a program can say.
+/// Nor is its limit of descriptors: a union holds one for each file in use, and for each removed one that is.
+#[test]
+fn a_limit_of_descriptors_is_lifted() {
+    if !can_run("a_limit_of_descriptors_is_lifted", NEEDS) {
+        return;
+    }
+    let ground = Ground::directory(|tree| fs::write(tree.join("f"), "x").unwrap());
+    let mount = mount_under(&ground, "ulimit -S -n 512");
+    let pid = daemon(mount.path()).unwrap();
+    let most = match may_raise_hard_limits() {
+        true => fs::read_to_string("/proc/sys/fs/nr_open").unwrap().trim().parse().ok(),
+        false => getrlimit(Resource::Nofile).maximum,
+    };
+    let limits = prlimit(Some(pid), Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+    assert_eq!((limits.current, limits.maximum), (most, most));
+}
+
+/// Times at the ends of what a program can say are what the kernel's overlayfs makes of them, and end nothing.
 #[test]
 fn extreme_times_end_nothing() {
     if !can_run("extreme_times_end_nothing", NEEDS) {
         return;
     }
-    let ground = Ground::image(&[], |tree| fs::write(tree.join("f"), "x").unwrap());
-    let union = ground.mount(Driver::Haosfs, &[]);
-    let before = daemon(union.path());
-    let file = OpenOptions::new().write(true).open(union.path().join("f")).unwrap();
-    for secs in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX] {
-        for nanos in [0, 5] {
-            let time = Timespec { tv_sec: secs, tv_nsec: nanos };
-            // Whether it can be kept is the upper's business.
-            let _kept = futimens(&file, &Timestamps { last_access: time, last_modification: time });
+    let [kernel, haosfs] = [Driver::Kernel, Driver::Haosfs].map(|driver| {
+        let ground = Ground::image(&[], |tree| fs::write(tree.join("f"), "x").unwrap());
+        let union = ground.mount(driver, &[]);
+        let before = daemon(union.path());
+        let file = OpenOptions::new().write(true).open(union.path().join("f")).unwrap();
+        let mut told = Vec::new();
+        for secs in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX] {
+            for nanos in [0, 5] {
+                let time = Timespec { tv_sec: secs, tv_nsec: nanos };
+                let answer = futimens(&file, &Timestamps { last_access: time, last_modification: time });
+                let found = file.metadata().unwrap();
+                told.push((answer, found.atime(), found.atime_nsec(), found.mtime(), found.mtime_nsec()));
+            }
         }
-    }
-    for n in 0..16 {
-        fs::write(union.path().join(format!("after{n}")), "still there").unwrap();
-    }
-    assert!(before.is_some() && before == daemon(union.path()));
+        for n in 0..16 {
+            fs::write(union.path().join(format!("after{n}")), "still there").unwrap();
+        }
+        assert_eq!((before, before.is_some()), (daemon(union.path()), driver == Driver::Haosfs));
+        told
+    });
+    assert_eq!(kernel, haosfs);
 }
 
 /// Whoever is shown as the owner of another's set-user-id file cannot make it run his code by that right: not by write(2), by
