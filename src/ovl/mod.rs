@@ -1,6 +1,7 @@
 //! The on-disk contract shared with the kernel's overlayfs: names and encodings only (fs/overlayfs/overlayfs.h, overlayfs.rst).
 
 pub mod foreign;
+pub mod handle;
 pub mod mark;
 pub mod metacopy;
 pub mod origin;

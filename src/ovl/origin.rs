@@ -1,9 +1,6 @@
 //! The `origin` attribute: the file handle of the lower inode that an upper one was copied up from (overlayfs.h, `struct ovl_fb`).
 
-/// Bytes before the file system's own part: version, magic, length, flags, type, and a file system's uuid.
-const HEAD: usize = 21;
-/// `OVL_FH_MAGIC`.
-const MAGIC: u8 = 0xfb;
+use super::handle::{self, Decoded};
 
 /// Whether a value can be what it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +17,11 @@ pub enum Shape {
 /// Looks at the head of a value and at its length only; whether the handle leads anywhere is not asked.
 #[must_use]
 pub fn shape(value: &[u8]) -> Shape {
-    let &[_version, magic, len, ..] = value else { return if value.is_empty() { Shape::Sound } else { Shape::Broken } };
-    let len = usize::from(len);
-    if magic != MAGIC || len < HEAD || value.len() < len {
-        return Shape::Broken;
+    match handle::decode(value) {
+        Decoded::Invalid => Shape::Broken,
+        _ if handle::length(value).is_some_and(|length| value.len() > length) => Shape::Longer,
+        _ => Shape::Sound,
     }
-    if value.len() > len { Shape::Longer } else { Shape::Sound }
 }
 
 #[cfg(test)]

@@ -29,6 +29,10 @@ pub enum Private {
     Redirect,
     /// The upper file has attributes only, its data are in a lower.
     Metacopy,
+    /// Which lower inode it was copied up from ([`super::handle`]); empty where that inode could not be found again.
+    Origin,
+    /// `y` on a directory of the upper: entries in it may have an origin.
+    Impure,
 }
 
 impl Private {
@@ -38,6 +42,8 @@ impl Private {
             Self::Whiteout => "whiteout",
             Self::Redirect => "redirect",
             Self::Metacopy => "metacopy",
+            Self::Origin => "origin",
+            Self::Impure => "impure",
         }
     }
 }
@@ -94,10 +100,13 @@ impl Namespace {
 mod tests {
     use super::*;
 
+    const PRIVATE: [Private; 6] =
+        [Private::Opaque, Private::Whiteout, Private::Redirect, Private::Metacopy, Private::Origin, Private::Impure];
+
     #[test]
     fn a_user_never_meets_a_private_name() {
         for ns in [Namespace::Trusted, Namespace::User] {
-            for private in [Private::Opaque, Private::Whiteout, Private::Redirect, Private::Metacopy] {
+            for private in PRIVATE {
                 assert_eq!(ns.unescape(&ns.name(private)), None, "{private:?}");
             }
         }
