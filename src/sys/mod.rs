@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod data;
 pub mod dir;
 pub mod fuse_mount;
+pub mod handle;
 pub mod heap;
 pub mod layer;
 pub mod lock;

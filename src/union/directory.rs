@@ -10,11 +10,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::lower::{Bytes, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use super::lower::{Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
 use super::ways::{Numbers, Ways};
 use crate::error::{Errno, Error, Result};
+use crate::ovl::handle::{Handle, Uuid};
 use crate::sys::data::{self, OFlags};
 use crate::sys::dir::{self, RawEntry};
+use crate::sys::handle;
 use crate::sys::layer::open_lower;
 use crate::sys::spot::{Spot, Stat, open_beneath};
 use crate::types::{Attr, Kind};
@@ -28,6 +30,27 @@ pub struct DirLower {
     mount: u64,
     ways: Ways,
     numbers: Numbers,
+    exports: Option<Exports>,
+}
+
+/// What it takes to find inodes of a file system by their handles.
+#[derive(Debug)]
+struct Exports {
+    /// The layer's root, open for reading.
+    root: OwnedFd,
+    uuid: Uuid,
+    dev: u64,
+}
+
+impl Exports {
+    /// `None` where the kernel tells no UUID (before 6.9, or because there is none) or the file system gives no handles.
+    fn of(root: &Arc<OwnedFd>, dev: u64) -> Option<Self> {
+        let spot = Spot::Fd(Arc::clone(root));
+        let open = spot.open(OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+        handle::of(&spot).ok()?;
+        let uuid = handle::uuid(&open).ok()?;
+        Some(Self { root: open, uuid, dev })
+    }
 }
 
 impl DirLower {
@@ -41,7 +64,8 @@ impl DirLower {
         let ways = Ways::default();
         let root_id = ways.intern(PathBuf::new(), &stat);
         let numbers = Numbers::of_home(stat.dev);
-        Ok(Self { path: path.to_owned(), root, root_id, mount: stat.mount, ways, numbers })
+        let exports = Exports::of(&root, stat.dev);
+        Ok(Self { path: path.to_owned(), root, root_id, mount: stat.mount, ways, numbers, exports })
     }
 
     fn way(&self, id: LowerId) -> Result<Arc<Path>> {
@@ -184,5 +208,24 @@ impl Lower for DirLower {
         let space = data::space(&self.root).unwrap_or_default();
         let block_size = u32::try_from(space.frsize).unwrap_or(4096);
         LowerSpace { bytes: space.blocks.saturating_mul(space.frsize), inodes: space.files, block_size }
+    }
+
+    fn file_system(&self) -> Option<FileSystem> {
+        self.exports.as_ref().map(|exports| FileSystem { uuid: exports.uuid, dev: Some(exports.dev) })
+    }
+
+    fn handle(&self, id: LowerId) -> Result<Option<Handle>> {
+        let Some(exports) = &self.exports else { return Ok(None) };
+        let Ok((kind, fid)) = handle::of(&self.spot(id)?) else { return Ok(None) };
+        Ok(u8::try_from(kind).ok().map(|kind| Handle { uuid: exports.uuid, kind, fid, upper: false }))
+    }
+
+    /// Only on the device of the layer's root: numbers on others are made up anew by every mount.
+    fn by_handle(&self, handle: &Handle) -> Result<Option<Attr>> {
+        let Some(exports) = &self.exports else { return Ok(None) };
+        // Whatever stands in the way, the inode is not found.
+        let Ok(fd) = handle::open(&exports.root, i32::from(handle.kind), &handle.fid) else { return Ok(None) };
+        let stat = Spot::Fd(Arc::new(fd)).stat()?;
+        Ok((stat.dev == exports.dev).then_some(stat.attr))
     }
 }

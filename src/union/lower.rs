@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 pub use crate::image::{Bytes, Seek};
 
 use crate::error::Result;
+use crate::ovl::handle::{Handle, Uuid};
 use crate::types::{Attr, Kind};
 
 /// Names an inode within one lower; hard links share it. Only the lower that gave it can read it.
@@ -45,6 +46,15 @@ pub struct LowerSpace {
     pub inodes: u64,
     /// Block size in bytes.
     pub block_size: u32,
+}
+
+/// The file system that a layer is part of, as far as inodes can be found again on it by their handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Its UUID, zeros where it has none.
+    pub uuid: Uuid,
+    /// Its device number (`st_dev`); `None` for an image, which shares its inodes with no other layer.
+    pub dev: Option<u64>,
 }
 
 /// A read-only tree. Nothing in it changes while it is in use, so every answer may be cached.
@@ -119,4 +129,25 @@ pub trait Lower: Send + Sync {
 
     /// Sizes for statfs(2).
     fn space(&self) -> LowerSpace;
+
+    /// The file system, `None` where it does not find inodes by handles.
+    fn file_system(&self) -> Option<FileSystem> {
+        None
+    }
+
+    /// The handle of an inode as the kernel's overlayfs would store it; `None` where [`Lower::file_system`] is.
+    ///
+    /// # Errors
+    /// As for [`Lower::attr`].
+    fn handle(&self, _id: LowerId) -> Result<Option<Handle>> {
+        Ok(None)
+    }
+
+    /// Attributes of the inode that a handle leads to, wherever on the file system it is; `None` where it leads nowhere.
+    ///
+    /// # Errors
+    /// `EIO` where the layer is damaged.
+    fn by_handle(&self, _handle: &Handle) -> Result<Option<Attr>> {
+        Ok(None)
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::lower::{Bytes, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
-use crate::error::Result;
+use super::lower::{Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use crate::error::{Errno, Result};
 use crate::image::{self, Image, InodeRef};
+use crate::ovl::handle::{Handle, Uuid};
 use crate::types::Attr;
 
 /// An image; its inodes are named by their place in the inode table, which hard links share.
@@ -74,5 +75,26 @@ impl Lower for SquashfsLower {
     fn space(&self) -> LowerSpace {
         let superblock = self.image.superblock();
         LowerSpace { bytes: superblock.bytes_used, inodes: u64::from(superblock.inodes), block_size: superblock.block_size }
+    }
+
+    fn file_system(&self) -> Option<FileSystem> {
+        self.image.superblock().export_table.map(|_| FileSystem { uuid: Uuid::default(), dev: None })
+    }
+
+    fn handle(&self, id: LowerId) -> Result<Option<Handle>> {
+        if self.file_system().is_none() {
+            return Ok(None);
+        }
+        Ok(u32::try_from(self.attr(id)?.ino).ok().map(Handle::of_number))
+    }
+
+    fn by_handle(&self, handle: &Handle) -> Result<Option<Attr>> {
+        let Some(number) = handle.number() else { return Ok(None) };
+        match self.image.by_number(u64::from(number)) {
+            Ok(Some(inode)) => self.image.attr(inode).map(Some),
+            Ok(None) => Ok(None),
+            Err(e) if e.errno() == Errno::ESTALE => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 }
