@@ -31,6 +31,18 @@ pub enum RedirectDir {
     NoFollow,
 }
 
+/// Whether origins are followed on a lower without UUID, too; numbers of inodes are always unique over all layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Xino {
+    /// No.
+    Off,
+    /// No.
+    #[default]
+    Auto,
+    /// Yes.
+    On,
+}
+
 /// Whether the union may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
@@ -82,6 +94,8 @@ pub struct MountOptions {
     pub metadata_cache: Option<u64>,
     /// `listing_cache=`: bytes of decoded directories.
     pub listing_cache: Option<u64>,
+    /// `xino=`.
+    pub xino: Xino,
     /// `threads=`: 1 to 256.
     pub threads: Option<usize>,
     /// `fsname=`: the source shown in mountinfo.
@@ -194,7 +208,7 @@ impl MountOptions {
             "redirect_dir" => self.redirect_dir = Some(number(name, value, parse_redirect_dir)?),
             "metacopy" => self.metacopy = number(name, value, parse_switch)?,
             "subtype" if value == b"haosfs" => {}
-            "xino" if matches!(value, b"off" | b"auto" | b"on") => {}
+            "xino" => self.xino = number(name, value, parse_xino)?,
             _ if ABSENT.contains(&name) && matches!(value, b"off" | b"null") => {}
             _ if ABSENT.contains(&name) => return Err(refused(name, "this overlayfs feature is not supported; expected off")),
             _ if is_for_others(name) => {}
@@ -283,6 +297,15 @@ fn parse_switch(text: &str) -> Option<bool> {
     match text {
         "on" => Some(true),
         "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn parse_xino(text: &str) -> Option<Xino> {
+    match text {
+        "off" => Some(Xino::Off),
+        "auto" => Some(Xino::Auto),
+        "on" => Some(Xino::On),
         _ => None,
     }
 }

@@ -53,6 +53,8 @@ fn values_are_read() {
                 ..default()
             },
         ),
+        ("xino=off", MountOptions { xino: Xino::Off, ..default() }),
+        ("xino=on", MountOptions { xino: Xino::On, ..default() }),
         ("threads=4", MountOptions { threads: Some(4), ..default() }),
         ("fsname=a=b", MountOptions { fsname: Some("a=b".into()), ..default() }),
         ("index=off,metacopy=off,nfs_export=off,xino=auto,subtype=haosfs", default()),
@@ -95,6 +97,7 @@ fn refusals_name_the_option_and_what_was_expected() {
         ("lowerdir=", "option lowerdir=: expected PATH"),
         ("upperdir=", "option upperdir=: expected PATH"),
         ("workdir", "option workdir: expected workdir=PATH"),
+        ("xino=maybe", "option xino=maybe: expected off, auto or on"),
         ("subtype=other", "option subtype=other: expected haosfs"),
     ] {
         let error = parse(list).unwrap_err().to_string();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::plan::{self, Layer, LayerKind, MountPlan};
-use crate::config::mount_options::{Fsync, MountOptions, RedirectDir};
+use crate::config::mount_options::{Fsync, MountOptions, RedirectDir, Xino};
 use crate::error::Result;
 use crate::image::{self, Image};
 use crate::union::lower::Lower;
@@ -61,7 +61,7 @@ fn union_options(options: &MountOptions) -> union::Options {
         (Some(RedirectDir::NoFollow), _) => union::RedirectDir::NoFollow,
         (Some(RedirectDir::Follow) | None, _) => union::RedirectDir::Follow,
     };
-    union::Options { owner: owner(options), fsync, redirect_dir, metacopy: options.metacopy }
+    union::Options { owner: owner(options), fsync, redirect_dir, metacopy: options.metacopy, xino: options.xino == Xino::On }
 }
 
 const fn prefix(options: &MountOptions) -> union::Prefix {

@@ -30,11 +30,14 @@ impl Union {
             (Spot::Fd(spot), from, self.name_of(&state))
         };
         let context = |e: Errno| Error::sys("copy up the data of", &name, e);
-        let attr = spot.stat().map_err(context)?.attr;
-        self.fill(&spot, from, &attr, content, context)?;
+        let stat = spot.stat().map_err(context)?;
+        self.fill(&spot, from, &stat.attr, content, context)?;
         let mut state = node.state.write();
         spot.remove_xattr(&upper.namespace().name(Private::Metacopy)).map_err(context)?;
         state.lowers.clear();
+        if !self.is_found_again(node, &spot) {
+            self.born.insert((stat.dev, stat.attr.ino), node.ino);
+        }
         Ok(())
     }
 

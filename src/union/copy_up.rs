@@ -128,6 +128,7 @@ impl Union {
         let content = self.content_to_copy(content, &attr);
         let mut draft = Draft { upper, temp: upper.temp(), placed: false };
         let file = self.draft_content(upper, &draft.temp, lower, source, &attr, content)?;
+        self.draft_origin(&upper.in_work(&draft.temp), lower, source.attributes, &attr)?;
         let perm = self.draft_attributes(upper, &draft.temp, lower, source.attributes, &attr)?;
         if content == Content::Below {
             upper.mark_metacopy(&draft.temp).map_err(context)?;
@@ -292,6 +293,7 @@ impl Union {
             return Ok(true);
         }
         let times = self.times_of(&parents)?;
+        let found_again = self.is_found_again(node, &upper.in_work(&draft.temp));
         self.place_links(upper, draft, &state.links, &times, perm)?;
         state.place = if node.kind.is_dir() { Place::Merged } else { Place::Upper };
         if !node.kind.is_dir() {
@@ -303,7 +305,7 @@ impl Union {
             state.pinned = latent > 0 && node.hold();
         }
         drop(state);
-        self.settle(node, &stat, &times);
+        self.settle(node, &stat, &times, found_again);
         self.sync_parents(&parents)?;
         Ok(true)
     }
@@ -326,6 +328,7 @@ impl Union {
         upper.writing_into(&dirs, || {
             let mut made = 0;
             let mut place = || {
+                dirs.iter().try_for_each(|dir| self.mark_impure(dir))?;
                 for (to, name) in more {
                     dir::link(upper.work(), &draft.temp, to, name)?;
                     made += 1;
@@ -350,8 +353,10 @@ impl Union {
         })
     }
 
-    fn settle(&self, node: &Arc<Node>, stat: &crate::sys::spot::Stat, times: &[(Spot, Attr)]) {
-        self.born.insert((stat.dev, stat.attr.ino), node.ino);
+    fn settle(&self, node: &Arc<Node>, stat: &crate::sys::spot::Stat, times: &[(Spot, Attr)], found_again: bool) {
+        if !found_again {
+            self.born.insert((stat.dev, stat.attr.ino), node.ino);
+        }
         self.table.add_key(Key::Upper(stat.dev, stat.attr.ino), node);
         for (spot, before) in times {
             // Copy-up is no change of the directory that a program could have made; where we may not set times, they stay new.

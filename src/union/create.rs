@@ -73,7 +73,7 @@ impl Union {
         let made = if there.whiteout { make_over_whiteout(upper, &dir, new) } else { make_in_place(&dir, new) };
         drop(acting);
         let file = made.map_err(|e| Error::sys("create", new.name, e))?;
-        if new.kind.is_dir() && self.options.marks_new_directories() && !parent.state.read().lowers.is_empty() {
+        if new.kind.is_dir() && self.options.binds_to_lowers() && !parent.state.read().lowers.is_empty() {
             upper.set_opaque(&Spot::at(&dir, new.name)).map_err(|e| Error::sys("mark opaque", new.name, e))?;
         }
         self.newborn(parent, &dir, new, if open { file } else { None })
@@ -118,6 +118,7 @@ impl Union {
             let mut state = node.state.write();
             let Spot::At { dir: from, name: old } = self.upper_spot(&node, &state)? else { return Err(Errno::ENOENT.into()) };
             let dir = self.dir_fd(&parent)?;
+            self.mark_arrival(&Spot::at(&from, &old), &dir).map_err(|e| Error::sys("mark the directory of", name, e))?;
             let linked = if there.whiteout {
                 let temp = upper.temp();
                 dir::link(&from, &old, upper.work(), &temp).and_then(|()| put_over_whiteout(upper, &temp, &dir, name, Kind::File))

@@ -5,11 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::Union;
 use super::descent::Descent;
 use super::lookup::Found;
 use super::lower::{Listed, Listing};
 use super::node::{LowerAt, Node, NodeId, Place};
-use super::{Union, ino};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::Private;
 use crate::sys::dir::RawEntry;
@@ -69,11 +69,12 @@ impl Union {
         // What a layer decides about a name holds for all layers below it, but for directories, which only lend their number.
         let mut decided: HashSet<&OsStr> = HashSet::with_capacity(if listings.is_empty() { 0 } else { raw.len() });
         if let Some(fd) = upper {
+            let impure = self.is_impure(&Spot::Fd(Arc::clone(fd))).unwrap_or(false);
             for entry in &raw {
                 if !listings.is_empty() {
                     decided.insert(&entry.name);
                 }
-                entries.extend(self.upper_entry(fd, entry, lowers)?);
+                entries.extend(self.upper_entry(fd, entry, lowers, impure)?);
             }
         }
         for (i, (at, listing)) in listings.iter().enumerate() {
@@ -82,14 +83,14 @@ impl Union {
             for (name, entry) in listing {
                 let shadowed = if last { decided.contains(&**name) } else { !decided.insert(name) };
                 if !shadowed && !self.is_lower_whiteout(*at, name, entry, marked)? {
-                    entries.push(Entry { name: name.clone(), ino: ino::of_lower(at.layer, entry.ino), kind: entry.kind });
+                    entries.push(Entry { name: name.clone(), ino: self.lower_number(at.layer, entry.ino), kind: entry.kind });
                 }
             }
         }
         Ok(entries)
     }
 
-    fn upper_entry(&self, fd: &Arc<OwnedFd>, entry: &RawEntry, lowers: &[LowerAt]) -> Result<Option<Entry>> {
+    fn upper_entry(&self, fd: &Arc<OwnedFd>, entry: &RawEntry, lowers: &[LowerAt], impure: bool) -> Result<Option<Entry>> {
         let spot = || Spot::at(fd, &entry.name);
         let (kind, number) = match entry.kind {
             // The type alone does not tell a whiteout from another device.
@@ -103,7 +104,7 @@ impl Union {
         };
         let merged = if kind.is_dir() { self.lower_dir_under(&spot(), &entry.name, lowers)? } else { None };
         let dev = self.writable()?.dev();
-        let ino = merged.unwrap_or_else(|| self.ino_of_upper(dev, number));
+        let ino = merged.unwrap_or_else(|| self.listed_number(&spot(), kind, (dev, number), impure));
         Ok(Some(Entry { name: entry.name.clone(), ino, kind }))
     }
 
@@ -119,7 +120,7 @@ impl Union {
         let mut descent = Descent::new(name, Some(upper));
         self.descend(&mut descent, lowers)?;
         let found = descent.found()?;
-        Ok(found.and_then(|found| found.lowers.first().map(|at| ino::of_lower(at.layer, found.lower_ino))))
+        Ok(found.and_then(|found| found.lowers.first().map(|at| self.lower_number(at.layer, found.lower_ino))))
     }
 
     fn is_lower_whiteout(&self, dir: LowerAt, name: &OsStr, listed: &Listed, marked: bool) -> Result<bool> {

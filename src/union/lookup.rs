@@ -161,7 +161,12 @@ impl Union {
     /// has been copied up meanwhile and must join it in the upper.
     pub(super) fn node_of(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<(Arc<Node>, bool)> {
         let fresh = || State::new(found.place(), found.lowers.clone());
-        let node = self.table.intern(found.key()?, found.kind, || self.ino_of(found), fresh);
+        let key = found.key()?;
+        let number = match self.table.find(key) {
+            Some(known) => known.ino,
+            None => self.first_number(parent, name, found)?,
+        };
+        let node = self.table.intern(key, found.kind, || number, fresh);
         let mut state = node.state.write();
         if state.has_link(parent, name) {
             drop(state);
@@ -186,9 +191,9 @@ impl Union {
         Ok((node, false))
     }
 
-    fn ino_of(&self, found: &Found) -> u64 {
+    pub(super) fn ino_of(&self, found: &Found) -> u64 {
         if let Some(at) = found.lowers.first() {
-            return ino::of_lower(at.layer, found.lower_ino);
+            return self.lower_number(at.layer, found.lower_ino);
         }
         found.upper.map_or(0, |stat| self.ino_of_upper(stat.dev, stat.attr.ino))
     }

@@ -23,6 +23,7 @@ pub mod lookup;
 pub mod lower;
 pub mod merge;
 pub mod node;
+mod origin;
 pub mod patience;
 pub mod remove;
 pub mod rename;
@@ -101,6 +102,8 @@ pub struct Options {
     pub redirect_dir: RedirectDir,
     /// Files whose attributes alone are changed are copied up without their data, and such files are read.
     pub metacopy: bool,
+    /// Origins are followed on a lower without UUID, too, such as an image (`xino=on`).
+    pub xino: bool,
 }
 
 impl Options {
@@ -118,10 +121,11 @@ impl Options {
         Ok(self)
     }
 
-    /// Whether directories made where lowers merge are marked opaque although nothing lies below them (dir.c,
-    /// `ovl_create_upper`).
-    const fn marks_new_directories(self) -> bool {
-        matches!(self.redirect_dir, RedirectDir::On) || self.metacopy
+    /// Whether the upper belongs to these very lowers, and to none that may take their place (`ovl_allow_offline_changes` of
+    /// overlayfs.h). Then directories made where lowers merge are marked opaque although nothing lies below them (dir.c,
+    /// `ovl_create_upper`), and origins are followed where no UUID tells the lower from another (super.c, `ovl_lower_uuid_ok`).
+    const fn binds_to_lowers(self) -> bool {
+        matches!(self.redirect_dir, RedirectDir::On) || self.metacopy || self.xino
     }
 }
 
@@ -138,14 +142,15 @@ pub struct Union {
     /// Shared by every operation that walks names, exclusive for those that move or swap directories.
     tree: RwLock<()>,
     dirs: Cache<NodeId, Arc<OwnedFd>>,
-    /// Inode numbers of copied-up files, by device and number of the upper file: they outlive the node, so that a number
-    /// stays the same as long as the union lives.
+    /// Inode numbers of copied-up files that their origin does not tell, by device and number of the upper file: they outlive
+    /// the node, so that a number stays the same as long as the union lives.
     born: DashMap<(u64, u64), u64>,
     /// Names taken from lower hard links in the life of the union: they outlive the node too.
     removed: DashMap<LowerAt, u32>,
     streams: stream::Streams,
     removals: patience::Removals,
     links: links::Links,
+    origins: origin::Origins,
 }
 
 /// Where a node's present content can be reached.
@@ -179,6 +184,7 @@ impl Union {
             None => ROOT.0,
         };
         let this = Self {
+            origins: origin::Origins::new(&lowers, upper.as_ref(), options.binds_to_lowers()),
             lowers,
             upper,
             options,

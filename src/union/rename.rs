@@ -140,6 +140,8 @@ impl Union {
         let (a, b) = (self.dir_fd(from.dir)?, self.dir_fd(to.dir)?);
         self.cover(upper, from, &plan.source, to)?;
         self.cover(upper, to, target, from)?;
+        self.arrive((&a, from), (&b, to))?;
+        self.arrive((&b, to), (&a, from))?;
         let (source, swapped) = (self.node_found(&plan.source)?, self.node_found(target)?);
         if is_same(source.as_ref(), swapped.as_ref()) {
             return Ok(());
@@ -217,6 +219,14 @@ impl Union {
         Ok(Redirect::Path(parts))
     }
 
+    /// What moves takes its origin along, of which the directory that it comes into must tell.
+    fn arrive(&self, (dir, from): (&Arc<OwnedFd>, End<'_>), (into, to): (&Arc<OwnedFd>, End<'_>)) -> Result<()> {
+        if from.dir.id == to.dir.id {
+            return Ok(());
+        }
+        self.mark_arrival(&Spot::at(dir, from.name), into).map_err(|e| Error::sys("mark the directory of", to.name, e))
+    }
+
     fn replace(&self, upper: &Upper, from: End<'_>, to: End<'_>, plan: &mut Plan) -> Result<()> {
         let (a, b) = (self.dir_fd(from.dir)?, self.dir_fd(to.dir)?);
         if let Some(target) = &mut plan.target.found {
@@ -231,6 +241,7 @@ impl Union {
             }
         }
         self.cover(upper, from, &plan.source, to)?;
+        self.arrive((&a, from), (&b, to))?;
         if let Some(target) = plan.target.found.as_mut().filter(|target| target.kind.is_dir()) {
             self.clear_for_replacement(upper, to, target)?;
         }

@@ -53,7 +53,7 @@ impl Table {
     /// The node of a key with one more reference; made where there is none.
     ///
     /// A node's id is its inode number, as FUSE replies carry one number for both; only where a live node already has it (two
-    /// halves of a hard link that copy-up broke) the newer gets a number of its own.
+    /// halves of a hard link that copy-up broke, two upper files of one origin) the newer gets a number of its own.
     pub fn intern(&self, key: Key, kind: Kind, ino: impl FnOnce() -> u64, state: impl FnOnce() -> State) -> Arc<Node> {
         let slot = self.keys.entry(key);
         if let Entry::Occupied(known) = &slot
