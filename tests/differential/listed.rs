@@ -17,9 +17,8 @@ use crate::history::target::{Answer, Replace};
 use crate::tree::snapshot::Seen;
 
 /// Attributes of the format in an upper that are not compared. None of them says what is visible with the options that are off by
-/// default: `origin`, `impure` and `uuid` serve inode numbers that stay over remounts, `nlink` the index of hard links, and
-/// haosfs does not write all of them.
-pub const NOT_COMPARED: [&str; 4] = ["origin", "impure", "uuid", "nlink"];
+/// default: haosfs has more directories marked `impure`, as listed, gives no upper a `uuid`, and has no index that `nlink` serves.
+pub const NOT_COMPARED: [&str; 3] = ["impure", "uuid", "nlink"];
 
 /// The two unions as one side of the comparison: the merged tree and the upper of the one that the kernel drives.
 pub struct Kernels {
