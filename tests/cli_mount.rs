@@ -6,8 +6,10 @@
 mod support;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{HAOSFS, Scratch, can_run, is_root, wait_until};
@@ -100,6 +102,30 @@ fn a_mount_in_use_is_busy_unless_detached() {
     assert_eq!(scratch.daemons().len(), 1);
     drop(open);
     wait_until("the daemon ends with the last user", || scratch.daemons().is_empty());
+}
+
+/// The daemon goes on for whoever sees the union at another place, and nobody waits for that.
+#[test]
+fn umount_does_not_wait_for_other_mounts() {
+    if !can_run("umount_does_not_wait_for_other_mounts", is_root() && support::has_tool("unshare"), "needs root and unshare") {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    mount(&scratch, &[]);
+    // It says so when it has its own mounts, and ends with its standard input.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "echo ready; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut other = command.spawn().unwrap();
+    let mut ready = [0; 6];
+    other.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let began = Instant::now();
+    let finished = scratch.haosfs(&["umount", "mnt"]);
+    let took = began.elapsed();
+    drop(other.stdin.take());
+    assert!(other.wait().unwrap().success());
+    finished.succeeded_saying("still sees the union at");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    wait_until("the daemon ends with the other namespace", || scratch.daemons().is_empty());
 }
 
 #[test]

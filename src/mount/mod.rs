@@ -20,4 +20,4 @@ pub use plan::{Layer, LayerKind, MountPlan, UpperPlan};
 pub use probe::{DeviceFact, Facts, probe};
 pub use request::Request;
 pub use serve::serve;
-pub use unmount::unmount;
+pub use unmount::{Daemon, unmount};

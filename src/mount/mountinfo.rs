@@ -35,6 +35,28 @@ pub fn haosfs_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
     Ok(topmost_at(&table, mountpoint).filter(|mount| mount.fs_type == OsStr::new(TYPE)))
 }
 
+/// Where a superblock that was unmounted here is mounted still: at another place, or in another mount namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// A process that sees it.
+    pub pid: u32,
+    /// Where that process sees it.
+    pub mountpoint: PathBuf,
+}
+
+/// Looks through the mounts of every process that we may look at. Our own come first.
+#[must_use]
+pub fn elsewhere(device: &str) -> Option<Elsewhere> {
+    let own = std::process::id();
+    let listed = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    std::iter::once(own).chain(listed).find_map(|pid| {
+        // A process that has gone, or is another user's, tells nothing.
+        let table = fs::read(format!("/proc/{pid}/mountinfo")).ok()?;
+        let mount = table.split(|&b| b == b'\n').filter_map(parse_line).find(|mount| mount.device == device)?;
+        Some(Elsewhere { pid, mountpoint: mount.mountpoint })
+    })
+}
+
 /// Where the kernel's overlayfs has one of these directories, which must be canonical, as upper or work directory. Only mounts of
 /// this mount namespace are known.
 ///

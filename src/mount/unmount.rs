@@ -3,10 +3,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::fusermount;
-use super::mountinfo::haosfs_at;
+use super::mountinfo::{Elsewhere, elsewhere, haosfs_at};
 use super::presence::Watch;
 use super::probe::probe;
 use super::superblock::errno;
@@ -15,12 +15,24 @@ use crate::sys::fuse_mount;
 
 /// How long a daemon may take to write out and end after its mount has gone.
 const LIMIT: Duration = Duration::from_secs(60);
+/// After this time it is looked whether it has a reason not to end.
+const STEP: Duration = Duration::from_secs(1);
 
-/// Unmounts and waits for the daemon's end; `lazy` detaches at once, also while in use, and does not wait.
+/// What has become of a daemon whose mount was taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// It has ended, or nobody waits for it.
+    Ended,
+    /// The union is mounted elsewhere, too, so it goes on, and the upper stays in use.
+    GoesOn(Elsewhere),
+}
+
+/// Unmounts and waits for the daemon's end, unless the union is mounted elsewhere, too; `lazy` detaches at once, also while in
+/// use, and does not wait.
 ///
 /// # Errors
 /// [`Error::Refused`] where no haosfs mount stands, or while it is in use, with the remedy.
-pub fn unmount(asked: &Path, lazy: bool) -> Result<()> {
+pub fn unmount(asked: &Path, lazy: bool) -> Result<Daemon> {
     let mountpoint = canonical(asked)?;
     let shown = asked.display();
     let Some(mount) = haosfs_at(&mountpoint)? else {
@@ -34,14 +46,20 @@ pub fn unmount(asked: &Path, lazy: bool) -> Result<()> {
         _ => e,
     })?;
     match watch {
-        Some(watch) if !lazy => await_end(&watch, asked),
-        _ => Ok(()),
+        Some(watch) if !lazy => await_end(&watch, &mount.device, asked),
+        _ => Ok(Daemon::Ended),
     }
 }
 
-fn await_end(watch: &Watch, asked: &Path) -> Result<()> {
-    if watch.wait(LIMIT).map_err(|e| Error::sys("wait for the daemon of", asked, e))? {
-        return Ok(());
+fn await_end(watch: &Watch, device: &str, asked: &Path) -> Result<Daemon> {
+    let end = Instant::now() + LIMIT;
+    while Instant::now() < end {
+        if watch.wait(STEP).map_err(|e| Error::sys("wait for the daemon of", asked, e))? {
+            return Ok(Daemon::Ended);
+        }
+        if let Some(elsewhere) = elsewhere(device) {
+            return Ok(Daemon::GoesOn(elsewhere));
+        }
     }
     let (shown, pid) = (asked.display(), watch.pid);
     Err(Error::Refused(format!("{shown} is unmounted, but its daemon (pid {pid}) has not ended after {} s", LIMIT.as_secs())))

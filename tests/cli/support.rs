@@ -162,6 +162,18 @@ impl Finished {
     /// Asserts this exit code and one line on standard error that contains `words`.
     #[track_caller]
     pub fn failed(self, code: i32, words: &str) {
+        assert_ne!(code, 0);
+        self.ended(code, words);
+    }
+
+    /// Asserts success with one line on standard error that contains `words`.
+    #[track_caller]
+    pub fn succeeded_saying(self, words: &str) {
+        self.ended(0, words);
+    }
+
+    #[track_caller]
+    fn ended(self, code: i32, words: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         assert!(self.stderr.starts_with("haosfs: ") && self.stderr.contains(words), "{words:?} not in {:?}", self.stderr);
