@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, FallocateFlags, SeekFrom};
 use rustix::io::Errno as OsErrno;
 
+use super::fault;
 use crate::error::Errno;
 
 pub use rustix::fs::OFlags;
@@ -56,12 +57,13 @@ pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
 pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize> {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        match rustix::io::pwrite(&fd, rest, offset.checked_add(done as u64).ok_or(Errno::EFBIG)?) {
+        let at = offset.checked_add(done as u64).ok_or(Errno::EFBIG)?;
+        match fault::point("pwrite").and_then(|()| Ok(rustix::io::pwrite(&fd, rest, at)?)) {
             Ok(0) => break,
             Ok(n) => done += n,
-            Err(OsErrno::INTR) => {}
+            Err(Errno::EINTR) => {}
             Err(_) if done > 0 => break,
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(e),
         }
     }
     Ok(done)
@@ -72,6 +74,7 @@ pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize> {
 /// # Errors
 /// The kernel's answer.
 pub fn truncate(fd: impl AsFd, size: u64) -> Result<()> {
+    fault::point("truncate")?;
     Ok(fs::ftruncate(fd, size)?)
 }
 
@@ -80,6 +83,7 @@ pub fn truncate(fd: impl AsFd, size: u64) -> Result<()> {
 /// # Errors
 /// The kernel's answer; `EOPNOTSUPP` where the file system lacks the mode.
 pub fn allocate(fd: impl AsFd, mode: u32, offset: u64, len: u64) -> Result<()> {
+    fault::point("fallocate")?;
     Ok(fs::fallocate(fd, FallocateFlags::from_bits_retain(mode), offset, len)?)
 }
 
@@ -104,6 +108,7 @@ pub fn seek_hole(fd: impl AsFd, offset: u64) -> Result<u64> {
 /// # Errors
 /// The kernel's answer.
 pub fn copy_range(from: impl AsFd, from_offset: u64, to: impl AsFd, to_offset: u64, len: usize) -> Result<usize> {
+    fault::point("copy_file_range")?;
     let (mut from_offset, mut to_offset) = (from_offset, to_offset);
     Ok(fs::copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), len)?)
 }
@@ -113,6 +118,7 @@ pub fn copy_range(from: impl AsFd, from_offset: u64, to: impl AsFd, to_offset: u
 /// # Errors
 /// `EIO`, `ENOSPC`, `EDQUOT` where earlier writes could not reach the disk.
 pub fn sync(fd: impl AsFd, data_only: bool) -> Result<()> {
+    fault::point(if data_only { "fdatasync" } else { "fsync" })?;
     let synced = if data_only { fs::fdatasync(fd) } else { fs::fsync(fd) };
     Ok(synced?)
 }
@@ -122,6 +128,7 @@ pub fn sync(fd: impl AsFd, data_only: bool) -> Result<()> {
 /// # Errors
 /// The kernel's answer.
 pub fn sync_all(fd: impl AsFd) -> Result<()> {
+    fault::point("syncfs")?;
     Ok(fs::syncfs(fd)?)
 }
 

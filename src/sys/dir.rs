@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags};
 
+use super::fault;
 use crate::error::Errno;
 use crate::types::Kind;
 
@@ -80,6 +81,7 @@ const fn kind_of(kind: FileType) -> Option<Kind> {
 /// # Errors
 /// `EEXIST` and the kernel's other answers.
 pub fn create(dir: impl AsFd, name: &OsStr, perm: u32) -> Result<OwnedFd> {
+    fault::point("creat")?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(fs::openat(dir, name, flags, Mode::from_raw_mode(perm & 0o7777))?)
 }
@@ -89,6 +91,7 @@ pub fn create(dir: impl AsFd, name: &OsStr, perm: u32) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's answer.
 pub fn mkdir(dir: impl AsFd, name: &OsStr, perm: u32) -> Result<()> {
+    fault::point("mkdir")?;
     Ok(fs::mkdirat(dir, name, Mode::from_raw_mode(perm & 0o7777))?)
 }
 
@@ -97,6 +100,7 @@ pub fn mkdir(dir: impl AsFd, name: &OsStr, perm: u32) -> Result<()> {
 /// # Errors
 /// The kernel's answer; `EPERM` for devices without privilege (but not for character device 0:0, since 5.8).
 pub fn mknod(dir: impl AsFd, name: &OsStr, kind: Kind, perm: u32, rdev: u64) -> Result<()> {
+    fault::point("mknod")?;
     let file_type = FileType::from_raw_mode(kind.mode_bits());
     Ok(fs::mknodat(dir, name, file_type, Mode::from_raw_mode(perm & 0o7777), rdev)?)
 }
@@ -106,6 +110,7 @@ pub fn mknod(dir: impl AsFd, name: &OsStr, kind: Kind, perm: u32, rdev: u64) -> 
 /// # Errors
 /// The kernel's answer.
 pub fn symlink(target: &OsStr, dir: impl AsFd, name: &OsStr) -> Result<()> {
+    fault::point("symlink")?;
     Ok(fs::symlinkat(target, dir, name)?)
 }
 
@@ -114,6 +119,7 @@ pub fn symlink(target: &OsStr, dir: impl AsFd, name: &OsStr) -> Result<()> {
 /// # Errors
 /// The kernel's answer.
 pub fn link(old_dir: impl AsFd, old: &OsStr, new_dir: impl AsFd, new: &OsStr) -> Result<()> {
+    fault::point("link")?;
     Ok(fs::linkat(old_dir, old, new_dir, new, AtFlags::empty())?)
 }
 
@@ -122,6 +128,7 @@ pub fn link(old_dir: impl AsFd, old: &OsStr, new_dir: impl AsFd, new: &OsStr) ->
 /// # Errors
 /// The kernel's answer.
 pub fn unlink(dir: impl AsFd, name: &OsStr) -> Result<()> {
+    fault::point("unlink")?;
     Ok(fs::unlinkat(dir, name, AtFlags::empty())?)
 }
 
@@ -130,6 +137,7 @@ pub fn unlink(dir: impl AsFd, name: &OsStr) -> Result<()> {
 /// # Errors
 /// `ENOTEMPTY` and the kernel's other answers.
 pub fn rmdir(dir: impl AsFd, name: &OsStr) -> Result<()> {
+    fault::point("rmdir")?;
     Ok(fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
 }
 
@@ -138,6 +146,7 @@ pub fn rmdir(dir: impl AsFd, name: &OsStr) -> Result<()> {
 /// # Errors
 /// The kernel's answer; `EINVAL` where the file system lacks the flag.
 pub fn rename(old_dir: impl AsFd, old: &OsStr, new_dir: impl AsFd, new: &OsStr, how: Rename) -> Result<()> {
+    fault::point("rename")?;
     let flags = match how {
         Rename::Replace => RenameFlags::empty(),
         Rename::NoReplace => RenameFlags::NOREPLACE,

@@ -4,6 +4,7 @@ pub mod cred;
 pub mod daemon;
 pub mod data;
 pub mod dir;
+mod fault;
 pub mod fuse_mount;
 pub mod handle;
 pub mod heap;

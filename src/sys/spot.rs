@@ -12,6 +12,7 @@ use rustix::fs::{
     self, Access, AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 
+use super::fault;
 use crate::error::Errno;
 use crate::types::{Attr, Kind, Time};
 
@@ -131,6 +132,9 @@ impl Spot {
     /// # Errors
     /// The kernel's answer; `ELOOP` for a symbolic link without `O_PATH`.
     pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
+        if flags.contains(OFlags::TRUNC) {
+            fault::point("truncate")?;
+        }
         let flags = flags | OFlags::CLOEXEC;
         Ok(match self {
             Self::At { dir, name } => fs::openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?,
@@ -177,6 +181,7 @@ impl Spot {
     /// # Errors
     /// The kernel's answer, `EPERM` without privilege.
     pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        fault::point("chown")?;
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         match self {
             Self::At { dir, name } => fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
@@ -194,7 +199,10 @@ impl Spot {
         // fchmodat(2) has no AT_SYMLINK_NOFOLLOW before 6.6; the magic link of an O_PATH descriptor works everywhere.
         match self {
             Self::At { .. } => Self::Fd(self.pin()?).chmod(perm),
-            Self::Fd(_) => Ok(fs::chmodat(CWD, self.proc_path(), mode, AtFlags::empty())?),
+            Self::Fd(_) => {
+                fault::point("chmod")?;
+                Ok(fs::chmodat(CWD, self.proc_path(), mode, AtFlags::empty())?)
+            }
         }
     }
 
@@ -203,6 +211,7 @@ impl Spot {
     /// # Errors
     /// The kernel's answer.
     pub fn set_times(&self, atime: SetTime, mtime: SetTime) -> Result<()> {
+        fault::point("utimens")?;
         let times = Timestamps { last_access: atime.timespec(), last_modification: mtime.timespec() };
         match self {
             Self::At { dir, name } => fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?,
@@ -264,6 +273,7 @@ impl Spot {
     /// # Errors
     /// The kernel's answer.
     pub fn set_xattr(&self, xattr: &OsStr, value: &[u8], flags: u32) -> Result<()> {
+        fault::point("setxattr")?;
         let flags = XattrFlags::from_bits_retain(flags);
         let path = self.proc_path();
         match self {
@@ -278,6 +288,7 @@ impl Spot {
     /// # Errors
     /// `ENODATA` where it is not set.
     pub fn remove_xattr(&self, xattr: &OsStr) -> Result<()> {
+        fault::point("removexattr")?;
         let path = self.proc_path();
         match self {
             Self::At { .. } => fs::lremovexattr(&path, xattr)?,
