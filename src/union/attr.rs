@@ -136,19 +136,19 @@ impl Union {
             Some(0) => Content::Dropped,
             Some(_) => Content::Kept,
         };
-        self.copy_up(&node, content)?;
+        let emptied = self.copy_up_or_empty(&node, content)?;
         {
             let _tree = self.tree.read();
             let state = node.state.read();
             let spot = open_spot(&node, self.upper_spot(&node, &state)?);
-            let answer = self.apply(&node, &spot, set, caller);
+            let answer = self.apply(&node, &spot, set, caller, emptied);
             answer.map_err(|e| Error::sys("set attributes of", self.name_of(&state), e))?;
         }
         self.attr_of(&node)
     }
 
-    fn apply(&self, node: &Arc<Node>, spot: &Spot, set: &SetAttr, caller: Caller) -> Result<(), Errno> {
-        if let Some(size) = set.size {
+    fn apply(&self, node: &Arc<Node>, spot: &Spot, set: &SetAttr, caller: Caller, emptied: bool) -> Result<(), Errno> {
+        if let Some(size) = set.size.filter(|_| !emptied) {
             data::truncate(self.data_fd(node, spot, true)?, size)?;
         }
         self.apply_owner(spot, set)?;

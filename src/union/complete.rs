@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use super::attr::open_spot;
-use super::copy_up::{Content, copy_data};
+use super::copy_up::copy_data;
 use super::node::{LowerAt, Node};
 use super::{Union, Upper};
 use crate::error::{Errno, Error, Result};
@@ -19,8 +19,10 @@ const CAPABILITY: &str = "security.capability";
 
 impl Union {
     /// Brings the data up. They are whole and durable before the mark goes that leads readers to the lower; so a crash leaves
-    /// the old content. The caller holds the node's `copy_up`.
-    pub(super) fn complete(&self, upper: &Upper, node: &Arc<Node>, content: Content) -> Result<()> {
+    /// the old content, if perhaps with a new modification time. They come along even where the file is truncated next: in
+    /// either order of the two steps a crash in between would show neither the old content nor none. The caller holds the
+    /// node's `copy_up`.
+    pub(super) fn complete(&self, upper: &Upper, node: &Arc<Node>) -> Result<()> {
         let (spot, from, name) = {
             let _tree = self.tree.read();
             let state = node.state.read();
@@ -31,7 +33,7 @@ impl Union {
         };
         let context = |e: Errno| Error::sys("copy up the data of", &name, e);
         let stat = spot.stat().map_err(context)?;
-        self.fill(&spot, from, &stat.attr, content, context)?;
+        self.fill(&spot, from, &stat.attr, context)?;
         let mut state = node.state.write();
         spot.remove_xattr(&upper.namespace().name(Private::Metacopy)).map_err(context)?;
         state.lowers.clear();
@@ -41,17 +43,16 @@ impl Union {
         Ok(())
     }
 
-    fn fill(&self, spot: &Spot, from: LowerAt, attr: &Attr, content: Content, context: impl Fn(Errno) -> Error) -> Result<()> {
+    fn fill(&self, spot: &Spot, from: LowerAt, attr: &Attr, context: impl Fn(Errno) -> Error) -> Result<()> {
         let file = spot.open(OFlags::RDWR).map_err(&context)?;
-        if content == Content::Dropped {
-            return data::truncate(&file, 0).map_err(context);
-        }
         let capability = spot.xattr(OsStr::new(CAPABILITY)).map_err(&context)?;
-        copy_data(self.lower(from)?, from, attr.size, &file)?;
+        let copied = copy_data(self.lower(from)?, from, attr.size, &file);
+        // Where it failed, too: what was written does not show.
         if let Some(capability) = capability {
             spot.set_xattr(OsStr::new(CAPABILITY), &capability, 0).map_err(&context)?;
         }
         spot.set_times(SetTime::At(attr.atime), SetTime::At(attr.mtime)).map_err(&context)?;
+        copied?;
         if self.options.fsync == super::Durability::Volatile { Ok(()) } else { data::sync(&file, false).map_err(context) }
     }
 }

@@ -9,6 +9,7 @@ use parking_lot::RwLockWriteGuard;
 use smallvec::SmallVec;
 
 use super::attr::SET_ID;
+use super::lend::OWNER_ALL;
 use super::lower::{Lower, Seek};
 use super::node::{Key, Link, LowerAt, Node, Place};
 use super::{Durability, Union, Upper};
@@ -62,18 +63,24 @@ impl Union {
     /// `EROFS` without an upper; `ENOSPC`, `EPERM` and the upper's other answers, `EIO` from a damaged lower. The node is then
     /// as it was.
     pub(super) fn copy_up(&self, node: &Arc<Node>, content: Content) -> Result<()> {
+        self.copy_up_or_empty(node, content).map(drop)
+    }
+
+    /// As [`Union::copy_up`]; true where the content was left out, as asked, and the file is empty.
+    pub(super) fn copy_up_or_empty(&self, node: &Arc<Node>, content: Content) -> Result<bool> {
         if !Self::needs_copy(node) && (content == Content::Below || !Self::needs_data(node)) {
-            return Ok(());
+            return Ok(false);
         }
         let upper = self.writable()?;
         self.find_names_again(node)?;
         self.copy_up_parents(node)?;
         let _only = node.copy_up.lock();
-        self.removals.outlast(|| self.copy_up_one(upper, node, content))?;
+        let copied = self.removals.outlast(|| self.copy_up_one(upper, node, content))?;
         if content == Content::Below || !Self::needs_data(node) {
-            return Ok(());
+            return Ok(copied && content == Content::Dropped);
         }
-        self.removals.outlast(|| self.complete(upper, node, content))
+        self.removals.outlast(|| self.complete(upper, node))?;
+        Ok(false)
     }
 
     /// Copies up the directories of all known names of a node; without holding the node's state meanwhile.
@@ -111,15 +118,15 @@ impl Union {
         Ok(())
     }
 
-    /// The caller holds the node's `copy_up`; the parents of its links are in the upper.
-    fn copy_up_one(&self, upper: &Upper, node: &Arc<Node>, content: Content) -> Result<()> {
+    /// False where it was there. The caller holds the node's `copy_up`; the parents of its links are in the upper.
+    fn copy_up_one(&self, upper: &Upper, node: &Arc<Node>, content: Content) -> Result<bool> {
         let (source, name) = {
             let state = node.state.read();
             match (&state.place, state.lowers.first(), state.lowers.last()) {
                 (Place::Lower | Place::Gone, Some(top), Some(data)) => {
                     (Source { attributes: *top, data: *data }, self.name_of(&state))
                 }
-                _ => return Ok(()),
+                _ => return Ok(false),
             }
         };
         let context = |e: Errno| Error::sys("copy up", &name, e);
@@ -129,7 +136,7 @@ impl Union {
         let mut draft = Draft { upper, temp: upper.temp(), placed: false };
         let file = self.draft_content(upper, &draft.temp, lower, source, &attr, content)?;
         self.draft_origin(&upper.in_work(&draft.temp), lower, source.attributes, &attr)?;
-        let perm = self.draft_attributes(upper, &draft.temp, lower, source.attributes, &attr)?;
+        let perm = self.draft_attributes(upper, &draft.temp, lower, source.attributes, &attr, content)?;
         if content == Content::Below {
             upper.mark_metacopy(&draft.temp).map_err(context)?;
         }
@@ -143,7 +150,7 @@ impl Union {
         if let Some(file) = file {
             node.data.lock().keep(file);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Data stay below only where that is asked for and pays, and where one name tells the whole file: a further hard link
@@ -195,6 +202,7 @@ impl Union {
         lower: &dyn Lower,
         source: LowerAt,
         attr: &Attr,
+        content: Content,
     ) -> Result<Option<u32>> {
         let spot = upper.in_work(temp);
         let perm = self.draft_owner(&spot, attr).map_err(|e| Error::sys("keep the owner in copy-up of", temp, e))?;
@@ -202,14 +210,14 @@ impl Union {
             let Some(value) = lower.xattr(source.id, &name)? else { continue };
             self.draft_xattr(&spot, &name, &value)?;
         }
-        // Without privilege a directory that its owner cannot write to could not be moved out of the work directory.
-        let held_back = attr.kind.is_dir() && !upper.privilege().dac_override && perm & 0o700 != 0o700;
+        let held_back = attr.kind.is_dir() && upper.holds_back(perm);
         if attr.kind != Kind::Symlink {
-            let now = if held_back { perm | 0o700 } else { perm };
+            let now = if held_back { perm | OWNER_ALL } else { perm };
             spot.chmod(now).map_err(|e| Error::sys("keep the mode in copy-up of", temp, e))?;
         }
-        let times = (SetTime::At(attr.atime), SetTime::At(attr.mtime));
-        spot.set_times(times.0, times.1).map_err(|e| Error::sys("keep the times in copy-up of", temp, e))?;
+        // Leaving the content out is the change that the asker makes.
+        let mtime = if content == Content::Dropped { SetTime::Now } else { SetTime::At(attr.mtime) };
+        spot.set_times(SetTime::At(attr.atime), mtime).map_err(|e| Error::sys("keep the times in copy-up of", temp, e))?;
         Ok(held_back.then_some(perm))
     }
 
@@ -228,7 +236,7 @@ impl Union {
         Ok(if wanted == theirs { attr.perm } else { attr.perm & !SET_ID })
     }
 
-    fn draft_xattr(&self, spot: &Spot, name: &OsStr, value: &[u8]) -> Result<()> {
+    pub(super) fn draft_xattr(&self, spot: &Spot, name: &OsStr, value: &[u8]) -> Result<()> {
         if self.namespace.unescape(name).is_none() {
             return Ok(());
         }
@@ -344,10 +352,8 @@ impl Union {
                 return placed;
             }
             draft.placed = true;
-            if let Some(perm) = perm
-                && let Err(e) = Spot::at(&first.0, first.1).chmod(perm)
-            {
-                tracing::error!("{} keeps more permissions in the upper than {perm:o}: {e}", first.1.display());
+            if let Some(perm) = perm {
+                upper.give_held_back(&Spot::at(&first.0, first.1), perm);
             }
             Ok(())
         })

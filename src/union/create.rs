@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::copy_up::Content;
+use super::lend::OWNER_ALL;
 use super::node::{Key, Node, NodeId, Place, State};
 use super::{Union, Upper, acl};
 use crate::error::{Errno, Error, Result};
@@ -74,7 +75,12 @@ impl Union {
         drop(acting);
         let file = made.map_err(|e| Error::sys("create", new.name, e))?;
         if new.kind.is_dir() && self.options.binds_to_lowers() && !parent.state.read().lowers.is_empty() {
-            upper.set_opaque(&Spot::at(&dir, new.name)).map_err(|e| Error::sys("mark opaque", new.name, e))?;
+            let marked = upper.set_opaque(&Spot::at(&dir, new.name));
+            marked.map_err(|e| {
+                // As if it had not been made; what stays is an empty directory.
+                let _best_effort = dir::rmdir(&dir, new.name);
+                Error::sys("mark opaque", new.name, e)
+            })?;
         }
         self.newborn(parent, &dir, new, if open { file } else { None })
     }
@@ -175,10 +181,9 @@ fn make_over_whiteout(upper: &Upper, dir: &Arc<OwnedFd>, new: &New<'_>) -> Resul
             spot.chown(None, Some(parent_attr.gid))?;
             perm |= if new.kind.is_dir() { libc::S_ISGID } else { 0 };
         }
-        // Without privilege a directory that its owner cannot write to could neither be marked nor moved.
-        let held_back = new.kind.is_dir() && !upper.privilege().dac_override && perm & 0o700 != 0o700;
+        let held_back = new.kind.is_dir() && upper.holds_back(perm);
         if new.kind != Kind::Symlink {
-            spot.chmod(if held_back { perm | 0o700 } else { perm })?;
+            spot.chmod(if held_back { perm | OWNER_ALL } else { perm })?;
         }
         for (name, value) in [(acl::ACCESS, &birth.access), (acl::DEFAULT, &birth.default)] {
             if let Some(value) = value {
@@ -199,7 +204,7 @@ fn make_over_whiteout(upper: &Upper, dir: &Arc<OwnedFd>, new: &New<'_>) -> Resul
     };
     put_over_whiteout(upper, &temp, dir, new.name, new.kind)?;
     if let Some(perm) = held_back {
-        Spot::at(dir, new.name).chmod(perm)?;
+        upper.give_held_back(&Spot::at(dir, new.name), perm);
     }
     Ok(file)
 }

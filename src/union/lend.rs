@@ -7,7 +7,7 @@ use crate::error::Errno;
 use crate::sys::spot::{Spot, Stat};
 
 /// Read, write and search permission of the owner.
-const OWNER_ALL: u32 = 0o700;
+pub(super) const OWNER_ALL: u32 = 0o700;
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -59,6 +59,19 @@ impl Upper {
             loans.take(dir)?;
         }
         act()
+    }
+
+    /// True for permissions that a directory gets only once it is in its place: without privilege one that its owner cannot write
+    /// to could be neither marked nor moved there.
+    pub(super) fn holds_back(&self, perm: u32) -> bool {
+        !self.privilege().dac_override && perm & OWNER_ALL != OWNER_ALL
+    }
+
+    /// Gives a directory in its place what was held back.
+    pub(super) fn give_held_back(&self, spot: &Spot, perm: u32) {
+        if let Err(e) = spot.chmod(perm) {
+            tracing::error!("{spot:?} keeps more permissions in the upper than {perm:o}: {e}");
+        }
     }
 
     /// Moves a directory away, which needs write permission on itself (rename(2)). It keeps its mode only where that fails.
