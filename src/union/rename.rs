@@ -9,6 +9,7 @@ use parking_lot::RwLockWriteGuard;
 use smallvec::SmallVec;
 
 use super::copy_up::Content;
+use super::lend::OWNER_ALL;
 use super::lookup::{Found, Resolution};
 use super::node::{Key, Link, Node, NodeId, Place, ROOT, State};
 use super::remove::{cannot_replace, lock_names};
@@ -17,7 +18,7 @@ use crate::error::{Errno, Error, Result};
 use crate::ovl::redirect::{REDIRECT_MAX, Redirect};
 use crate::ovl::xattr::Private;
 use crate::sys::dir::{self, Rename};
-use crate::sys::spot::Spot;
+use crate::sys::spot::{SetTime, Spot};
 use crate::types::Attr;
 
 /// One end of a rename.
@@ -295,9 +296,9 @@ impl Union {
         }
         let context = |e: Errno| Error::sys("clear", to.name, e);
         let temp = upper.temp();
-        let swapped = swap_with_empty(upper, &temp, &dir, to.name, &stat.attr);
+        let swapped = self.swap_with_empty(upper, &temp, &Spot::at(&dir, to.name), &stat.attr);
         upper.discard(&temp);
-        swapped.map_err(context)?;
+        swapped.map_err(|e| Error::sys("clear", to.name, e.errno()))?;
         let fresh = Spot::at(&dir, to.name).stat().map_err(context)?;
         if let Some(node) = self.table.find(Key::Upper(stat.dev, stat.attr.ino)) {
             self.dirs.remove(&node.id);
@@ -312,6 +313,31 @@ impl Union {
         self.born.remove(&(stat.dev, stat.attr.ino));
         target.upper = Some(fresh);
         target.lowers.clear();
+        Ok(())
+    }
+
+    /// Puts an empty opaque directory with the same attributes in the place of one.
+    fn swap_with_empty(&self, upper: &Upper, temp: &OsStr, old: &Spot, attr: &Attr) -> Result<()> {
+        dir::mkdir(upper.work(), temp, 0o700)?;
+        let spot = upper.in_work(temp);
+        let own = spot.stat()?.attr;
+        if (attr.uid, attr.gid) != (own.uid, own.gid) {
+            spot.chown(Some(attr.uid), Some(attr.gid))?;
+        }
+        for xattr in upper.readable(old, || old.xattr_names())? {
+            if let Some(value) = upper.readable(old, || old.xattr(&xattr))? {
+                self.draft_xattr(&spot, &xattr, &value)?;
+            }
+        }
+        upper.set_opaque(&spot)?;
+        let held_back = upper.holds_back(attr.perm);
+        spot.chmod(if held_back { attr.perm | OWNER_ALL } else { attr.perm })?;
+        spot.set_times(SetTime::At(attr.atime), SetTime::At(attr.mtime))?;
+        let Spot::At { dir, name } = old else { return Err(Errno::ESTALE.into()) };
+        upper.moving(old, || dir::rename(upper.work(), temp, dir, name, Rename::Exchange))?;
+        if held_back {
+            upper.give_held_back(old, attr.perm);
+        }
         Ok(())
     }
 
@@ -343,22 +369,6 @@ fn is_same(a: Option<&Arc<Node>>, b: Option<&Arc<Node>>) -> bool {
     matches!((a, b), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
 }
 
-/// Puts an empty opaque directory with the same attributes in the place of one.
-fn swap_with_empty(upper: &Upper, temp: &OsStr, dir: &Arc<OwnedFd>, name: &OsStr, attr: &Attr) -> Result<(), Errno> {
-    dir::mkdir(upper.work(), temp, 0o700)?;
-    let spot = upper.in_work(temp);
-    let own = spot.stat()?.attr;
-    if (attr.uid, attr.gid) != (own.uid, own.gid) {
-        spot.chown(Some(attr.uid), Some(attr.gid))?;
-    }
-    upper.set_opaque(&spot)?;
-    if upper.privilege().dac_override {
-        spot.chmod(attr.perm)?;
-    }
-    upper.moving(&Spot::at(dir, name), || dir::rename(upper.work(), temp, dir, name, Rename::Exchange))?;
-    Spot::at(dir, name).chmod(attr.perm)
-}
-
 fn same_inode(a: &Found, b: &Found) -> bool {
     matches!((&a.upper, &b.upper), (Some(a), Some(b)) if (a.dev, a.attr.ino) == (b.dev, b.attr.ino))
 }
@@ -371,7 +381,11 @@ fn move_onto(a: &OwnedFd, from: &OsStr, b: &OwnedFd, to: &OsStr, plan: &Plan) ->
         (true, true) => dir::rename(a, from, b, to, Rename::Exchange),
         (false, true) if dir_onto_whiteout => {
             dir::rename(a, from, b, to, Rename::Exchange)?;
-            dir::unlink(a, from)
+            // Nothing lies below: it hides nothing, and the next change of the name replaces it.
+            if let Err(e) = dir::unlink(a, from) {
+                tracing::warn!("a whiteout stays where {} was: {e}", from.display());
+            }
+            Ok(())
         }
         (true, false) => dir::rename(a, from, b, to, Rename::Whiteout),
         (false, _) => dir::rename(a, from, b, to, Rename::Replace),
