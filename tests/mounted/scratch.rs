@@ -89,6 +89,13 @@ impl Scratch {
         self.mount.path()
     }
 
+    /// Unmounts it and has it checked, changing nothing (e2fsck(8)); for ext4.
+    pub fn check(self) {
+        let Self { mount, _dir: dir, .. } = self;
+        drop(mount);
+        run(Command::new(tool("e2fsck").unwrap()).arg("-fn").arg(dir.path().join("image")));
+    }
+
     /// Its kind.
     pub const fn fs(&self) -> Fs {
         self.fs

@@ -70,6 +70,20 @@ struct Home {
     work: PathBuf,
 }
 
+impl Home {
+    /// In a directory; both are made when they are not there.
+    fn new(driver: Driver, home: &Path) -> Self {
+        let (upper, work) = (home.join("upper"), home.join("work"));
+        for made in [&upper, &work].into_iter().filter(|dir| !dir.exists()) {
+            create_dir(made).unwrap();
+            if driver == Driver::HaosfsUser {
+                chown(made, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        Self { upper, work }
+    }
+}
+
 /// A mounted union. Its upper and work directories live where the caller says and stay when it goes.
 pub struct Union {
     live: Option<Live>,
@@ -78,6 +92,8 @@ pub struct Union {
     home: Option<Home>,
     mountpoint: PathBuf,
     options: Vec<String>,
+    /// `HAOSFS_FAULT` of the daemon.
+    fault: Option<String>,
     dir: TempDir,
 }
 
@@ -89,22 +105,26 @@ impl Union {
 
     /// As [`Union::new`], with more `-o` options.
     pub fn with_options(driver: Driver, lowers: &[Lower], home: &Path, options: &[&str]) -> Self {
-        let (upper, work) = (home.join("upper"), home.join("work"));
-        for made in [&upper, &work].into_iter().filter(|dir| !dir.exists()) {
-            create_dir(made).unwrap();
-            if driver == Driver::HaosfsUser {
-                chown(made, Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-        }
-        Self::start(driver, lowers, Some(Home { upper, work }), options)
+        Self::start(driver, lowers, Some(Home::new(driver, home)), options, None)
+    }
+
+    /// With a fault to order (src/sys/fault.rs).
+    pub fn with_fault(driver: Driver, lowers: &[Lower], home: &Path, options: &[&str], fault: String) -> Self {
+        Self::start(driver, lowers, Some(Home::new(driver, home)), options, Some(fault))
     }
 
     /// Mounts `lowers` read-only. The kernel's overlayfs wants two of them then.
     pub fn without_upper(driver: Driver, lowers: &[Lower]) -> Self {
-        Self::start(driver, lowers, None, &[])
+        Self::start(driver, lowers, None, &[], None)
     }
 
-    fn start(driver: Driver, lowers: &[Lower], home: Option<Home>, options: &[&str]) -> Self {
+    /// What the kernel's overlayfs shows of an upper over `lowers`, changing nothing in it.
+    pub fn as_the_kernel_shows(upper: &Path, lowers: &[Lower], options: &[&str]) -> Self {
+        let layers = [&[Lower::Dir(upper.to_path_buf())], lowers].concat();
+        Self::start(Driver::Kernel, &layers, None, options, None)
+    }
+
+    fn start(driver: Driver, lowers: &[Lower], home: Option<Home>, options: &[&str], fault: Option<String>) -> Self {
         let dir = open_temp_dir();
         let mountpoint = dir.path().join("union");
         create_dir(&mountpoint).unwrap();
@@ -112,7 +132,7 @@ impl Union {
             chown(&mountpoint, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut union = Self { live: None, driver, lowers: lowers.to_vec(), home, mountpoint, options, dir };
+        let mut union = Self { live: None, driver, lowers: lowers.to_vec(), home, mountpoint, options, fault, dir };
         union.mount();
         union
     }
@@ -148,6 +168,17 @@ impl Union {
     /// Unmounts; the upper may then be looked at.
     pub fn unmount(&mut self) {
         self.live = None;
+    }
+
+    /// Unmounts haosfs without waiting for its daemon, which may be dead.
+    pub fn abandon(&mut self) {
+        std::mem::forget(self.live.take());
+        drop(Mount::adopt(&self.mountpoint));
+    }
+
+    /// Takes over a mount of haosfs that somebody else made at its place.
+    pub fn adopt(&mut self) {
+        self.live = Some(Live { top: Top::Haosfs(self.mountpoint.clone()), _images: Vec::new() });
     }
 
     /// Mounts again after [`Union::unmount`].
@@ -202,6 +233,7 @@ impl Union {
 
     fn mount_haosfs(&self, mut command: Command) -> Live {
         let (first, more) = self.lowers.split_first().unwrap();
+        command.envs(self.fault.iter().map(|fault| ("HAOSFS_FAULT", fault)));
         command.arg("mount").arg(first.path()).arg(&self.mountpoint);
         if let Some(home) = &self.home {
             command.arg("--upper").arg(&home.upper).arg("--work").arg(&home.work);
@@ -229,16 +261,16 @@ impl Drop for Top {
             Self::Kernel(_) => {}
             Self::Haosfs(at) => {
                 // A child that another test is just starting has our descriptors until its exec: busy for an instant.
-                let mut last = None;
+                let mut first = None;
                 for _ in 0..50 {
                     let output = Command::new(env!("CARGO_BIN_EXE_haosfs")).arg("umount").arg(&*at).output().unwrap();
                     if output.status.success() {
                         return;
                     }
-                    last = Some(output);
+                    first = first.or(Some(output));
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
-                eprintln!("haosfs umount {}: {last:?}", at.display());
+                eprintln!("haosfs umount {}: {first:?} at first", at.display());
                 drop(Mount::adopt(at));
             }
         }
