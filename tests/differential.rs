@@ -14,6 +14,7 @@ mod tree;
 
 use std::fs::create_dir;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use differential::layers::{Rights, make_bottom, make_top};
 use differential::pair::Setup;
@@ -31,6 +32,13 @@ const NEEDS: &[Requirement] = &[
     Requirement::Tool("setpriv"),
     Requirement::Fuse,
 ];
+
+/// Held by each test: a user namespace that begins while a union is mounted keeps that union alive, and its upper in use.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Tells the run inside a user namespace where its file system is.
 const INSIDE: &str = "HAOSFS_TEST_INSIDE";
@@ -56,7 +64,7 @@ fn images(scratch: &Path) -> Vec<Lower> {
 
 fn over_images(test: &str, options: &'static [&'static str]) {
     if can_run(test, NEEDS) {
-        let scratch = Scratch::new(Fs::Ext4);
+        let (_alone, scratch) = (alone(), Scratch::new(Fs::Ext4));
         run(&Setup { lowers: images(scratch.path()), options, rights: Rights::Root }, scratch.path());
     }
 }
@@ -79,7 +87,7 @@ fn metacopy() {
 #[test]
 fn over_directories() {
     if can_run("over_directories", NEEDS) {
-        let scratch = Scratch::new(Fs::Ext4);
+        let (_alone, scratch) = (alone(), Scratch::new(Fs::Ext4));
         let lowers = directories(scratch.path(), Rights::Root).map(Lower::Dir).to_vec();
         run(&Setup { lowers, options: &[], rights: Rights::Root }, scratch.path());
     }
@@ -92,7 +100,7 @@ fn in_a_namespace() {
         let lowers = ["top", "bottom"].map(|name| Lower::Dir(at.join(name))).to_vec();
         run(&Setup { lowers, options: &["userxattr"], rights: Rights::Namespace }, &at);
     } else if can_run("in_a_namespace", NEEDS) {
-        let scratch = Scratch::new(Fs::Ext4);
+        let (_alone, scratch) = (alone(), Scratch::new(Fs::Ext4));
         directories(scratch.path(), Rights::Namespace);
         give_away(scratch.path());
         run_again("in_a_namespace", INSIDE, scratch.path());

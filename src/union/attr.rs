@@ -41,7 +41,8 @@ impl SetAttr {
         (self.atime, self.mtime) != (SetTime::Keep, SetTime::Keep)
     }
 
-    /// chown(path, -1, -1) reaches us with nothing set: all it does is to take the set-id bits.
+    /// chown(path, -1, -1) reaches us with nothing set: all it does is to take the set-id bits. So does, for a file that has
+    /// capabilities, what precedes a write.
     fn only_kills_set_id(&self) -> bool {
         self.perm.is_none() && self.uid.is_none() && self.gid.is_none() && self.size.is_none() && !self.sets_times()
     }
@@ -131,6 +132,10 @@ impl Union {
     /// `EROFS` without an upper, `EPERM` where the daemon may not give files away, and the upper's answers.
     pub fn setattr(&self, id: NodeId, set: &SetAttr, caller: Caller) -> Result<Attr> {
         let node = self.table.get(id)?;
+        if set.only_kills_set_id() && caller.uid != 0 && caller.uid != self.attr_of(&node)?.uid {
+            // The FUSE client lets anybody ask. A write by somebody else says so itself (`FUSE_WRITE_KILL_SUIDGID`).
+            return self.attr_of(&node);
+        }
         let content = match set.size {
             None => Content::Below,
             Some(0) => Content::Dropped,

@@ -40,6 +40,13 @@ impl Kernels {
             || self.takes_rights_of_capable(&step.action)
             || self.asks_by_stale_owner(step)
             || self.renames_to_itself(&step.action)
+            || self.changes_nobody(step)
+    }
+
+    /// "chown(2) without owners by somebody else".
+    fn changes_nobody(&self, step: &Step) -> bool {
+        let Action::Chown(path, None, None) = &step.action else { return false };
+        step.actor == Actor::Other && fs::symlink_metadata(self.root.join(path)).is_ok_and(|meta| meta.uid() != OTHER)
     }
 
     /// "Hard links of a file that was copied up": rename(2) of one to another does nothing, which the kernel's does not see.
@@ -98,17 +105,17 @@ impl Kernels {
         };
         match action {
             Action::Open(path, flags, _) => {
-                flags.intersects(OFlags::RDWR | OFlags::WRONLY) && !flags.contains(OFlags::TRUNC) && self.is_below(path)
+                flags.intersects(OFlags::RDWR | OFlags::WRONLY) && !flags.contains(OFlags::TRUNC) && self.lacks_data(path)
             }
-            Action::MapWrite(path, ..) => size(path) == 0 && self.is_below(path),
-            Action::CopyRange(from, to, (offset, ..)) => size(from) <= *offset && self.is_below(to),
+            Action::MapWrite(path, ..) => size(path) == 0 && self.lacks_data(path),
+            Action::CopyRange(from, to, (offset, ..)) => size(from) <= *offset && self.lacks_data(to),
             _ => false,
         }
     }
 
     /// "copy_file_range(2) out of a lower": the kernel's answers `EXDEV`, for its two files are on two file systems.
     fn copies_from_below(&self, action: &Action) -> bool {
-        matches!(action, Action::CopyRange(from, ..) if self.is_below(from))
+        matches!(action, Action::CopyRange(from, ..) if self.lacks_data(from))
     }
 
     /// Opening a pipe waits for its other end, and device nodes lead to the machine's devices.
@@ -121,6 +128,12 @@ impl Kernels {
     fn is_below(&self, path: &Path) -> bool {
         let there = |root: &Path| fs::symlink_metadata(root.join(path)).is_ok();
         there(&self.root) && !there(&self.upper)
+    }
+
+    /// Not in the upper, or only by its attributes.
+    fn lacks_data(&self, path: &Path) -> bool {
+        let mark = |name: &str| lgetxattr(self.upper.join(path), name, [0; 64].as_mut_slice()).is_ok();
+        self.is_below(path) || mark("trusted.overlay.metacopy")
     }
 
     /// "Hard links of a lower stay one file while mounted": as long as more than one of the names is there, a copy-up would show
@@ -142,9 +155,9 @@ impl Kernels {
     /// "ACLs of what only an image has": the kernel's asks the lower's file system, and squashfs has none.
     fn sets_acl_below(&self, action: &Action) -> bool {
         match action {
-            Action::SetXattr(path, ACCESS | DEFAULT, ..)
-            | Action::RemoveXattr(path, ACCESS | DEFAULT)
-            | Action::GetXattr(path, ACCESS | DEFAULT) => !self.lowers_have_acls && self.is_below(path),
+            Action::SetXattr(path, ACCESS | DEFAULT, ..) | Action::RemoveXattr(path, ACCESS | DEFAULT) => {
+                !self.lowers_have_acls && self.is_below(path)
+            }
             _ => false,
         }
     }

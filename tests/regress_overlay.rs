@@ -1,0 +1,269 @@
+//! What random histories showed (`differential`): each test says what the kernel's overlayfs does and what haosfs does, over an
+//! image. Where the two differ, SEMANTICS.md has the line.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
+
+mod mounted;
+#[path = "posix/raw.rs"]
+#[allow(dead_code, reason = "one of its calls is used here")]
+mod raw;
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
+use std::path::Path;
+
+use mounted::ground::Ground;
+use mounted::requirement::{Requirement, can_run};
+use mounted::scratch::open_temp_dir;
+use mounted::squashfs;
+use mounted::union::{Driver, Lower, Union};
+use mounted::user::{NOBODY, as_user};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, XattrFlags, lgetxattr, lremovexattr, lsetxattr, mknodat, renameat_with};
+use rustix::io::{Errno, Result};
+
+const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
+
+const BOTH: [Driver; 2] = [Driver::Kernel, Driver::Haosfs];
+const ACCESS: &str = "system.posix_acl_access";
+const CAPABILITY: &str = "security.capability";
+/// `VFS_CAP_REVISION_2`: `CAP_NET_RAW` permitted and effective.
+const CAP_NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Runs a check by both drivers, each over an image of its own with an upper of its own.
+fn by_both(test: &str, options: &[&str], grow: fn(&Path), check: impl Fn(Driver, &Union)) {
+    if can_run(test, NEEDS) {
+        for driver in BOTH {
+            let ground = Ground::image(&[], grow);
+            check(driver, &ground.mount(driver, options));
+        }
+    }
+}
+
+/// What the kernel's answers and what haosfs does.
+fn pick<T>(driver: Driver, kernel: T, haosfs: T) -> T {
+    if driver == Driver::Kernel { kernel } else { haosfs }
+}
+
+fn small_tree(tree: &Path) {
+    for dir in ["full/below", "empty"] {
+        fs::create_dir_all(tree.join(dir)).unwrap();
+    }
+    for name in ["file", "other", "full/file"] {
+        fs::write(tree.join(name), name).unwrap();
+    }
+    // The kernel's squashfs answers EOPNOTSUPP about attributes when the image has no table of them at all.
+    lsetxattr(tree, "user.table", b"1", XattrFlags::empty()).unwrap();
+}
+
+fn has(path: &Path, name: &str) -> bool {
+    lgetxattr(path, name, [0; 64].as_mut_slice()).is_ok()
+}
+
+fn perm(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> Result<()> {
+    renameat_with(CWD, from, CWD, to, flags)
+}
+
+#[test]
+fn directories_merged_below_have_one_link() {
+    if !can_run("directories_merged_below_have_one_link", NEEDS) {
+        return;
+    }
+    let dir = open_temp_dir();
+    let lowers = ["top", "bottom"].map(|name| {
+        let (tree, image) = (dir.path().join(name), dir.path().join(format!("{name}.sqfs")));
+        fs::create_dir_all(tree.join("both").join(name)).unwrap();
+        fs::create_dir_all(tree.join(format!("only-{name}")).join("below")).unwrap();
+        squashfs::pack(&tree, &image, &[]);
+        Lower::Image(image)
+    });
+    for driver in BOTH {
+        let home = dir.path().join(driver.name());
+        fs::create_dir(&home).unwrap();
+        let union = Union::new(driver, &lowers, &home);
+        let links = |name: &str| fs::metadata(union.path().join(name)).unwrap().nlink();
+        assert_eq!((links("both"), links("only-top"), links("only-bottom")), (1, 3, 3), "{driver:?}");
+    }
+}
+
+#[test]
+fn what_is_refused_copies_nothing_up() {
+    by_both("what_is_refused_copies_nothing_up", &[], small_tree, |driver, union| {
+        let at = |name: &str| union.path().join(name);
+        assert_eq!(rustix::fs::rmdir(at("full/below")), Ok(()), "{driver:?}");
+        assert_eq!(rustix::fs::rmdir(at("full")), Err(Errno::NOTEMPTY), "{driver:?}");
+        fs::create_dir(at("empty/new")).unwrap();
+        assert_eq!(rename_with(&at("empty/new"), &at("full"), RenameFlags::empty()), Err(Errno::NOTEMPTY), "{driver:?}");
+        assert_eq!(rename_with(&at("file"), &at("full"), RenameFlags::EXCHANGE), Err(Errno::XDEV), "{driver:?}");
+        let union_upper = union.upper();
+        assert!(fs::symlink_metadata(union_upper.join("file")).is_err(), "{driver:?}");
+    });
+    by_both("what_is_refused_copies_nothing_up", &[], small_tree, |driver, union| {
+        fs::create_dir(union.path().join("new")).unwrap();
+        fs::write(union.path().join("new/file"), b"").unwrap();
+        assert_eq!(rustix::fs::rmdir(union.path().join("full")), Err(Errno::NOTEMPTY), "{driver:?}");
+        assert_eq!(rustix::fs::rmdir(union.path().join("full/below/..")), Err(Errno::NOTEMPTY), "{driver:?}");
+        assert!(fs::symlink_metadata(union.upper().join("full")).is_err(), "{driver:?}");
+    });
+}
+
+#[test]
+fn an_acl_that_is_not_there_can_be_removed() {
+    by_both("an_acl_that_is_not_there_can_be_removed", &[], small_tree, |driver, union| {
+        fs::write(union.path().join("new"), b"").unwrap();
+        assert_eq!(lremovexattr(union.path().join("new"), ACCESS), Ok(()), "{driver:?}");
+        assert_eq!(lremovexattr(union.path().join("new"), "user.absent"), Err(Errno::NODATA), "{driver:?}");
+    });
+}
+
+#[test]
+fn only_y_marks_a_directory_opaque() {
+    by_both("only_y_marks_a_directory_opaque", &[], small_tree, |driver, union| {
+        lsetxattr(union.path().join("full"), "user.overlay.opaque", b"yes", XattrFlags::empty()).unwrap();
+        assert_eq!(fs::read(union.path().join("full/file")).unwrap(), b"full/file", "{driver:?}");
+        assert_eq!(fs::read_dir(union.path().join("full")).unwrap().count(), 2, "{driver:?}");
+    });
+}
+
+#[test]
+fn chown_without_owners_takes_set_id_from_pipes() {
+    let grow = |tree: &Path| {
+        mknodat(CWD, tree.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        fs::set_permissions(tree.join("pipe"), Permissions::from_mode(0o6755)).unwrap();
+    };
+    by_both("chown_without_owners_takes_set_id_from_pipes", &[], grow, |driver, union| {
+        lchown(union.path().join("pipe"), None, None).unwrap();
+        assert_eq!(perm(&union.path().join("pipe")), 0o755, "{driver:?}");
+    });
+}
+
+/// FUSE lets anybody ask for it: whoever is neither root nor the owner gets nothing by it.
+#[test]
+fn nobody_takes_set_id_from_the_files_of_others() {
+    let grow = |tree: &Path| {
+        fs::write(tree.join("file"), b"").unwrap();
+        fs::set_permissions(tree.join("file"), Permissions::from_mode(0o6777)).unwrap();
+    };
+    by_both("nobody_takes_set_id_from_the_files_of_others", &[], grow, |driver, union| {
+        let file = union.path().join("file");
+        for _ in ["below", "in the upper"] {
+            let answer = as_user(NOBODY, NOBODY, &[], || lchown(&file, None, None));
+            assert_eq!(answer.is_ok(), pick(driver, false, true), "{driver:?}");
+            assert_eq!(perm(&file), 0o6777, "{driver:?}");
+            fs::set_permissions(&file, Permissions::from_mode(0o6777)).unwrap();
+        }
+        as_user(NOBODY, NOBODY, &[], || OpenOptions::new().append(true).open(&file).unwrap().write_all(b"more").unwrap());
+        assert_eq!(perm(&file), 0o777, "{driver:?}");
+    });
+}
+
+fn capable_tree(tree: &Path) {
+    fs::write(tree.join("capable"), [7; 5000]).unwrap();
+    fs::set_permissions(tree.join("capable"), Permissions::from_mode(0o4755)).unwrap();
+    lsetxattr(tree.join("capable"), CAPABILITY, &CAP_NET_RAW, XattrFlags::empty()).unwrap();
+}
+
+#[test]
+fn attributes_apart_keep_capabilities() {
+    by_both("attributes_apart_keep_capabilities", &["metacopy=on"], capable_tree, |driver, union| {
+        let capable = union.path().join("capable");
+        fs::set_permissions(&capable, Permissions::from_mode(0o700)).unwrap();
+        assert!(has(&capable, CAPABILITY), "{driver:?}");
+        assert!(has(&union.upper().join("capable"), "trusted.overlay.metacopy"), "{driver:?}");
+    });
+}
+
+#[test]
+fn writing_takes_set_id_of_capable_files() {
+    by_both("writing_takes_set_id_of_capable_files", &[], capable_tree, |driver, union| {
+        let capable = union.path().join("capable");
+        OpenOptions::new().write(true).open(&capable).unwrap().write_all(b"written").unwrap();
+        assert!(!has(&capable, CAPABILITY), "{driver:?}");
+        assert_eq!(perm(&capable), pick(driver, 0o4755, 0o755), "{driver:?}");
+    });
+}
+
+#[test]
+fn mapped_writes_take_capabilities() {
+    by_both("mapped_writes_take_capabilities", &[], capable_tree, |driver, union| {
+        let capable = union.path().join("capable");
+        let mut map = raw::map_shared(&OpenOptions::new().read(true).write(true).open(&capable).unwrap());
+        map[10] = 1;
+        map.flush().unwrap();
+        drop(map);
+        assert_eq!(has(&capable, CAPABILITY), pick(driver, true, false), "{driver:?}");
+    });
+}
+
+/// Not root's group and not one of the writer's; without execution by the group.
+#[test]
+fn writing_by_an_outsider_leaves_set_group_id() {
+    let grow = |tree: &Path| {
+        fs::write(tree.join("file"), b"").unwrap();
+        chown(tree.join("file"), Some(NOBODY), Some(1000)).unwrap();
+        fs::set_permissions(tree.join("file"), Permissions::from_mode(0o2644)).unwrap();
+    };
+    by_both("writing_by_an_outsider_leaves_set_group_id", &[], grow, |driver, union| {
+        let file = union.path().join("file");
+        as_user(NOBODY, NOBODY, &[], || fs::write(&file, b"written").unwrap());
+        assert_eq!(perm(&file), pick(driver, 0o644, 0o2644), "{driver:?}");
+    });
+}
+
+#[test]
+fn acls_of_what_only_an_image_has() {
+    by_both("acls_of_what_only_an_image_has", &[], small_tree, |driver, union| {
+        // Version 2; rwx for the owner, r-x for the group and others, none of them by number.
+        let none = u32::MAX;
+        let list = [2, 0x0007_0001, none, 0x0005_0004, none, 0x0005_0020, none].map(u32::to_le_bytes).concat();
+        let set = lsetxattr(union.path().join("empty"), "system.posix_acl_default", &list, XattrFlags::empty());
+        assert_eq!(set, pick(driver, Err(Errno::OPNOTSUPP), Ok(())), "{driver:?}");
+    });
+}
+
+#[test]
+fn files_are_copied_out_of_a_lower() {
+    by_both("files_are_copied_out_of_a_lower", &[], small_tree, |driver, union| {
+        let (from, to) = (File::open(union.path().join("file")).unwrap(), File::create(union.path().join("new")).unwrap());
+        let copied = rustix::fs::copy_file_range(&from, Some(&mut 0), &to, Some(&mut 0), 4);
+        assert_eq!(copied, pick(driver, Err(Errno::XDEV), Ok(4)), "{driver:?}");
+    });
+}
+
+#[test]
+fn opening_for_writing_copies_nothing_up() {
+    by_both("opening_for_writing_copies_nothing_up", &[], small_tree, |driver, union| {
+        OpenOptions::new().write(true).open(union.path().join("file")).unwrap();
+        assert_eq!(union.upper().join("file").exists(), pick(driver, true, false), "{driver:?}");
+    });
+}
+
+#[test]
+fn links_of_copied_up_files_have_one_number() {
+    by_both("links_of_copied_up_files_have_one_number", &[], small_tree, |driver, union| {
+        let at = |name: &str| union.path().join(name);
+        fs::hard_link(at("file"), at("link")).unwrap();
+        let same = fs::metadata(at("file")).unwrap().ino() == fs::metadata(at("link")).unwrap().ino();
+        assert_eq!(same, pick(driver, false, true), "{driver:?}");
+        let renamed = rename_with(&at("file"), &at("link"), RenameFlags::empty());
+        assert_eq!(renamed, pick(driver, Err(Errno::STALE), Ok(())), "{driver:?}");
+        let mut content = String::new();
+        File::open(at("link")).unwrap().read_to_string(&mut content).unwrap();
+        assert_eq!(content, "file", "{driver:?}");
+    });
+}
+
+#[test]
+fn directories_on_the_way_keep_their_link_count() {
+    by_both("directories_on_the_way_keep_their_link_count", &[], small_tree, |driver, union| {
+        let full = union.path().join("full");
+        assert_eq!(fs::metadata(&full).unwrap().nlink(), 3, "{driver:?}");
+        fs::write(full.join("below/new"), b"").unwrap();
+        assert_eq!(fs::metadata(&full).unwrap().nlink(), pick(driver, 1, 3), "{driver:?}");
+        fs::write(full.join("new"), b"").unwrap();
+        assert_eq!(fs::metadata(&full).unwrap().nlink(), 1, "{driver:?}");
+    });
+}
