@@ -140,6 +140,47 @@ fn chown_without_owners_takes_set_id_from_pipes() {
     });
 }
 
+/// Two images; in the top one `opaque` hides what the bottom one has under that name.
+fn layers_with_an_opaque_directory(dir: &Path) -> [Lower; 2] {
+    ["top", "bottom"].map(|name| {
+        let (tree, image) = (dir.join(name), dir.join(format!("{name}.sqfs")));
+        fs::create_dir_all(tree.join("opaque/dir")).unwrap();
+        fs::create_dir_all(tree.join("plain/dir")).unwrap();
+        for at in ["opaque/file", "opaque/dir/file", "plain/dir/file"] {
+            fs::write(tree.join(at), name).unwrap();
+        }
+        if name == "top" {
+            lsetxattr(tree.join("opaque"), "trusted.overlay.opaque", b"y", XattrFlags::empty()).unwrap();
+        }
+        fs::write(tree.join("opaque/dir").join(name), name).unwrap();
+        squashfs::pack(&tree, &image, &[]);
+        Lower::Image(image)
+    })
+}
+
+#[test]
+fn redirects_lead_through_opaque_directories() {
+    if !can_run("redirects_lead_through_opaque_directories", NEEDS) {
+        return;
+    }
+    for writer in BOTH {
+        let dir = open_temp_dir();
+        let lowers = layers_with_an_opaque_directory(dir.path());
+        let mut union = Union::with_options(writer, &lowers, dir.path(), &["metacopy=on", "redirect_dir=on"]);
+        let at = |name: &str| union.path().join(name);
+        fs::rename(at("opaque/dir"), at("plain/moved")).unwrap();
+        fs::rename(at("opaque/file"), at("plain/dir/renamed")).unwrap();
+        fs::rename(at("plain/dir"), at("dir")).unwrap();
+        for reader in BOTH {
+            union.remount_by(reader);
+            let content = |name: &str| fs::read_to_string(union.path().join(name)).unwrap();
+            assert_eq!(content("plain/moved/file"), "top", "{writer:?} {reader:?}");
+            assert_eq!(content("dir/renamed"), "top", "{writer:?} {reader:?}");
+            assert_eq!(fs::read_dir(union.path().join("plain/moved")).unwrap().count(), 2, "{writer:?} {reader:?}");
+        }
+    }
+}
+
 /// FUSE lets anybody ask for it: whoever is neither root nor the owner gets nothing by it.
 #[test]
 fn nobody_takes_set_id_from_the_files_of_others() {

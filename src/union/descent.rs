@@ -26,6 +26,8 @@ enum Part {
 pub(super) struct Descent {
     merge: Merge<Part>,
     way: Redirect,
+    /// Something on the way hides it in all layers below the present one.
+    hides_below: bool,
 }
 
 /// What the upper has under a name.
@@ -38,7 +40,7 @@ pub(super) struct InUpper {
 impl Descent {
     /// Starts with a name, and with what the upper has under it.
     pub(super) fn new(name: &OsStr, upper: Option<InUpper>) -> Self {
-        let mut this = Self { merge: Merge::default(), way: Redirect::from(name) };
+        let mut this = Self { merge: Merge::default(), way: Redirect::from(name), hides_below: false };
         if let Some(InUpper { stat, seen, redirect }) = upper {
             this.merge.add(Part::Upper(stat), seen);
             if let Some(redirect) = redirect {
@@ -52,6 +54,7 @@ impl Descent {
     fn turn(&mut self, redirect: Redirect, rest: usize) {
         if redirect.is_absolute() {
             self.merge.reopen();
+            self.hides_below = false;
         }
         self.way = self.way.follow(redirect, rest);
     }
@@ -110,6 +113,9 @@ impl Union {
                 None => break,
             }
         }
+        if std::mem::take(&mut descent.hides_below) {
+            descent.merge.close();
+        }
         Ok(())
     }
 
@@ -122,8 +128,8 @@ impl Union {
         match seen {
             _ if rest == 0 => descent.merge.add(Part::Lower(at, entry), seen),
             Seen::Dir { opaque: false } => {}
-            // Only what lies below is hidden by it (and a redirect further on leads around it).
-            _ => descent.merge.close(),
+            // Only what lies below is hidden by it: not what it holds itself, and a redirect further on leads around it.
+            _ => descent.hides_below = true,
         }
         if !last && matches!(seen, Seen::Dir { opaque: false } | Seen::Metacopy) {
             let value = self.lower(at)?.xattr(at.id, &self.private(Private::Redirect))?;

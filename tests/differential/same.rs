@@ -40,7 +40,7 @@ fn identify_by(upper: &Snapshot, merged: &mut Snapshot) {
 }
 
 fn read(what: &str, root: &Path) -> Result<Snapshot, String> {
-    Snapshot::read(root).map_err(|e| format!("reading the {what}: {e}"))
+    Snapshot::read(root).map_err(|e| format!("reading the {what}: {}", e.to_string().replace(&*root.to_string_lossy(), "")))
 }
 
 fn same(what: &str, mut kernel: Snapshot, mut ours: Snapshot, cache: Cache) -> Result<(), String> {
