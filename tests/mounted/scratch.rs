@@ -4,6 +4,8 @@ use std::fs::{File, Permissions, create_dir, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -93,7 +95,15 @@ impl Scratch {
     pub fn check(self) {
         let Self { mount, _dir: dir, .. } = self;
         drop(mount);
-        run(Command::new(tool("e2fsck").unwrap()).arg("-fn").arg(dir.path().join("image")));
+        // A daemon that was killed may still be on its way out, with its own clone of the mount: until then it is not written out.
+        let image = dir.path().join("image");
+        for _ in 0..200 {
+            if run(Command::new("losetup").arg("-j").arg(&image)).is_empty() {
+                break;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        run(Command::new(tool("e2fsck").unwrap()).arg("-fn").arg(image));
     }
 
     /// Its kind.

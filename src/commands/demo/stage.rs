@@ -93,7 +93,7 @@ impl Drop for Stage {
 
 /// Unmounts what is mounted there; lazily, because a failed demo may have left something open.
 fn clear(union: &Path) -> Result<()> {
-    if haosfs_at(union)?.is_some() { unmount(union, true) } else { Ok(()) }
+    if haosfs_at(union)?.is_some() { unmount(union, true).map(drop) } else { Ok(()) }
 }
 
 /// Overlayfs' work directories may have mode 0, which keeps an ordinary user from looking whether they are empty.
