@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::cache::{Budgeted, Weight};
+use super::block::{Block, Buffers};
+use super::cache::Budgeted;
 use super::compressor::Compressor;
 use super::map::Map;
 use super::metadata::Metadata;
@@ -24,7 +25,7 @@ pub enum Bytes<'a> {
     /// image be cut off since, they read as zeros, and `Image::is_intact` tells.
     Mapped(&'a [u8]),
     /// A range of a cached block.
-    Block(Arc<[u8]>, Range<usize>),
+    Block(Arc<Block>, Range<usize>),
     /// Assembled from several places.
     Owned(Vec<u8>),
 }
@@ -41,12 +42,6 @@ impl std::ops::Deref for Bytes<'_> {
     }
 }
 
-impl Weight for Arc<[u8]> {
-    fn weight(&self) -> u64 {
-        self.len() as u64
-    }
-}
-
 /// The data of an image, with the decompressed blocks that are kept.
 pub struct Data {
     map: Arc<Map>,
@@ -54,7 +49,8 @@ pub struct Data {
     block_size: u32,
     fragments: Option<Table<16>>,
     /// By position and size, as two inodes of a hostile image may disagree about the size.
-    blocks: Budgeted<(u64, u32), Arc<[u8]>>,
+    blocks: Budgeted<(u64, u32), Arc<Block>>,
+    buffers: Arc<Buffers>,
     decompressed: AtomicU64,
 }
 
@@ -65,7 +61,8 @@ impl Data {
         // Fewer than some blocks would mean to decompress one again for each read of a part of it.
         let budget = budget.max(8 * u64::from(block_size));
         let blocks = Budgeted::new(budget, u64::from(block_size));
-        Self { map, compressor, block_size, fragments, blocks, decompressed: AtomicU64::new(0) }
+        let buffers = Arc::new(Buffers::new(block_size as usize));
+        Self { map, compressor, block_size, fragments, blocks, buffers, decompressed: AtomicU64::new(0) }
     }
 
     /// Bytes of decompressed blocks that are kept.
@@ -160,19 +157,14 @@ impl Data {
     }
 
     /// Decompresses the `size` bytes at `at`, which hold at most `most`.
-    fn decompress(&self, structure: &'static str, at: u64, size: u32, most: usize) -> Result<Arc<[u8]>> {
+    fn decompress(&self, structure: &'static str, at: u64, size: u32, most: usize) -> Result<Arc<Block>> {
         self.decompressed.fetch_add(1, Ordering::Relaxed);
-        // Zeroed and then filled in place: into a vector first would mean to copy every block.
-        let mut block: Arc<[u8]> = std::iter::repeat_n(0, most).collect();
-        let len = self.map.with(structure, at, size as usize, |input| {
-            let room = Arc::get_mut(&mut block).unwrap_or_default();
-            let len = self.compressor.decompress(input, room);
-            len.map_err(|why| self.map.damage(structure, at, format!("{}: {why}", self.compressor)))
-        })?;
-        match block.get(..len) {
-            Some(short) if len < most => Ok(short.into()),
-            _ => Ok(block),
-        }
+        self.buffers.block(most, |room| {
+            self.map.with(structure, at, size as usize, |input| {
+                let len = self.compressor.decompress(input, room);
+                len.map_err(|why| self.map.damage(structure, at, format!("{}: {why}", self.compressor)))
+            })
+        })
     }
 
     /// Reads a span to see whether it can be read, without keeping anything.

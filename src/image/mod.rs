@@ -7,12 +7,13 @@
 //! listing      decoded entries                                     block_list
 //! inode        basic and extended inodes                           span   the pure plan of a read
 //! table        ids, fragments, exports                             data   blocks and fragments
-//! metadata     8 KiB blocks and cursors over them
+//! metadata     8 KiB blocks and cursors over them                  block  decompressed data, buffers
 //! compressor   compressor_options   cache   superblock   map
 //! ```
 //!
 //! All that is parsed is untrusted: an image may lie about every number, and its file may shrink while it is in use.
 
+mod block;
 mod block_list;
 mod cache;
 mod compressor;
