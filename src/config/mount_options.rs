@@ -96,6 +96,8 @@ pub struct MountOptions {
     pub listing_cache: Option<u64>,
     /// `xino=`.
     pub xino: Xino,
+    /// `index=`: hard links of a lower stay one file, or may part; `None` where an upper that has an index is refused.
+    pub index: Option<bool>,
     /// `threads=`: 1 to 256.
     pub threads: Option<usize>,
     /// `fsname=`: the source shown in mountinfo.
@@ -128,7 +130,7 @@ const IGNORED: [&str; 17] = [
 ];
 
 /// Kernel overlayfs' features that this union does not have; switched off they need nothing.
-const ABSENT: [&str; 4] = ["index", "nfs_export", "verity", "uuid"];
+const ABSENT: [&str; 3] = ["nfs_export", "verity", "uuid"];
 
 /// Most threads that `threads=` takes.
 const MOST_THREADS: u64 = 256;
@@ -206,6 +208,7 @@ impl MountOptions {
             "threads" => self.threads = Some(number(name, value, parse_threads)?),
             "fsync" => self.fsync = number(name, value, parse_fsync)?,
             "redirect_dir" => self.redirect_dir = Some(number(name, value, parse_redirect_dir)?),
+            "index" => self.index = Some(number(name, value, parse_switch)?),
             "metacopy" => self.metacopy = number(name, value, parse_switch)?,
             "subtype" if value == b"haosfs" => {}
             "xino" => self.xino = number(name, value, parse_xino)?,
@@ -242,7 +245,7 @@ fn expected(name: &str) -> &'static str {
         "subtype" => "haosfs",
         "xino" => "off, auto or on",
         "redirect_dir" => "on, off, follow or nofollow",
-        "metacopy" => "on or off",
+        "metacopy" | "index" => "on or off",
         _ => "",
     }
 }

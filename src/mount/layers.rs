@@ -61,7 +61,19 @@ fn union_options(options: &MountOptions) -> union::Options {
         (Some(RedirectDir::NoFollow), _) => union::RedirectDir::NoFollow,
         (Some(RedirectDir::Follow) | None, _) => union::RedirectDir::Follow,
     };
-    union::Options { owner: owner(options), fsync, redirect_dir, metacopy: options.metacopy, xino: options.xino == Xino::On }
+    let index = match options.index {
+        None => union::IndexMode::Unsaid,
+        Some(false) => union::IndexMode::Off,
+        Some(true) => union::IndexMode::On,
+    };
+    union::Options {
+        owner: owner(options),
+        fsync,
+        redirect_dir,
+        metacopy: options.metacopy,
+        xino: options.xino == Xino::On,
+        index,
+    }
 }
 
 const fn prefix(options: &MountOptions) -> union::Prefix {

@@ -2,6 +2,7 @@
 
 pub mod foreign;
 pub mod handle;
+pub mod index;
 pub mod mark;
 pub mod metacopy;
 pub mod origin;

@@ -33,6 +33,14 @@ pub enum Private {
     Origin,
     /// `y` on a directory of the upper: entries in it may have an origin.
     Impure,
+    /// How many names a file of the index has in the union ([`super::index::Nlink`]).
+    Nlink,
+    /// On the index: the handle of the root of the upper that it belongs to.
+    Upper,
+    /// On the root of the upper: the union's own UUID, 16 bytes.
+    Uuid,
+    /// Flags of chattr(1) that a file or directory has without its inode in the upper having them.
+    Protattr,
 }
 
 impl Private {
@@ -44,6 +52,10 @@ impl Private {
             Self::Metacopy => "metacopy",
             Self::Origin => "origin",
             Self::Impure => "impure",
+            Self::Nlink => "nlink",
+            Self::Upper => "upper",
+            Self::Uuid => "uuid",
+            Self::Protattr => "protattr",
         }
     }
 }
@@ -100,8 +112,18 @@ impl Namespace {
 mod tests {
     use super::*;
 
-    const PRIVATE: [Private; 6] =
-        [Private::Opaque, Private::Whiteout, Private::Redirect, Private::Metacopy, Private::Origin, Private::Impure];
+    const PRIVATE: [Private; 10] = [
+        Private::Opaque,
+        Private::Whiteout,
+        Private::Redirect,
+        Private::Metacopy,
+        Private::Origin,
+        Private::Impure,
+        Private::Nlink,
+        Private::Upper,
+        Private::Uuid,
+        Private::Protattr,
+    ];
 
     #[test]
     fn a_user_never_meets_a_private_name() {

@@ -111,7 +111,7 @@ impl Union {
             (Place::Gone, _) => 0,
             (_, Kind::Dir) => raw.nlink,
             (Place::Lower, _) => raw.nlink.saturating_sub(self.removed_names(state)),
-            _ => raw.nlink.saturating_add(state.latent),
+            _ => state.count(raw.nlink),
         };
         if let Some(data) = self.data_below(node, state) {
             attr.blocks = data.blocks;

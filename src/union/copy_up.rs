@@ -5,17 +5,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use parking_lot::RwLockWriteGuard;
 use smallvec::SmallVec;
 
 use super::attr::SET_ID;
 use super::lend::OWNER_ALL;
 use super::lower::{Lower, Seek};
-use super::node::{Key, Link, LowerAt, Node, Place};
+use super::node::{LowerAt, Node, Place};
 use super::{Durability, Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::Namespace;
-use crate::sys::dir::{self, Rename};
+use crate::sys::dir;
 use crate::sys::spot::{SetTime, Spot};
 use crate::sys::{data, data::OFlags};
 use crate::types::{Attr, Kind};
@@ -42,10 +41,21 @@ struct Source {
 }
 
 /// A finished copy in the work directory, removed unless it was moved into place.
-struct Draft<'a> {
+pub(super) struct Draft<'a> {
     upper: &'a Upper,
-    temp: std::ffi::OsString,
-    placed: bool,
+    pub(super) temp: std::ffi::OsString,
+    pub(super) placed: bool,
+}
+
+/// A draft with all that it takes to put it into its place.
+pub(super) struct Finished<'a> {
+    pub(super) draft: Draft<'a>,
+    /// Attributes of what was copied.
+    pub(super) attr: Attr,
+    /// Permissions that it gets only there.
+    pub(super) perm: Option<u32>,
+    /// What was copied of its content.
+    pub(super) content: Content,
 }
 
 impl Drop for Draft<'_> {
@@ -69,6 +79,7 @@ impl Union {
     /// As [`Union::copy_up`]; true where the content was left out, as asked, and the file is empty.
     pub(super) fn copy_up_or_empty(&self, node: &Arc<Node>, content: Content) -> Result<bool> {
         if !Self::needs_copy(node) && (content == Content::Below || !Self::needs_data(node)) {
+            self.raise_last(node);
             return Ok(false);
         }
         let upper = self.writable()?;
@@ -83,13 +94,17 @@ impl Union {
         Ok(false)
     }
 
-    /// Copies up the directories of all known names of a node; without holding the node's state meanwhile.
+    /// Copies up the directories of all known names of a node, or of the one that it gets at first with the index; without
+    /// holding the node's state meanwhile.
     fn copy_up_parents(&self, node: &Node) -> Result<()> {
-        let links = node.state.read().links.clone();
+        let mut links = node.state.read().links.clone();
+        if self.index.is_some() {
+            links.drain(..links.len().saturating_sub(1));
+        }
         links.iter().try_for_each(|link| self.copy_up_ancestors(&link.parent))
     }
 
-    fn needs_copy(node: &Node) -> bool {
+    pub(super) fn needs_copy(node: &Node) -> bool {
         matches!(node.state.read().place, Place::Lower | Place::Gone)
     }
 
@@ -133,7 +148,8 @@ impl Union {
         let lower = self.lower(source.attributes)?;
         let attr = lower.attr(source.attributes.id)?;
         let content = self.content_to_copy(content, &attr);
-        let mut draft = Draft { upper, temp: upper.temp(), placed: false };
+        let entry = self.entry_name(lower, source.attributes, &attr)?;
+        let draft = Draft { upper, temp: upper.temp(), placed: false };
         let file = self.draft_content(upper, &draft.temp, lower, source, &attr, content)?;
         self.draft_origin(&upper.in_work(&draft.temp), lower, source.attributes, &attr)?;
         let perm = self.draft_attributes(upper, &draft.temp, lower, source.attributes, &attr, content)?;
@@ -141,9 +157,14 @@ impl Union {
             upper.mark_metacopy(&draft.temp).map_err(context)?;
         }
         self.make_durable(upper, &draft.temp, file.as_ref(), &attr).map_err(context)?;
+        let mut draft = Finished { draft, attr, perm, content };
         loop {
             self.copy_up_parents(node)?;
-            if self.place(upper, node, &mut draft, &attr, perm, content).map_err(context)? {
+            let placed = match &entry {
+                Some(entry) => self.place_in_index(upper, node, &mut draft, entry)?,
+                None => self.place(upper, node, &mut draft).map_err(context)?,
+            };
+            if placed {
                 break;
             }
         }
@@ -264,140 +285,6 @@ impl Union {
             _ => Ok(()),
         }
     }
-
-    /// Moves a draft to all names of its node in the upper, where it gets the permissions that were held back; false where a
-    /// name was found meanwhile whose directory must be copied up first.
-    fn place(
-        &self,
-        upper: &Upper,
-        node: &Arc<Node>,
-        draft: &mut Draft<'_>,
-        attr: &Attr,
-        perm: Option<u32>,
-        content: Content,
-    ) -> Result<bool, Errno> {
-        let _tree = self.tree.read();
-        let parents = distinct_parents(&node.state.read().links);
-        let _names: SmallVec<[RwLockWriteGuard<'_, ()>; 1]> = parents.iter().map(|parent| parent.children.write()).collect();
-        let mut state = node.state.write();
-        let now = distinct_parents(&state.links);
-        let same = now.iter().map(|n| n.id).eq(parents.iter().map(|p| p.id));
-        if !same || parents.iter().any(|parent| Self::needs_copy(parent)) {
-            return Ok(false);
-        }
-        let stat = upper.in_work(&draft.temp).stat()?;
-        let named = u32::try_from(state.links.len()).unwrap_or(u32::MAX);
-        let latent = match state.place {
-            Place::Gone => 0,
-            _ => attr.nlink.saturating_sub(self.removed_names(&state)).saturating_sub(named),
-        };
-        if state.links.is_empty() {
-            state.place = Place::Orphan(upper.in_work(&draft.temp).pin()?);
-            if content != Content::Below {
-                state.lowers.clear();
-            }
-            drop(state);
-            self.table.drop_keys(node);
-            return Ok(true);
-        }
-        let times = self.times_of(&parents)?;
-        let found_again = self.is_found_again(node, &upper.in_work(&draft.temp));
-        self.place_links(upper, draft, &state.links, &times, perm)?;
-        state.place = if node.kind.is_dir() { Place::Merged } else { Place::Upper };
-        if !node.kind.is_dir() {
-            state.latent = latent;
-            if content != Content::Below {
-                state.lowers.clear();
-            }
-            // Other names in the lower must find this node for as long as there may be some.
-            state.pinned = latent > 0 && node.hold();
-        }
-        drop(state);
-        self.settle(node, &stat, &times, found_again);
-        self.sync_parents(&parents)?;
-        Ok(true)
-    }
-
-    /// The first name comes last: until then nothing but further hard links of the draft show, which go again where one fails.
-    fn place_links(
-        &self,
-        upper: &Upper,
-        draft: &mut Draft<'_>,
-        links: &[Link],
-        dirs: &[(Spot, Attr)],
-        perm: Option<u32>,
-    ) -> Result<(), Errno> {
-        let mut targets: Vec<(Arc<OwnedFd>, &OsStr)> = Vec::with_capacity(links.len());
-        for link in links {
-            targets.push((self.dir_fd(&link.parent).map_err(|e| e.errno())?, &link.name));
-        }
-        let (first, more) = targets.split_first().ok_or(Errno::ESTALE)?;
-        let dirs: Vec<Spot> = dirs.iter().map(|(spot, _)| spot.clone()).collect();
-        upper.writing_into(&dirs, || {
-            let mut made = 0;
-            let mut place = || {
-                dirs.iter().try_for_each(|dir| self.mark_impure(dir))?;
-                for (to, name) in more {
-                    dir::link(upper.work(), &draft.temp, to, name)?;
-                    made += 1;
-                }
-                dir::rename(upper.work(), &draft.temp, &first.0, first.1, Rename::NoReplace)
-            };
-            let placed: Result<(), Errno> = place();
-            if placed.is_err() {
-                for (to, name) in more.iter().take(made) {
-                    // What stays is a whole copy of the file; the name is then simply found in the upper.
-                    let _best_effort = dir::unlink(to, name);
-                }
-                return placed;
-            }
-            draft.placed = true;
-            if let Some(perm) = perm {
-                upper.give_held_back(&Spot::at(&first.0, first.1), perm);
-            }
-            Ok(())
-        })
-    }
-
-    fn settle(&self, node: &Arc<Node>, stat: &crate::sys::spot::Stat, times: &[(Spot, Attr)], found_again: bool) {
-        if !found_again {
-            self.born.insert((stat.dev, stat.attr.ino), node.ino);
-        }
-        self.table.add_key(Key::Upper(stat.dev, stat.attr.ino), node);
-        for (spot, before) in times {
-            // Copy-up is no change of the directory that a program could have made; where we may not set times, they stay new.
-            let _best_effort = spot.set_times(SetTime::At(before.atime), SetTime::At(before.mtime));
-        }
-    }
-
-    fn times_of(&self, parents: &[Arc<Node>]) -> Result<Vec<(Spot, Attr)>, Errno> {
-        let mut times = Vec::with_capacity(parents.len());
-        for parent in parents {
-            let spot = Spot::Fd(self.dir_fd(parent).map_err(|e| e.errno())?);
-            let attr = self.writable().map_err(|e| e.errno())?.stat(&spot)?.attr;
-            times.push((spot, attr));
-        }
-        Ok(times)
-    }
-
-    fn sync_parents(&self, parents: &[Arc<Node>]) -> Result<(), Errno> {
-        if self.options.fsync != Durability::Strict {
-            return Ok(());
-        }
-        for parent in parents {
-            let fd = self.dir_fd(parent).map_err(|e| e.errno())?;
-            data::sync(Spot::Fd(fd).open(OFlags::RDONLY | OFlags::DIRECTORY)?, false)?;
-        }
-        Ok(())
-    }
-}
-
-/// The directories of some links, each once, in lock order.
-fn distinct_parents(links: &[Link]) -> SmallVec<[Arc<Node>; 1]> {
-    let mut parents: SmallVec<[Arc<Node>; 1]> = links.iter().map(|link| Arc::clone(&link.parent)).collect();
-    parents.sort_by_key(|parent| parent.id);
-    parents.dedup_by_key(|parent| parent.id);
-    parents
 }
 
 /// Copies what is not a hole; the size is exact at the end.

@@ -9,6 +9,7 @@ use super::lend::OWNER_ALL;
 use super::node::{Key, Node, NodeId, Place, State};
 use super::{Union, Upper, acl};
 use crate::error::{Errno, Error, Result};
+use crate::ovl::index::Base;
 use crate::sys::cred::Acting;
 use crate::sys::dir::{self, Rename};
 use crate::sys::spot::Spot;
@@ -125,6 +126,7 @@ impl Union {
             let Spot::At { dir: from, name: old } = self.upper_spot(&node, &state)? else { return Err(Errno::ENOENT.into()) };
             let dir = self.dir_fd(&parent)?;
             self.mark_arrival(&Spot::at(&from, &old), &dir).map_err(|e| Error::sys("mark the directory of", name, e))?;
+            self.record_names(upper, &state, Base::Upper).map_err(|e| Error::sys("count the links of", name, e))?;
             let linked = if there.whiteout {
                 let temp = upper.temp();
                 dir::link(&from, &old, upper.work(), &temp).and_then(|()| put_over_whiteout(upper, &temp, &dir, name, Kind::File))

@@ -210,7 +210,7 @@ fn found(merge: Merge<Part>) -> Option<Found> {
         Part::Upper(stat) => stat.attr.kind,
         Part::Lower(_, entry) => entry.kind,
     };
-    let mut found = Found { kind, upper: None, lowers: SmallVec::new(), lower_ino: 0 };
+    let mut found = Found { kind, upper: None, lowers: SmallVec::new(), lower_ino: 0, entry: None };
     for part in parts {
         match part {
             Part::Upper(stat) => found.upper = Some(stat),

@@ -9,6 +9,7 @@ use super::Union;
 use super::lookup::Found;
 use super::node::{Link, LowerAt, Node, Place, State};
 use crate::error::{Errno, Result};
+use crate::ovl::index::Base;
 use crate::sys::spot::{Spot, Stat};
 use crate::types::Kind;
 
@@ -61,7 +62,7 @@ impl Union {
             act()?;
             let link = self.table.take_link(state, parent, name);
             let unpinned = match &state.place {
-                Place::Upper if link.is_none() => self.count_latent(state),
+                Place::Upper if link.as_ref().is_none_or(|link| link.below) => self.count_latent(state),
                 Place::Lower => {
                     self.retire_lower(node, state);
                     false
@@ -71,11 +72,23 @@ impl Union {
             return Ok(Left { link, unpinned });
         };
         let dir = self.dir_fd(parent)?;
-        let last = state.links.len() == 1 && state.has_link(parent, name);
+        let last = match &state.index {
+            // Its entry and this name.
+            Some(_) => stat.attr.nlink <= 2 && state.latent == 0,
+            None => state.is_last_in_upper(parent, name),
+        };
         let left = if last { Some(Self::left_behind(&dir, name)?) } else { None };
+        if let Some(upper) = self.upper.as_ref().filter(|_| state.index.is_some()) {
+            self.record_names(upper, state, Base::Upper)?;
+        }
         act()?;
+        let mut links = stat.attr.nlink;
+        if last && state.index.is_some() {
+            self.drop_entry(state);
+            links = links.saturating_sub(1);
+        }
         let link = self.table.take_link(state, parent, name);
-        let unpinned = left.is_some_and(|left| self.lose_last(node, state, left, stat));
+        let unpinned = left.is_some_and(|left| self.lose_last(node, state, left, stat, links));
         Ok(Left { link, unpinned })
     }
 
@@ -92,16 +105,16 @@ impl Union {
         }
     }
 
-    /// Returns whether the node's reference to itself is to be given back. Names of the lower that nobody has seen yet are
+    /// `links` are those that the upper's file had. Returns whether the node's reference to itself is to be given back. Names of the lower that nobody has seen yet are
     /// from now on a file of their own, as all are in the kernel's.
-    fn lose_last(&self, node: &Node, state: &mut State, left: Place, stat: &Stat) -> bool {
+    fn lose_last(&self, node: &Node, state: &mut State, left: Place, stat: &Stat, links: u32) -> bool {
         if matches!(left, Place::Gone) {
             state.lowers.clear();
         }
         state.place = left;
         self.removals.note();
         self.table.drop_lower_keys(node);
-        if node.kind.is_dir() || stat.attr.nlink <= 1 {
+        if node.kind.is_dir() || links <= 1 {
             self.table.drop_keys(node);
             self.born.remove(&(stat.dev, stat.attr.ino));
         }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::lookup::Found;
 use super::lower::{Lower, LowerId};
-use super::node::{Key, LowerAt, Node, NodeId, Place, ROOT};
+use super::node::{Key, Link, LowerAt, Node, NodeId, Place, ROOT};
 use super::{Union, node};
 use crate::error::{Errno, Error, Result};
 
@@ -30,7 +30,7 @@ impl Union {
         let Some(node) = self.table.find(found.key()?) else { return Ok(None) };
         let is_so = {
             let state = node.state.read();
-            state.latent > 0 && state.links.len() == 1 && state.has_link(parent, name)
+            state.index.is_none() && state.latent > 0 && state.is_last_in_upper(parent, name)
         };
         Ok(is_so.then_some(node))
     }
@@ -50,6 +50,10 @@ impl Union {
                     Err(e) => return Err(e),
                 }
             }
+        }
+        let below: Vec<Link> = node.state.read().links.iter().filter(|link| link.below).cloned().collect();
+        for link in below {
+            self.raise_link(node, &link.parent, &link.name)?;
         }
         let unpinned = {
             let mut state = node.state.write();

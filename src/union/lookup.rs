@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::descent::{Descent, InUpper};
+use super::indexed::Entry;
 use super::merge::Seen;
 use super::node::{Key, LowerAt, Node, Place, State};
 use super::{Backing, Union, Upper, check_name, ino};
@@ -24,11 +25,14 @@ pub(super) struct Found {
     pub(super) lowers: SmallVec<[LowerAt; 1]>,
     /// `st_ino` of the topmost lower part in its layer.
     pub(super) lower_ino: u64,
+    /// What is not a directory: the index entry of its inode.
+    pub(super) entry: Option<Entry>,
 }
 
 impl Found {
     pub(super) fn key(&self) -> Result<Key> {
-        match (&self.upper, self.lowers.first()) {
+        let entry = self.entry.as_ref().map(|entry| entry.stat);
+        match (self.upper.or(entry), self.lowers.first()) {
             (Some(stat), _) => Ok(Key::Upper(stat.dev, stat.attr.ino)),
             (None, Some(at)) => Ok(Key::Lower(*at)),
             (None, None) => Err(Errno::ENOENT.into()),
@@ -76,7 +80,8 @@ impl Union {
             (node, latent)
         };
         debug_assert!(latent);
-        let attr = self.link_latent(&node, parent, name).and_then(|()| self.attr_of(&node));
+        self.join_found(&node, parent, name);
+        let attr = self.attr_of(&node);
         self.give(node, attr)
     }
 
@@ -106,7 +111,11 @@ impl Union {
         let whiteout = upper.as_ref().is_some_and(|upper| upper.seen == Seen::Whiteout);
         let mut descent = Descent::new(name, upper);
         self.descend(&mut descent, &lowers)?;
-        Ok(Resolution { found: descent.found()?, whiteout })
+        let mut found = descent.found()?;
+        if let Some(found) = &mut found {
+            found.entry = self.entry_of(parent, name, found)?;
+        }
+        Ok(Resolution { found, whiteout })
     }
 
     fn seen_in_upper(&self, parent: &Arc<Node>, name: &OsStr, below: &[LowerAt]) -> Result<Option<InUpper>> {
@@ -158,24 +167,23 @@ impl Union {
     }
 
     /// The node of what was found, with one more reference. True where the name is a further hard link of a lower file that
-    /// has been copied up meanwhile and must join it in the upper.
+    /// has been copied up meanwhile and should join it in the upper.
     pub(super) fn node_of(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<(Arc<Node>, bool)> {
-        let fresh = || State::new(found.place(), found.lowers.clone());
-        let key = found.key()?;
-        let number = match self.table.find(key) {
-            Some(known) => known.ino,
-            None => self.first_number(parent, name, found)?,
-        };
-        let node = self.table.intern(key, found.kind, || number, fresh);
+        let node = self.intern_found(parent, name, found)?;
         let mut state = node.state.write();
         if state.has_link(parent, name) {
+            if self.index.is_some() {
+                state.put_last(parent, name);
+            }
             drop(state);
             return Ok((node, false));
         }
         match (&state.place, &found.upper) {
             (Place::Upper | Place::Merged | Place::Orphan(_), None) => {
+                self.table.add_link_below(&mut state, parent, name);
+                let latent = state.index.is_none();
                 drop(state);
-                return Ok((node, true));
+                return Ok((node, latent));
             }
             (_, _) if node.kind.is_dir() && !state.links.is_empty() => {
                 // Only a damaged image gives a directory two names; with them the way to the root would have no end.
@@ -189,6 +197,25 @@ impl Union {
         self.table.add_link(&mut state, parent, name);
         drop(state);
         Ok((node, false))
+    }
+
+    fn intern_found(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<Arc<Node>> {
+        let key = found.key()?;
+        // A file that is just being copied up has its entry before it has its key.
+        if let (None, Some(_), Some(at)) = (&found.upper, &found.entry, found.lowers.first())
+            && let Some(node) = self.table.find(Key::Lower(*at)).filter(|node| node.kind == found.kind && node.hold())
+        {
+            return Ok(node);
+        }
+        let state = match (&found.entry, &self.index) {
+            (Some(entry), Some(index)) => self.state_by_entry(found, entry, index)?,
+            _ => State::new(found.place(), found.lowers.clone()),
+        };
+        let number = match self.table.find(key) {
+            Some(known) => known.ino,
+            None => self.first_number(parent, name, found)?,
+        };
+        Ok(self.table.intern(key, found.kind, || number, || state))
     }
 
     pub(super) fn ino_of(&self, found: &Found) -> u64 {

@@ -13,6 +13,8 @@ pub mod create;
 mod descent;
 pub mod directory;
 pub mod file;
+mod index;
+mod indexed;
 pub mod ino;
 mod latent;
 mod leave;
@@ -25,6 +27,7 @@ pub mod merge;
 pub mod node;
 mod origin;
 pub mod patience;
+mod place;
 pub mod remove;
 pub mod rename;
 pub mod squashfs;
@@ -104,6 +107,20 @@ pub struct Options {
     pub metacopy: bool,
     /// Origins are followed on a lower without UUID, too, such as an image (`xino=on`).
     pub xino: bool,
+    /// Hard links of a lower stay one file.
+    pub index: IndexMode,
+}
+
+/// Hard links of a lower over copy-up and remounts (overlayfs.rst, "index").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IndexMode {
+    /// They are separate files after a remount; an upper that has an index is refused.
+    #[default]
+    Unsaid,
+    /// The same, and an index that is there is left alone.
+    Off,
+    /// They stay one file.
+    On,
 }
 
 impl Options {
@@ -125,7 +142,7 @@ impl Options {
     /// overlayfs.h). Then directories made where lowers merge are marked opaque although nothing lies below them (dir.c,
     /// `ovl_create_upper`), and origins are followed where no UUID tells the lower from another (super.c, `ovl_lower_uuid_ok`).
     const fn binds_to_lowers(self) -> bool {
-        matches!(self.redirect_dir, RedirectDir::On) || self.metacopy || self.xino
+        matches!(self.redirect_dir, RedirectDir::On) || self.metacopy || self.xino || matches!(self.index, IndexMode::On)
     }
 }
 
@@ -151,6 +168,7 @@ pub struct Union {
     removals: patience::Removals,
     links: links::Links,
     origins: origin::Origins,
+    index: Option<index::Index>,
 }
 
 /// Where a node's present content can be reached.
@@ -183,8 +201,14 @@ impl Union {
             Some(top) => ino::of_lower(0, top.attr(top.root())?.ino),
             None => ROOT.0,
         };
+        let origins = origin::Origins::new(&lowers, upper.as_ref(), options.binds_to_lowers());
+        let index = match &upper {
+            Some(upper) => index::open(upper, &lowers, &origins, options.index)?,
+            None => None,
+        };
         let this = Self {
-            origins: origin::Origins::new(&lowers, upper.as_ref(), options.binds_to_lowers()),
+            origins,
+            index,
             lowers,
             upper,
             options,
@@ -282,7 +306,10 @@ impl Union {
         if node.id == ROOT {
             return Ok(Backing::Upper(Spot::Fd(Arc::clone(self.writable()?.root()))));
         }
-        let link = state.links.first().ok_or(Error::Expected(Errno::ESTALE))?;
+        if let (Some(index), Some(entry)) = (&self.index, &state.index) {
+            return Ok(Backing::Upper(index.spot(&entry.name)));
+        }
+        let link = state.in_upper().next().ok_or(Error::Expected(Errno::ESTALE))?;
         Ok(Backing::Upper(Spot::At { dir: self.dir_fd(&link.parent)?, name: link.name.to_os_string() }))
     }
 

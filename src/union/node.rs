@@ -58,6 +58,8 @@ pub struct Link {
     pub parent: Arc<Node>,
     /// The name in it.
     pub name: Box<OsStr>,
+    /// The node is in the upper, but not by this name: it stands in a lower alone.
+    pub below: bool,
 }
 
 impl Link {
@@ -68,8 +70,17 @@ impl Link {
     }
 }
 
-/// What changes in the life of a node. Invariant: where `place` is `Upper` or `Merged` every link exists in the upper; where
-/// it is `Lower` none does.
+/// A file's entry in the index.
+#[derive(Clone, Debug)]
+pub struct Indexed {
+    /// Its name in the index directory.
+    pub name: Box<OsStr>,
+    /// Names that the lower inode has.
+    pub names_below: u32,
+}
+
+/// What changes in the life of a node. Invariant: where `place` is `Upper` or `Merged` every link exists in the upper but those
+/// that are `below`, and there is one or an index entry; where it is `Lower` none does.
 #[derive(Debug)]
 pub struct State {
     /// Where the content is.
@@ -80,6 +91,8 @@ pub struct State {
     pub links: SmallVec<[Link; 1]>,
     /// Names of a copied-up hard link that still stand in the lower alone.
     pub latent: u32,
+    /// The entry of a copied-up hard link in the index, where there is one.
+    pub index: Option<Indexed>,
     /// The node holds a reference to itself, so that its latent names find it.
     pub pinned: bool,
 }
@@ -177,7 +190,33 @@ impl State {
     /// A state without links.
     #[must_use]
     pub fn new(place: Place, lowers: SmallVec<[LowerAt; 1]>) -> Self {
-        Self { place, lowers, links: SmallVec::new(), latent: 0, pinned: false }
+        Self { place, lowers, links: SmallVec::new(), latent: 0, index: None, pinned: false }
+    }
+
+    /// Links that the upper has, where the node is in the upper.
+    pub fn in_upper(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter().filter(|link| !link.below)
+    }
+
+    /// True where this name is the only one that the upper has, as far as is known.
+    #[must_use]
+    pub fn is_last_in_upper(&self, parent: &Node, name: &OsStr) -> bool {
+        let mut known = self.in_upper();
+        known.next().is_some_and(|link| link.is(parent, name)) && known.next().is_none()
+    }
+
+    /// Makes a known name the last of them.
+    pub fn put_last(&mut self, parent: &Node, name: &OsStr) {
+        if let Some(at) = self.links.iter().position(|link| link.is(parent, name)) {
+            let link = self.links.remove(at);
+            self.links.push(link);
+        }
+    }
+
+    /// Names that the union shows where the upper's file has so many links.
+    #[must_use]
+    pub fn count(&self, links: u32) -> u32 {
+        links.saturating_add(self.latent).saturating_sub(u32::from(self.index.is_some()))
     }
 
     /// True where this name is known.

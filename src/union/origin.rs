@@ -48,6 +48,18 @@ impl Origins {
         };
         Self { recorded: crate::sys::handle::may_open(), layers: systems.iter().enumerate().map(layer).collect() }
     }
+
+    /// True where handles are recorded and every layer's may be followed.
+    pub(super) fn all_followed(&self) -> bool {
+        self.recorded && self.layers.iter().all(|layer| layer.followed.is_some())
+    }
+
+    /// The inode of a lower that a handle leads to, with the layer; `None` where it is not known for sure.
+    pub(super) fn find(&self, lowers: &[Box<dyn Lower>], handle: &Handle) -> Option<(usize, Attr)> {
+        let ours = |layer: &Layer| layer.followed == Some(handle.uuid);
+        let (at, _) = self.layers.iter().enumerate().find(|(_, layer)| ours(layer))?;
+        Some((at, lowers.get(at)?.by_handle(handle).ok()??))
+    }
 }
 
 fn is_one(other: Option<&FileSystem>, fs: &FileSystem) -> bool {
@@ -74,9 +86,9 @@ impl Union {
 
     /// Records on a draft where it comes from.
     ///
-    /// A lower hard link gets none: its names become files of their own (copy_up.c, `ovl_do_copy_up`).
+    /// A lower hard link gets none without the index: its names become files of their own (copy_up.c, `ovl_do_copy_up`).
     pub(super) fn draft_origin(&self, spot: &Spot, lower: &dyn Lower, source: LowerAt, attr: &Attr) -> Result<()> {
-        if !attr.kind.is_dir() && attr.nlink > 1 {
+        if !attr.kind.is_dir() && attr.nlink > 1 && self.index.is_none() {
             return Ok(());
         }
         let value = self.origin_of(lower, source)?;
@@ -181,7 +193,7 @@ impl Union {
         }
         let value = spot.xattr(&self.private(Private::Origin)).ok()??;
         match handle::decode(&value) {
-            Decoded::Handle(handle) if !handle.upper => self.follow(&handle, kind),
+            Decoded::Handle(handle) if !handle.upper => self.follow(spot, &value, &handle, kind),
             Decoded::Handle(_) | Decoded::Invalid => {
                 tracing::warn!("invalid origin: {value:02x?}");
                 None
@@ -190,12 +202,11 @@ impl Union {
         }
     }
 
-    fn follow(&self, handle: &Handle, kind: Kind) -> Option<u64> {
-        let ours = |layer: &Layer| layer.followed == Some(handle.uuid);
-        let (at, _) = self.origins.layers.iter().enumerate().find(|(_, layer)| ours(layer))?;
-        let attr = self.lowers.get(at)?.by_handle(handle).ok()??;
-        // The names of a lower hard link were copied up each for itself, so its number is none of theirs.
-        (attr.kind == kind && attr.nlink == 1).then(|| self.lower_number(at, attr.ino))
+    /// Of a lower hard link only the index tells which upper file its names are: without it, each was copied up for itself.
+    fn follow(&self, spot: &Spot, value: &[u8], handle: &Handle, kind: Kind) -> Option<u64> {
+        let (at, attr) = self.origins.find(&self.lowers, handle)?;
+        let is_it = attr.kind == kind && (attr.nlink == 1 || self.is_in_index(spot, value));
+        is_it.then(|| self.lower_number(at, attr.ino))
     }
 
     /// True where a look-up of a copied-up file will find its node's number by its origin, so that it need not be remembered.

@@ -30,6 +30,15 @@ pub(super) fn lock_names<'a>(a: &'a Arc<Node>, b: &'a Arc<Node>) -> (RwLockWrite
     }
 }
 
+/// How far a removal or a replacement got.
+pub(super) enum Removal {
+    Done,
+    /// Not yet: the other names of this node must be found before.
+    After(Arc<Node>),
+    /// Not yet: the name is not as it was made ready.
+    Changed,
+}
+
 impl Union {
     /// Removes a name that is no directory.
     ///
@@ -38,14 +47,24 @@ impl Union {
     pub fn unlink(&self, parent: NodeId, name: &OsStr) -> Result<()> {
         let parent = self.dir(parent)?;
         self.copy_up(&parent, Content::Kept)?;
-        while let Some(reluctant) = self.try_unlink(&parent, name)? {
-            self.find_latent(&reluctant)?;
-        }
-        Ok(())
+        self.take_away(&parent, name, || self.try_unlink(&parent, name))
     }
 
-    /// Hands back a node whose other names must be found before.
-    fn try_unlink(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Option<Arc<Node>>> {
+    /// Makes a name ready to be removed or replaced, and tries that until nothing is in the way.
+    pub(super) fn take_away(&self, parent: &Arc<Node>, name: &OsStr, attempt: impl Fn() -> Result<Removal>) -> Result<()> {
+        loop {
+            let raised = self.raise_name(parent, name)?;
+            let answer = attempt();
+            raised.into_iter().for_each(|id| self.forget(id, 1));
+            match answer? {
+                Removal::Done => return Ok(()),
+                Removal::After(reluctant) => self.find_latent(&reluctant)?,
+                Removal::Changed => {}
+            }
+        }
+    }
+
+    fn try_unlink(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Removal> {
         let upper = self.writable()?;
         let _tree = self.tree.read();
         let _names = parent.children.write();
@@ -54,10 +73,13 @@ impl Union {
             return Err(Errno::EISDIR.into());
         }
         if let Some(reluctant) = self.reluctant(parent, name, &found)? {
-            return Ok(Some(reluctant));
+            return Ok(Removal::After(reluctant));
+        }
+        if self.must_be_raised(&found)? {
+            return Ok(Removal::Changed);
         }
         self.remove(upper, parent, name, &found)?;
-        Ok(None)
+        Ok(Removal::Done)
     }
 
     /// Removes an empty directory.

@@ -12,7 +12,7 @@ use super::copy_up::Content;
 use super::lend::OWNER_ALL;
 use super::lookup::{Found, Resolution};
 use super::node::{Key, Link, Node, NodeId, Place, ROOT, State};
-use super::remove::{cannot_replace, lock_names};
+use super::remove::{Removal, cannot_replace, lock_names};
 use super::{RedirectDir, Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::redirect::{REDIRECT_MAX, Redirect};
@@ -48,19 +48,14 @@ impl Union {
         let (from, to) = (End { dir: &from_dir, name: from.1 }, End { dir: &to_dir, name: to.1 });
         let (source, _) = self.lookup_in(from.dir, from.name)?;
         let prepared = self.prepare(from, to, &source, how);
-        let answer = prepared.and_then(|moves_dir| {
-            while let Some(reluctant) = self.try_rename(upper, from, to, how, moves_dir)? {
-                self.find_latent(&reluctant)?;
-            }
-            Ok(())
-        });
+        let answer =
+            prepared.and_then(|moves_dir| self.take_away(to.dir, to.name, || self.try_rename(upper, from, to, how, moves_dir)));
         self.forget(source.id, 1);
         answer
     }
 
-    /// Moving a directory changes the way to everything below it; nobody may be on that way meanwhile. Hands back a node in
-    /// the way whose other names must be found before.
-    fn try_rename(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename, moves_dir: bool) -> Result<Option<Arc<Node>>> {
+    /// Moving a directory changes the way to everything below it; nobody may be on that way meanwhile.
+    fn try_rename(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename, moves_dir: bool) -> Result<Removal> {
         if moves_dir {
             let _tree = self.tree.write();
             self.rename_locked(upper, from, to, how)
@@ -81,8 +76,10 @@ impl Union {
         }
         let (target, _) = self.lookup_in(to.dir, to.name)?;
         let checked = self.check_mover(&target);
-        let ready =
-            checked.and_then(|()| self.copy_up_ends(from, to, source)).and_then(|()| self.copy_up(&target, Content::Kept));
+        let ready = checked
+            .and_then(|()| self.copy_up_ends(from, to, source))
+            .and_then(|()| self.copy_up(&target, Content::Kept))
+            .and_then(|()| self.raise_link(&target, to.dir, to.name));
         self.forget(target.id, 1);
         ready.map(|()| source.kind.is_dir() || target.kind.is_dir())
     }
@@ -106,11 +103,12 @@ impl Union {
 
     fn copy_up_ends(&self, from: End<'_>, to: End<'_>, source: &Arc<Node>) -> Result<()> {
         self.copy_up(source, Content::Kept)?;
+        self.raise_link(source, from.dir, from.name)?;
         self.copy_up(from.dir, Content::Kept)?;
         self.copy_up(to.dir, Content::Kept)
     }
 
-    fn rename_locked(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename) -> Result<Option<Arc<Node>>> {
+    fn rename_locked(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename) -> Result<Removal> {
         let _names = lock_names(from.dir, to.dir);
         let source = self.resolve(from.dir, from.name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
         let target = self.resolve(to.dir, to.name)?;
@@ -124,13 +122,16 @@ impl Union {
             (Rename::NoReplace, Some(_)) => return Err(Errno::EEXIST.into()),
             (_, Some(target)) if !same_inode(&plan.source, target) && !target.kind.is_dir() => {
                 if let Some(reluctant) = self.reluctant(to.dir, to.name, target)? {
-                    return Ok(Some(reluctant));
+                    return Ok(Removal::After(reluctant));
+                }
+                if self.must_be_raised(target)? {
+                    return Ok(Removal::Changed);
                 }
                 self.replace(upper, from, to, &mut plan)?;
             }
             _ => self.replace(upper, from, to, &mut plan)?,
         }
-        Ok(None)
+        Ok(Removal::Done)
     }
 
     fn exchange(&self, upper: &Upper, from: End<'_>, to: End<'_>, plan: &Plan) -> Result<()> {

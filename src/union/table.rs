@@ -120,7 +120,13 @@ impl Table {
     pub fn add_link(&self, state: &mut State, parent: &Arc<Node>, name: &OsStr) {
         // A parent in use by a request cannot be dead.
         let _held = parent.hold();
-        state.links.push(Link { parent: Arc::clone(parent), name: name.into() });
+        state.links.push(Link { parent: Arc::clone(parent), name: name.into(), below: false });
+    }
+
+    /// As [`Table::add_link`], for a name that the lower alone has of a node that is in the upper.
+    pub fn add_link_below(&self, state: &mut State, parent: &Arc<Node>, name: &OsStr) {
+        self.add_link(state, parent, name);
+        state.links.last_mut().into_iter().for_each(|link| link.below = true);
     }
 
     /// Takes a name from a node and hands back the link, whose parent the caller must [`Table::release`] after letting go of

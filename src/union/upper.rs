@@ -41,6 +41,8 @@ pub struct Upper {
     path: PathBuf,
     root: Arc<OwnedFd>,
     work: Arc<OwnedFd>,
+    /// The directory that `work` is in.
+    around_work: Arc<OwnedFd>,
     dev: u64,
     namespace: Namespace,
     privilege: Privilege,
@@ -75,6 +77,7 @@ impl Upper {
             path: upper.to_owned(),
             root: upper_dir,
             work: inner,
+            around_work: Arc::clone(&work_dir),
             dev: stat.dev,
             namespace: Namespace::User,
             privilege: privilege(),
@@ -99,6 +102,12 @@ impl Upper {
     #[must_use]
     pub const fn work(&self) -> &Arc<OwnedFd> {
         &self.work
+    }
+
+    /// The directory that [`Upper::work`] is in, and the index beside it.
+    #[must_use]
+    pub(super) const fn around_work(&self) -> &Arc<OwnedFd> {
+        &self.around_work
     }
 
     /// Device number of the upper's file system.

@@ -14,7 +14,7 @@ pub enum WorkDefect {
     Closed,
     /// A feature says that the upper must not be mounted.
     Incompat(OsString),
-    /// The kernel's index, with this many entries.
+    /// An index, with this many entries.
     Index(usize),
     /// A name in the index that is no file handle in hexadecimal digits.
     IndexName,
@@ -49,17 +49,19 @@ impl WorkDefect {
             ),
             Self::Index(entries) => Explanation::note(
                 "index",
-                format!("the kernel's index of hard links with {entries} entries, written with index=on"),
-                "haosfs does not keep it: mount with index=on by the kernel only, and only over the same lower",
+                format!("an index of hard links with {entries} entries, written with index=on"),
+                "mount with index=on, and only over the same lower",
             ),
             Self::IndexName => Explanation::warning(
                 "index-name",
                 "no name that the kernel gives to an index entry: it refuses a mount with index=on",
                 "mount with index=off, or find out what it is",
             ),
-            Self::IndexStale => {
-                Explanation::note("index-stale", "its file has no name in the upper any more", "a mount with index=on removes it")
-            }
+            Self::IndexStale => Explanation::note(
+                "index-stale",
+                "its file has no name in the upper",
+                "a mount with index=on removes it, or shows it by names that the lower has",
+            ),
             Self::BothMarkers => Explanation::warning(
                 "both-markers",
                 "haosfs.trustedxattr and haosfs.userxattr both stand here; haosfs believes the first",

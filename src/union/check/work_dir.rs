@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use super::repair::At;
 use super::walk::Seen;
 use super::{Bench, Request};
 use crate::error::{Errno, Result};
-use crate::ovl::origin::{self, Shape};
+use crate::ovl::index::{handle_of, is_unfinished};
 use crate::ovl::xattr::Namespace;
 use crate::ovl::{INCOMPAT, INDEX, WORK};
 use crate::sys::dir;
@@ -98,7 +97,7 @@ fn index(bench: &mut Bench<'_, '_>, path: &Path, work_dir: &Arc<OwnedFd>) -> Res
         let (at, spot) = (path.join(&entry.name), Spot::at(&inner, &entry.name));
         if is_unfinished(&entry.name) {
             bench.take(&at, WorkDefect::Leftover, At { dir: &inner, name: Some(&entry.name) })?;
-        } else if !is_index_name(&entry.name) {
+        } else if handle_of(&entry.name).is_none() {
             bench.tell(at, WorkDefect::IndexName)?;
         } else if spot.stat().is_ok_and(|stat| stat.attr.kind == Kind::File && stat.attr.nlink == 1) {
             bench.tell(at, WorkDefect::IndexStale)?;
@@ -107,40 +106,9 @@ fn index(bench: &mut Bench<'_, '_>, path: &Path, work_dir: &Arc<OwnedFd>) -> Res
     Ok(())
 }
 
-/// With an index the kernel makes its unfinished objects there (super.c, `ovl_get_indexdir`).
-fn is_unfinished(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(b"#")
-}
-
-/// The handle of a lower inode in hexadecimal digits (namei.c, `ovl_get_index_name_fh`).
-fn is_index_name(name: &OsStr) -> bool {
-    let digits = name.as_bytes().chunks(2).map(|pair| match pair {
-        [_, _] => std::str::from_utf8(pair).ok().and_then(|text| u8::from_str_radix(text, 16).ok()),
-        _ => None,
-    });
-    let handle: Option<Vec<u8>> = digits.collect();
-    handle.is_some_and(|handle| !handle.is_empty() && origin::shape(&handle) == Shape::Sound)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn index_names_are_handles() {
-        let squashfs = format!("00fb1d0001{}0300000000000000", "00".repeat(16));
-        for (name, is) in [
-            (squashfs.as_str(), true),
-            (&squashfs[..56], false),
-            (&squashfs[..57], false),
-            ("", false),
-            ("00fb", false),
-            ("name", false),
-            ("\u{e4}\u{e4}", false),
-        ] {
-            assert_eq!(is_index_name(OsStr::new(name)), is, "{name}");
-        }
-    }
 
     #[test]
     fn markers_are_held_against_the_marks() {
