@@ -98,7 +98,11 @@ fn directories_give_the_kernel_s_bytes() {
     for kind in Fs::ALL {
         let scratch = Scratch::new(kind);
         plant(&scratch.dir("tree"));
-        compare(&Lower::Dir(scratch.path().join("tree")), &scratch.dir("homes"), &["index=on"]);
+        let lower = Lower::Dir(scratch.path().join("tree"));
+        compare(&lower, &scratch.dir("homes"), &["index=on"]);
+        if kind == Fs::Ext4 {
+            compare(&lower, &scratch.dir("unsigned"), &["index=on", "uuid=off"]);
+        }
     }
 }
 

@@ -43,6 +43,20 @@ pub enum Xino {
     On,
 }
 
+/// The union's own UUID, kept with the upper; the kernel's words for it (overlayfs.rst, "UUID and fsid").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uuid {
+    /// `null`: none is made.
+    #[default]
+    Null,
+    /// `off`: the same, and file handles name no file system where all layers are on one.
+    Off,
+    /// `auto`: an upper that is new gets one.
+    Auto,
+    /// `on`: every upper gets one.
+    On,
+}
+
 /// Whether the union may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
@@ -98,6 +112,8 @@ pub struct MountOptions {
     pub xino: Xino,
     /// `index=`: hard links of a lower stay one file, or may part; `None` where an upper that has an index is refused.
     pub index: Option<bool>,
+    /// `uuid=`.
+    pub uuid: Uuid,
     /// `threads=`: 1 to 256.
     pub threads: Option<usize>,
     /// `fsname=`: the source shown in mountinfo.
@@ -130,7 +146,7 @@ const IGNORED: [&str; 17] = [
 ];
 
 /// Kernel overlayfs' features that this union does not have; switched off they need nothing.
-const ABSENT: [&str; 3] = ["nfs_export", "verity", "uuid"];
+const ABSENT: [&str; 2] = ["nfs_export", "verity"];
 
 /// Most threads that `threads=` takes.
 const MOST_THREADS: u64 = 256;
@@ -209,10 +225,11 @@ impl MountOptions {
             "fsync" => self.fsync = number(name, value, parse_fsync)?,
             "redirect_dir" => self.redirect_dir = Some(number(name, value, parse_redirect_dir)?),
             "index" => self.index = Some(number(name, value, parse_switch)?),
+            "uuid" => self.uuid = number(name, value, parse_uuid)?,
             "metacopy" => self.metacopy = number(name, value, parse_switch)?,
             "subtype" if value == b"haosfs" => {}
             "xino" => self.xino = number(name, value, parse_xino)?,
-            _ if ABSENT.contains(&name) && matches!(value, b"off" | b"null") => {}
+            _ if ABSENT.contains(&name) && value == b"off" => {}
             _ if ABSENT.contains(&name) => return Err(refused(name, "this overlayfs feature is not supported; expected off")),
             _ if is_for_others(name) => {}
             _ if takes_value(name) => return Err(mismatch(name, value)),
@@ -246,6 +263,7 @@ fn expected(name: &str) -> &'static str {
         "xino" => "off, auto or on",
         "redirect_dir" => "on, off, follow or nofollow",
         "metacopy" | "index" => "on or off",
+        "uuid" => "null, off, auto or on",
         _ => "",
     }
 }
@@ -300,6 +318,16 @@ fn parse_switch(text: &str) -> Option<bool> {
     match text {
         "on" => Some(true),
         "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn parse_uuid(text: &str) -> Option<Uuid> {
+    match text {
+        "null" => Some(Uuid::Null),
+        "off" => Some(Uuid::Off),
+        "auto" => Some(Uuid::Auto),
+        "on" => Some(Uuid::On),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::plan::{self, Layer, LayerKind, MountPlan};
-use crate::config::mount_options::{Fsync, MountOptions, RedirectDir, Xino};
+use crate::config::mount_options::{Fsync, MountOptions, RedirectDir, Uuid, Xino};
 use crate::error::Result;
 use crate::image::{self, Image};
 use crate::union::lower::Lower;
@@ -73,6 +73,12 @@ fn union_options(options: &MountOptions) -> union::Options {
         metacopy: options.metacopy,
         xino: options.xino == Xino::On,
         index,
+        uuid: match options.uuid {
+            Uuid::Null => union::UuidMode::Null,
+            Uuid::Off => union::UuidMode::Off,
+            Uuid::Auto => union::UuidMode::Auto,
+            Uuid::On => union::UuidMode::On,
+        },
     }
 }
 

@@ -98,31 +98,31 @@ fn open_on(upper: &Upper, lowers: &[Box<dyn Lower>], origins: &Origins) -> Resul
                 .into(),
         ));
     }
-    tie_to_lower(upper, lowers)?;
+    tie_to_lower(upper, lowers, origins)?;
     let dir = make(upper)?;
-    tie_to_upper(upper, &dir)?;
+    tie_to_upper(upper, &dir, origins)?;
     let index = Index { dir };
     sweep(&index, upper, lowers, origins)?;
     Ok(index)
 }
 
 /// The root of the upper says whose inodes the index names: the topmost lower's.
-fn tie_to_lower(upper: &Upper, lowers: &[Box<dyn Lower>]) -> Result<()> {
+fn tie_to_lower(upper: &Upper, lowers: &[Box<dyn Lower>], origins: &Origins) -> Result<()> {
     let Some(top) = lowers.first() else { return Ok(()) };
-    let handle = top.handle(top.root())?.and_then(|handle| handle.encode()).unwrap_or_default();
+    let handle = top.handle(top.root())?.and_then(|handle| origins.sign(handle).encode()).unwrap_or_default();
     let why = "option index=on: the upper was written over another lower, or that was made anew: mount it over the lower that it \
                was written over, or with index=off";
     tie(upper, &Spot::Fd(Arc::clone(upper.root())), Private::Origin, &handle, why)
 }
 
-fn tie_to_upper(upper: &Upper, index: &Arc<OwnedFd>) -> Result<()> {
+fn tie_to_upper(upper: &Upper, index: &Arc<OwnedFd>, origins: &Origins) -> Result<()> {
     let root = Spot::Fd(Arc::clone(upper.root()));
     let open = root.open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Error::sys("open", upper.path(), e))?;
     let lacks = |e: Errno| refused(upper, &format!("option index=on: its file system gives no handles or tells no UUID ({e})"));
     let (kind, fid) = sys::handle::of(&root).map_err(lacks)?;
     let uuid = sys::handle::uuid(&open).map_err(lacks)?;
     let kind = u8::try_from(kind).map_err(|_| lacks(Errno::EOVERFLOW))?;
-    let handle = Handle { uuid, kind, fid, upper: true }.encode().unwrap_or_default();
+    let handle = origins.sign(Handle { uuid, kind, fid, upper: true }).encode().unwrap_or_default();
     let why = "option index=on: the index beside its work directory is of another upper, or of a copy of it: remove the index \
                directory, or mount with index=off";
     tie(upper, &Spot::Fd(Arc::clone(index)), Private::Upper, &handle, why)

@@ -72,7 +72,7 @@ impl Union {
             return Ok(None);
         }
         let handle = lower.handle(at.id)?.ok_or_else(|| Error::sys("find by a handle", "an inode of a lower", Errno::EIO))?;
-        Ok(name_of(&handle))
+        Ok(name_of(&self.origins.sign(handle)))
     }
 
     /// True for an upper file that has an entry under this origin.

@@ -219,10 +219,16 @@ impl Union {
     }
 
     pub(super) fn ino_of(&self, found: &Found) -> u64 {
-        if let Some(at) = found.lowers.first() {
+        if let Some(at) = found.lowers.first().filter(|at| !self.is_parted(found, **at)) {
             return self.lower_number(at.layer, found.lower_ino);
         }
         found.upper.map_or(0, |stat| self.ino_of_upper(stat.dev, stat.attr.ino))
+    }
+
+    /// True for a file with its attributes alone in the upper that was, in the lower, one with names that may show another now.
+    fn is_parted(&self, found: &Found, at: LowerAt) -> bool {
+        let is_file = found.upper.is_some() && found.entry.is_none() && !found.kind.is_dir();
+        is_file && self.lower(at).and_then(|lower| lower.attr(at.id)).is_ok_and(|attr| attr.nlink > 1)
     }
 
     /// The union's number of an upper inode without lower parts.

@@ -13,6 +13,7 @@ pub mod create;
 mod descent;
 pub mod directory;
 pub mod file;
+mod identity;
 mod index;
 mod indexed;
 pub mod ino;
@@ -55,6 +56,7 @@ use crate::types::Kind;
 
 pub use attr::SetAttr;
 pub use directory::DirLower;
+pub use identity::UuidMode;
 pub use listing::Entry;
 pub use lower::{Bytes, Lower};
 pub use node::{NodeId, ROOT};
@@ -109,6 +111,8 @@ pub struct Options {
     pub xino: bool,
     /// Hard links of a lower stay one file.
     pub index: IndexMode,
+    /// The union's own UUID.
+    pub uuid: UuidMode,
 }
 
 /// Hard links of a lower over copy-up and remounts (overlayfs.rst, "index").
@@ -201,7 +205,10 @@ impl Union {
             Some(top) => ino::of_lower(0, top.attr(top.root())?.ino),
             None => ROOT.0,
         };
-        let origins = origin::Origins::new(&lowers, upper.as_ref(), options.binds_to_lowers());
+        let origins = origin::Origins::new(&lowers, upper.as_ref(), &options);
+        if let Some(upper) = &upper {
+            identity::give(upper, options.uuid);
+        }
         let index = match &upper {
             Some(upper) => index::open(upper, &lowers, &origins, options.index)?,
             None => None,

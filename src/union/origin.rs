@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::lookup::Found;
 use super::lower::{FileSystem, Lower};
 use super::node::{Key, LowerAt, Node};
-use super::{Union, Upper, ino};
+use super::{Options, Union, Upper, UuidMode, ino};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::handle::{self, Decoded, Handle, Uuid};
 use crate::ovl::xattr::{Namespace, Private};
@@ -23,6 +23,8 @@ use crate::types::{Attr, Kind};
 pub(super) struct Origins {
     /// Handles are recorded. The kernel records none where it could not find inodes by them (util.c, `ovl_can_decode_fh`).
     recorded: bool,
+    /// They do not say which file system they are of.
+    unsigned: bool,
     layers: Vec<Layer>,
 }
 
@@ -38,15 +40,25 @@ struct Layer {
 }
 
 impl Origins {
-    /// Decides which layers' handles may be followed: with `null_uuid` also those of a file system without UUID.
-    pub(super) fn new(lowers: &[Box<dyn Lower>], upper: Option<&Upper>, null_uuid: bool) -> Self {
+    /// Decides which layers' handles may be followed: where the upper belongs to its lowers also those of a file system without
+    /// UUID.
+    pub(super) fn new(lowers: &[Box<dyn Lower>], upper: Option<&Upper>, options: &Options) -> Self {
         let systems: Vec<Option<FileSystem>> = lowers.iter().map(|lower| lower.file_system()).collect();
-        let upper_dev = upper.map(Upper::dev);
+        let (upper_dev, null_uuid) = (upper.map(Upper::dev), options.binds_to_lowers());
+        let on_uppers = |fs: &Option<FileSystem>| fs.is_some_and(|fs| fs.dev.is_some() && fs.dev == upper_dev);
+        let unsigned = options.uuid == UuidMode::Off && systems.iter().all(on_uppers);
+        let uuid = |fs: FileSystem| if unsigned { Uuid::default() } else { fs.uuid };
         let layer = |(i, system): (usize, &Option<FileSystem>)| Layer {
             first: system.and_then(|fs| systems.iter().position(|other| is_one(other.as_ref(), &fs))).unwrap_or(i),
-            followed: system.filter(|fs| may_follow(fs, &systems, upper_dev, null_uuid)).map(|fs| fs.uuid),
+            followed: system.filter(|fs| may_follow(fs, &systems, upper_dev, null_uuid)).map(uuid),
         };
-        Self { recorded: crate::sys::handle::may_open(), layers: systems.iter().enumerate().map(layer).collect() }
+        let layers = systems.iter().enumerate().map(layer).collect();
+        Self { recorded: crate::sys::handle::may_open(), unsigned, layers }
+    }
+
+    /// A handle as it is stored.
+    pub(super) fn sign(&self, handle: Handle) -> Handle {
+        if self.unsigned { Handle { uuid: Uuid::default(), ..handle } } else { handle }
     }
 
     /// True where handles are recorded and every layer's may be followed.
@@ -102,7 +114,7 @@ impl Union {
     /// The value of `origin` for something that comes from a lower.
     fn origin_of(&self, lower: &dyn Lower, source: LowerAt) -> Result<Vec<u8>> {
         let handle = if self.origins.recorded { lower.handle(source.id)? } else { None };
-        Ok(handle.and_then(|handle| handle.encode()).unwrap_or_default())
+        Ok(handle.and_then(|handle| self.origins.sign(handle).encode()).unwrap_or_default())
     }
 
     /// Marks a directory of the upper that something with an origin comes into.
