@@ -84,13 +84,28 @@ fn metacopy() {
     over_images("metacopy", &["metacopy=on"]);
 }
 
-#[test]
-fn over_directories() {
-    if can_run("over_directories", NEEDS) {
+fn over_two_directories(test: &str, options: &'static [&'static str]) {
+    if can_run(test, NEEDS) {
         let (_alone, scratch) = (alone(), Scratch::new(Fs::Ext4));
         let lowers = directories(scratch.path(), Rights::Root).map(Lower::Dir).to_vec();
-        run(&Setup { lowers, options: &[], rights: Rights::Root }, scratch.path());
+        run(&Setup { lowers, options, rights: Rights::Root }, scratch.path());
     }
+}
+
+#[test]
+fn over_directories() {
+    over_two_directories("over_directories", &[]);
+}
+
+/// Images have no UUIDs by which the kernel's could tell two of them.
+#[test]
+fn index() {
+    over_two_directories("index", &["index=on"]);
+}
+
+#[test]
+fn index_and_metacopy() {
+    over_two_directories("index_and_metacopy", &["index=on", "metacopy=on"]);
 }
 
 /// Where an ordinary user mounts: squashfs has no place in a user namespace, so both get directories.

@@ -14,10 +14,11 @@ use super::layers::LINKED;
 use super::step::{Action, Actor, OTHER, Step, TEAM, Use};
 use crate::history::op::Op;
 use crate::history::target::{Answer, Replace};
-use crate::tree::snapshot::Seen;
+use crate::tree::snapshot::{Seen, Snapshot};
 
 /// Attributes of the format in an upper that are not compared. None of them says what is visible with the options that are off by
-/// default: haosfs has more directories marked `impure`, as listed, gives no upper a `uuid`, and has no index that `nlink` serves.
+/// default: haosfs has more directories marked `impure`, as listed, gives no upper a `uuid`, and with an index `nlink` counts from the
+/// links that the upper happens to have.
 pub const NOT_COMPARED: [&str; 3] = ["impure", "uuid", "nlink"];
 
 /// The two unions as one side of the comparison: the merged tree and the upper of the one that the kernel drives.
@@ -26,12 +27,15 @@ pub struct Kernels {
     pub upper: PathBuf,
     /// A squashfs image has none.
     pub lowers_have_acls: bool,
+    /// Hard links of a lower stay one file in both.
+    pub indexed: bool,
 }
 
 impl Kernels {
     /// True for a step that is not to be taken: it would meet a listed difference, or wait for ever.
     pub fn would_differ(&self, step: &Step) -> bool {
-        step.action.uses().into_iter().any(|(path, usage)| self.is_special(path, usage) || self.is_linked_below(path, usage))
+        let would = |(path, usage)| self.is_special(path, usage) || !self.indexed && self.is_linked_below(path, usage);
+        step.action.uses().into_iter().any(would)
             || self.sets_acl_below(&step.action)
             || self.opens_without_change(&step.action)
             || self.fails_after_marking(&step.action)
@@ -201,8 +205,29 @@ pub enum Cache {
     Used,
 }
 
+/// "a file that is changed may stand in the upper by another of its names": lower hard links, which are compared as the union shows
+/// them, and the directories that were copied up for nothing else.
+pub fn forgive_names(kernel: &mut Snapshot, ours: &mut Snapshot) {
+    for upper in [&mut *kernel, &mut *ours] {
+        upper.names.retain(|_, seen| !seen.xattrs.contains_key(LINKED.as_bytes()));
+    }
+    let forgive = |all: &mut Snapshot, other: &Snapshot| {
+        let mut kept = Vec::new();
+        for (name, seen) in all.names.iter().rev() {
+            let inside = [name.as_slice(), b"/"].concat();
+            let is_empty = !kept.iter().any(|other: &Vec<u8>| other.starts_with(&inside));
+            if other.names.contains_key(name) || seen.mode & libc::S_IFMT != libc::S_IFDIR || !is_empty {
+                kept.push(name.clone());
+            }
+        }
+        all.names.retain(|name, _| kept.contains(name));
+    };
+    forgive(kernel, ours);
+    forgive(ours, kernel);
+}
+
 /// Makes two names look the same in what need not agree.
-pub fn forgive(kernel: &mut Seen, ours: &mut Seen, cache: Cache) {
+pub fn forgive(kernel: &mut Seen, ours: &mut Seen, cache: Cache, indexed: bool) {
     // "The link count of a directory that was copied up only for something below it": FUSE's cached one stays.
     if cache == Cache::Used && kernel.mode & libc::S_IFMT == libc::S_IFDIR && kernel.nlink == 1 {
         ours.nlink = 1;
@@ -212,7 +237,7 @@ pub fn forgive(kernel: &mut Seen, ours: &mut Seen, cache: Cache) {
         ours.mtime = kernel.mtime;
     }
     // "Hard links of a lower stay one file": what has been copied up of them has a count of its own in the kernel's.
-    if [&*kernel, &*ours].iter().all(|seen| seen.xattrs.contains_key(LINKED.as_bytes())) {
+    if !indexed && [&*kernel, &*ours].iter().all(|seen| seen.xattrs.contains_key(LINKED.as_bytes())) {
         ours.nlink = kernel.nlink;
     }
 }

@@ -27,6 +27,7 @@ pub struct Pair {
     unions: [Union; 2],
     rights: Rights,
     lowers_have_acls: bool,
+    indexed: bool,
 }
 
 impl Pair {
@@ -38,7 +39,7 @@ impl Pair {
             Union::with_options(driver, &setup.lowers, &home, setup.options)
         });
         let lowers_have_acls = setup.lowers.iter().all(|lower| matches!(lower, Lower::Dir(_)));
-        Self { unions, rights: setup.rights, lowers_have_acls }
+        Self { unions, rights: setup.rights, lowers_have_acls, indexed: setup.options.contains(&"index=on") }
     }
 
     /// The union that the kernel drives now, and the one that haosfs does.
@@ -74,6 +75,7 @@ impl Pair {
             root: kernel.path().to_path_buf(),
             upper: kernel.upper().to_path_buf(),
             lowers_have_acls: self.lowers_have_acls,
+            indexed: self.indexed,
         };
         if listed.would_differ(step) {
             return Ok(());
@@ -91,7 +93,7 @@ impl Pair {
 
     fn compare(&self, cache: Cache) -> Result<(), String> {
         let (kernel, ours) = self.now();
-        same_unions(kernel, ours, self.rights, cache)
+        same_unions(kernel, ours, self.rights, cache, self.indexed)
     }
 
     fn remount(&mut self, next: impl Fn(Driver) -> Driver) -> Result<(), String> {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::layers::Rights;
-use super::listed::{Cache, NOT_COMPARED, forgive, forgive_missing_data};
+use super::layers::{LINKED, Rights};
+use super::listed::{Cache, NOT_COMPARED, forgive, forgive_missing_data, forgive_names};
 use crate::mounted::union::Union;
 use crate::tree::compare::{Tolerance, differences};
 use crate::tree::snapshot::{Seen, Snapshot};
@@ -15,24 +15,30 @@ const WORTH_READING: usize = 12;
 ///
 /// # Errors
 /// What differs.
-pub fn same_unions(kernel: &Union, ours: &Union, rights: Rights, cache: Cache) -> Result<(), String> {
+pub fn same_unions(kernel: &Union, ours: &Union, rights: Rights, cache: Cache, indexed: bool) -> Result<(), String> {
     let (upper, our_upper) = (read("kernel's upper", kernel.upper())?, read("haosfs' upper", ours.upper())?);
     let mut merged = read("kernel's union", kernel.path())?;
-    identify_by(&upper, &mut merged);
-    same("merged trees", merged, read("haosfs' union", ours.path())?, cache)?;
+    identify_by(&upper, &mut merged, indexed);
+    same("merged trees", merged, read("haosfs' union", ours.path())?, cache, indexed)?;
     let (mut upper, mut our_upper) = (bare(upper, rights), bare(our_upper, rights));
+    if indexed {
+        forgive_names(&mut upper, &mut our_upper);
+    }
     for (name, seen) in &mut upper.names {
         if let Some(other) = our_upper.names.get_mut(name) {
             forgive_missing_data(seen, other, prefix(rights));
         }
     }
-    same("uppers", upper, our_upper, Cache::Empty)
+    same("uppers", upper, our_upper, Cache::Empty, indexed)
 }
 
 /// "Every inode has one device number": in the kernel's, hard links of a file that was copied up show different numbers while it
-/// is mounted. So which of its names are one file is taken from the upper.
-fn identify_by(upper: &Snapshot, merged: &mut Snapshot) {
+/// is mounted. So which of its names are one file is taken from the upper, but for those that an index keeps together.
+fn identify_by(upper: &Snapshot, merged: &mut Snapshot, indexed: bool) {
     for (name, seen) in &mut merged.names {
+        if indexed && seen.xattrs.contains_key(LINKED.as_bytes()) {
+            continue;
+        }
         if let Some(stored) = upper.names.get(name) {
             seen.first_name.clone_from(&stored.first_name);
         }
@@ -43,10 +49,10 @@ fn read(what: &str, root: &Path) -> Result<Snapshot, String> {
     Snapshot::read(root).map_err(|e| format!("reading the {what}: {}", e.to_string().replace(&*root.to_string_lossy(), "")))
 }
 
-fn same(what: &str, mut kernel: Snapshot, mut ours: Snapshot, cache: Cache) -> Result<(), String> {
+fn same(what: &str, mut kernel: Snapshot, mut ours: Snapshot, cache: Cache, indexed: bool) -> Result<(), String> {
     for (name, seen) in &mut kernel.names {
         if let Some(other) = ours.names.get_mut(name) {
-            forgive(seen, other, cache);
+            forgive(seen, other, cache, indexed);
         }
     }
     let lines = differences(&kernel, &ours, Tolerance::default());
