@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
+use fuser::{FileAttr, FileType, Generation, INodeNo, RenameFlags, Request, TimeOrNow};
 
 use crate::error::{Errno, Error};
 use crate::sys::dir::Rename;
@@ -13,6 +13,8 @@ use crate::union::NodeId;
 
 /// How long the kernel may believe an answer: nobody but this daemon changes the tree, so practically for ever.
 pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Nodes' numbers are not used twice while the kernel knows them.
+pub(super) const GENERATION: Generation = Generation(0);
 
 pub(super) fn caller(req: &Request) -> Caller {
     Caller { uid: req.uid(), gid: req.gid() }

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
+    OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::convert::{self, FOREVER, attr, caller, errno, node, set_time, wire};
+use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, wire};
+use super::flags;
 use super::guard::guarded;
+use super::reply::{attributes, empty, entry, named, sized, written};
 use crate::error::{Errno, Error, Result};
-use crate::types::{Attr, Kind};
+use crate::types::Kind;
 use crate::union::create::New;
 use crate::union::lower::Seek;
-use crate::union::node::Node;
 use crate::union::stream::StreamId;
 use crate::union::{SetAttr, Union};
 
@@ -29,8 +29,6 @@ const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 64;
 /// The handle of every open file: requests name the node, and the node knows its data.
 const NO_HANDLE: FileHandle = FileHandle(0);
-/// Nodes' numbers are not used twice while the kernel knows them.
-const GENERATION: Generation = Generation(0);
 
 /// What we want of the kernel where it has it. Not `FUSE_ATOMIC_O_TRUNC`: with it the open itself truncates, before the kernel
 /// has found that the file is a running program (fs/namei.c, `do_open`). Not `FUSE_ASYNC_DIO`: a buffered read beside such a
@@ -67,48 +65,6 @@ impl Filesystem {
             message(union);
             Ok(())
         });
-    }
-}
-
-fn entry(doing: &'static str, answer: Result<(Arc<Node>, Attr)>, reply: ReplyEntry) {
-    match answer {
-        Ok((node, found)) => reply.entry(&FOREVER, &named(&node, &found), GENERATION),
-        Err(e) => reply.error(errno(doing, &e)),
-    }
-}
-
-/// An entry's attributes; fuser takes the node's id from the inode number in them.
-fn named(node: &Node, found: &Attr) -> fuser::FileAttr {
-    fuser::FileAttr { ino: INodeNo(node.id.0), ..attr(found) }
-}
-
-fn empty(doing: &'static str, answer: Result<()>, reply: ReplyEmpty) {
-    match answer {
-        Ok(()) => reply.ok(),
-        Err(e) => reply.error(errno(doing, &e)),
-    }
-}
-
-fn attributes(doing: &'static str, answer: Result<Attr>, reply: ReplyAttr) {
-    match answer {
-        Ok(found) => reply.attr(&FOREVER, &attr(&found)),
-        Err(e) => reply.error(errno(doing, &e)),
-    }
-}
-
-fn written(doing: &'static str, answer: Result<usize>, reply: ReplyWrite) {
-    match answer {
-        Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
-        Err(e) => reply.error(errno(doing, &e)),
-    }
-}
-
-fn sized(doing: &'static str, answer: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match answer {
-        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
-        Ok(bytes) if bytes.len() > size as usize => reply.error(wire(Errno::ERANGE)),
-        Ok(bytes) => reply.data(&bytes),
-        Err(e) => reply.error(errno(doing, &e)),
     }
 }
 
@@ -214,7 +170,12 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.ask(|union| union.open(node(ino), flags.acc_mode() != OpenAccMode::O_RDONLY)) {
+        let append = flags.0 & libc::O_APPEND != 0;
+        let answer = self.ask(|union| match flags.acc_mode() {
+            OpenAccMode::O_RDONLY => union.open(node(ino), false),
+            _ => union.open_to_write(node(ino), append),
+        });
+        match answer {
             Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH),
             Err(e) => reply.error(errno("open", &e)),
         }
@@ -373,19 +334,29 @@ impl fuser::Filesystem for Filesystem {
         }
     }
 
-    /// No ioctl is ours: flags and generations of the upper are no business of the union's users.
+    /// lsattr(1) and chattr(1): the flags that the union keeps. Others of the upper are no business of the union's users.
     fn ioctl(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
-        _cmd: u32,
-        _in_data: &[u8],
-        _out_size: u32,
+        cmd: u32,
+        in_data: &[u8],
+        out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(wire(Errno::ENOTTY));
+        let answer = flags::Request::read(cmd, in_data).map_err(Error::from).and_then(|request| {
+            self.ask(|union| match request {
+                flags::Request::Tell(form) => Ok(form.encode(union.protection(node(ino))?)),
+                flags::Request::Set(protection) => union.protect(node(ino), protection).map(|()| Vec::new()),
+            })
+        });
+        match answer {
+            Ok(bytes) if bytes.len() <= out_size as usize => reply.ioctl(0, &bytes),
+            Ok(_) => reply.error(wire(Errno::EINVAL)),
+            Err(e) => reply.error(errno("ioctl", &e)),
+        }
     }
 
     fn copy_file_range(

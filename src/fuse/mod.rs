@@ -2,7 +2,9 @@
 
 mod convert;
 mod filesystem;
+mod flags;
 mod guard;
+mod reply;
 mod session;
 
 pub use session::{Options, Session};

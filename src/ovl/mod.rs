@@ -6,6 +6,7 @@ pub mod index;
 pub mod mark;
 pub mod metacopy;
 pub mod origin;
+pub mod protect;
 pub mod redirect;
 pub mod xattr;
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    self, Access, AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, Uid, XattrFlags,
+    self, Access, AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid,
+    XattrFlags,
 };
 
 use super::fault;
@@ -44,6 +45,10 @@ pub struct Stat {
     pub dev: u64,
     /// Mount id, 0 where the kernel does not tell (before 5.8).
     pub mount: u64,
+    /// Its data can only be appended (`chattr +a`), as far as the file system tells.
+    pub append: bool,
+    /// It cannot be changed (`chattr +i`), likewise.
+    pub immutable: bool,
 }
 
 impl Stat {
@@ -94,7 +99,14 @@ fn statx(dir: impl AsFd, name: &OsStr, flags: AtFlags) -> Result<Stat> {
         mtime: time(x.stx_mtime),
         ctime: time(x.stx_ctime),
     };
-    Ok(Stat { attr, dev: libc::makedev(x.stx_dev_major, x.stx_dev_minor), mount: x.stx_mnt_id })
+    let has = |flag| x.stx_attributes.contains(flag);
+    Ok(Stat {
+        attr,
+        dev: libc::makedev(x.stx_dev_major, x.stx_dev_minor),
+        mount: x.stx_mnt_id,
+        append: has(StatxAttributes::APPEND),
+        immutable: has(StatxAttributes::IMMUTABLE),
+    })
 }
 
 impl Spot {

@@ -136,6 +136,7 @@ impl Union {
             // The FUSE client lets anybody ask. A write by somebody else says so itself (`FUSE_WRITE_KILL_SUIDGID`).
             return self.attr_of(&node);
         }
+        self.check_setting(&node, set)?;
         let content = match set.size {
             None => Content::Below,
             Some(0) => Content::Dropped,

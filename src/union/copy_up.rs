@@ -152,6 +152,7 @@ impl Union {
         let draft = Draft { upper, temp: upper.temp(), placed: false };
         let file = self.draft_content(upper, &draft.temp, lower, source, &attr, content)?;
         self.draft_origin(&upper.in_work(&draft.temp), lower, source.attributes, &attr)?;
+        self.draft_protection(upper, &upper.in_work(&draft.temp), lower, source.attributes, attr.kind)?;
         let perm = self.draft_attributes(upper, &draft.temp, lower, source.attributes, &attr, content)?;
         if content == Content::Below {
             upper.mark_metacopy(&draft.temp).map_err(context)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::copy_up::Content;
 use super::lend::OWNER_ALL;
 use super::node::{Key, Node, NodeId, Place, State};
+use super::protect::Change;
 use super::{Union, Upper, acl};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::index::Base;
@@ -52,6 +53,7 @@ impl Union {
             return Err(Errno::EPERM.into());
         }
         let parent = self.dir(parent)?;
+        self.check_names(&parent, Change::Add)?;
         self.copy_up(&parent, Content::Kept)?;
         self.removals.outlast(|| self.create_in(upper, &parent, new, caller, open))
     }
@@ -113,6 +115,8 @@ impl Union {
         if node.kind.is_dir() {
             return Err(Errno::EPERM.into());
         }
+        self.check_unprotected(&node)?;
+        self.check_names(&parent, Change::Add)?;
         self.copy_up(&node, Content::Kept)?;
         self.copy_up(&parent, Content::Kept)?;
         {

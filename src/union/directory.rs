@@ -14,6 +14,7 @@ use super::lower::{Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerI
 use super::ways::{Numbers, Ways};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::handle::{Handle, Uuid};
+use crate::ovl::protect::Protection;
 use crate::sys::data::{self, OFlags};
 use crate::sys::dir::{self, RawEntry};
 use crate::sys::handle;
@@ -202,6 +203,11 @@ impl Lower for DirLower {
             Seek::Data => data::seek_data(fd, offset)?,
             Seek::Hole => data::seek_hole(fd, offset)?,
         })
+    }
+
+    fn protection(&self, id: LowerId) -> Result<Protection> {
+        let stat = self.spot(id)?.stat().map_err(|e| self.failed("stat", &self.path, e))?;
+        Ok(Protection { append: stat.append, immutable: stat.immutable })
     }
 
     fn space(&self) -> LowerSpace {

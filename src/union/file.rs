@@ -20,6 +20,15 @@ thread_local! {
 }
 
 impl Union {
+    /// As [`Union::open`] for writing; with `append` only at the file's end.
+    ///
+    /// # Errors
+    /// `EPERM` for what is immutable, or append-only and not to be appended to; and as for [`Union::open`].
+    pub fn open_to_write(&self, id: NodeId, append: bool) -> Result<()> {
+        self.check_writing(&self.table.get(id)?, append)?;
+        self.open(id, true)
+    }
+
     /// Opens a regular file. Nothing is copied up yet, not even for writing: only the first change does that, and a truncation
     /// that follows the opening copies no data.
     ///

@@ -6,6 +6,7 @@ pub use crate::image::{Bytes, Seek};
 
 use crate::error::Result;
 use crate::ovl::handle::{Handle, Uuid};
+use crate::ovl::protect::Protection;
 use crate::types::{Attr, Kind};
 
 /// Names an inode within one lower; hard links share it. Only the lower that gave it can read it.
@@ -126,6 +127,14 @@ pub trait Lower: Send + Sync {
     /// # Errors
     /// `ENXIO` at or past the end, or where no data follows.
     fn seek(&self, id: LowerId, offset: u64, whence: Seek) -> Result<u64>;
+
+    /// Flags of chattr(1) of a file or directory; none where the layer knows no such thing.
+    ///
+    /// # Errors
+    /// As for [`Lower::attr`].
+    fn protection(&self, _id: LowerId) -> Result<Protection> {
+        Ok(Protection::default())
+    }
 
     /// Sizes for statfs(2).
     fn space(&self) -> LowerSpace;

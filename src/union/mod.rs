@@ -29,6 +29,7 @@ pub mod node;
 mod origin;
 pub mod patience;
 mod place;
+mod protect;
 pub mod remove;
 pub mod rename;
 pub mod squashfs;

@@ -3,13 +3,18 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 
 use super::lower::LowerId;
+use crate::ovl::protect::Protection;
 use crate::types::Kind;
+
+const FLAGS_KNOWN: u8 = 1;
+const FLAG_APPEND: u8 = 2;
+const FLAG_IMMUTABLE: u8 = 4;
 
 /// Names a node to the outside: its inode number, but for the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +144,8 @@ pub struct Node {
     pub state: RwLock<State>,
     /// The open upper file.
     pub data: Mutex<Data>,
+    /// Its flags, once they were asked for: 0 before, else [`FLAGS_KNOWN`] and what is set.
+    flags: AtomicU8,
     /// Keys under which the table knows the node.
     pub(super) keys: Mutex<SmallVec<[Key; 1]>>,
 }
@@ -156,8 +163,24 @@ impl Node {
             copy_up: Mutex::new(()),
             state: RwLock::new(state),
             data: Mutex::new(Data::default()),
+            flags: AtomicU8::new(0),
             keys: Mutex::new(SmallVec::new()),
         }
+    }
+
+    /// Flags as [`Node::remember_protection`] was told; they change only through the union.
+    #[must_use]
+    pub fn known_protection(&self) -> Option<Protection> {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let protection = Protection { append: flags & FLAG_APPEND != 0, immutable: flags & FLAG_IMMUTABLE != 0 };
+        (flags & FLAGS_KNOWN != 0).then_some(protection)
+    }
+
+    /// Keeps the flags for the node's life.
+    pub fn remember_protection(&self, protection: Protection) {
+        let append = if protection.append { FLAG_APPEND } else { 0 };
+        let immutable = if protection.immutable { FLAG_IMMUTABLE } else { 0 };
+        self.flags.store(FLAGS_KNOWN | append | immutable, Ordering::Relaxed);
     }
 
     /// Adds a reference unless the node is dead.
@@ -223,5 +246,22 @@ impl State {
     #[must_use]
     pub fn has_link(&self, parent: &Node, name: &OsStr) -> bool {
         self.links.iter().any(|link| link.is(parent, name))
+    }
+}
+
+/// The state of a node that there may be.
+pub(super) type StateGuard<'a> = Option<RwLockWriteGuard<'a, State>>;
+
+/// The states of two nodes that are not one, exclusively, by id: neither is on the way to the other.
+pub(super) fn write_both<'a>(a: Option<&'a Arc<Node>>, b: Option<&'a Arc<Node>>) -> (StateGuard<'a>, StateGuard<'a>) {
+    match (a, b) {
+        (Some(a), Some(b)) if b.id < a.id => {
+            let b = b.state.write();
+            (Some(a.state.write()), Some(b))
+        }
+        (a, b) => {
+            let a = a.map(|node| node.state.write());
+            (a, b.map(|node| node.state.write()))
+        }
     }
 }

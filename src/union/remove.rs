@@ -9,6 +9,7 @@ use parking_lot::RwLockWriteGuard;
 use super::copy_up::Content;
 use super::lookup::Found;
 use super::node::{Node, NodeId};
+use super::protect::Change;
 use super::{Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::sys::dir::{self, Rename};
@@ -46,6 +47,7 @@ impl Union {
     /// `ENOENT`, `EISDIR`, `EROFS`, and the upper's answers.
     pub fn unlink(&self, parent: NodeId, name: &OsStr) -> Result<()> {
         let parent = self.dir(parent)?;
+        self.check_names(&parent, Change::Remove)?;
         self.copy_up(&parent, Content::Kept)?;
         self.take_away(&parent, name, || self.try_unlink(&parent, name))
     }
@@ -72,6 +74,7 @@ impl Union {
         if found.kind.is_dir() {
             return Err(Errno::EISDIR.into());
         }
+        self.check_found(parent, name, &found)?;
         if let Some(reluctant) = self.reluctant(parent, name, &found)? {
             return Ok(Removal::After(reluctant));
         }
@@ -99,6 +102,8 @@ impl Union {
             return Err(Errno::ENOTDIR.into());
         }
         let upper = self.writable()?;
+        self.check_names(&parent, Change::Remove)?;
+        self.check_unprotected(victim)?;
         {
             // Nothing is copied up for a directory that is not empty.
             let _tree = self.tree.read();

@@ -5,13 +5,13 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use parking_lot::RwLockWriteGuard;
 use smallvec::SmallVec;
 
 use super::copy_up::Content;
 use super::lend::OWNER_ALL;
 use super::lookup::{Found, Resolution};
-use super::node::{Key, Link, Node, NodeId, Place, ROOT, State};
+use super::node::{Key, Link, Node, NodeId, Place, ROOT, State, write_both};
+use super::protect::Change;
 use super::remove::{Removal, cannot_replace, lock_names};
 use super::{RedirectDir, Union, Upper};
 use crate::error::{Errno, Error, Result};
@@ -69,13 +69,14 @@ impl Union {
     /// anything is copied.
     fn prepare(&self, from: End<'_>, to: End<'_>, source: &Arc<Node>, how: Rename) -> Result<bool> {
         self.check_mover(source)?;
+        self.check_names(from.dir, Change::Remove)?;
         if how != Rename::Exchange {
             self.check_target(to)?;
             self.copy_up_ends(from, to, source)?;
             return Ok(source.kind.is_dir());
         }
         let (target, _) = self.lookup_in(to.dir, to.name)?;
-        let checked = self.check_mover(&target);
+        let checked = self.check_mover(&target).and_then(|()| self.check_names(to.dir, Change::Remove));
         let ready = checked
             .and_then(|()| self.copy_up_ends(from, to, source))
             .and_then(|()| self.copy_up(&target, Content::Kept))
@@ -85,15 +86,21 @@ impl Union {
     }
 
     fn check_mover(&self, node: &Arc<Node>) -> Result<()> {
+        self.check_unprotected(node)?;
         let stays = node.kind.is_dir() && !matches!(node.state.read().place, Place::Upper);
         if stays && self.options.redirect_dir != RedirectDir::On { Err(Errno::EXDEV.into()) } else { Ok(()) }
     }
 
     /// A directory that lives in a lower, too, must be empty by the merged view (dir.c, `ovl_rename`).
     fn check_target(&self, to: End<'_>) -> Result<()> {
+        self.check_names(to.dir, Change::Add)?;
         let _tree = self.tree.read();
         let _names = to.dir.children.read();
-        match self.resolve(to.dir, to.name)?.found {
+        let found = self.resolve(to.dir, to.name)?.found;
+        if let Some(found) = &found {
+            self.check_found(to.dir, to.name, found)?;
+        }
+        match found {
             Some(found) if found.kind.is_dir() && !found.lowers.is_empty() && !self.is_empty_dir(to.dir, to.name, &found)? => {
                 Err(Errno::ENOTEMPTY.into())
             }
@@ -151,7 +158,7 @@ impl Union {
         let mut gone: SmallVec<[Link; 2]> = SmallVec::new();
         {
             // Whoever asks for either node by its name must not meet the other there.
-            let (mut source, mut swapped) = lock_states(source.as_ref(), swapped.as_ref());
+            let (mut source, mut swapped) = write_both(source.as_ref(), swapped.as_ref());
             dir::rename(&a, from.name, &b, to.name, Rename::Exchange).map_err(|e| Error::sys("exchange", from.name, e))?;
             gone.extend(source.as_mut().and_then(|state| self.relink(state, from, to)));
             gone.extend(swapped.as_mut().and_then(|state| self.relink(state, to, from)));
@@ -257,7 +264,7 @@ impl Union {
         let left;
         {
             // Whoever asks for the source by its name must find it under the old or the new one.
-            let (mut source, mut victim_state) = lock_states(source.as_ref(), victim.as_ref());
+            let (mut source, mut victim_state) = write_both(source.as_ref(), victim.as_ref());
             left = match (&plan.target.found, &victim, &mut victim_state) {
                 (Some(target), Some(node), Some(state)) => {
                     Some(self.leave_locked(node, state, (to.dir, to.name), target, act)?)
@@ -347,22 +354,6 @@ impl Union {
         let link = self.table.take_link(state, old.dir, old.name);
         self.table.add_link(state, new.dir, new.name);
         link
-    }
-}
-
-type StateGuard<'a> = Option<RwLockWriteGuard<'a, State>>;
-
-/// The states of two nodes that are not one, exclusively, by id: neither is on the way to the other.
-fn lock_states<'a>(a: Option<&'a Arc<Node>>, b: Option<&'a Arc<Node>>) -> (StateGuard<'a>, StateGuard<'a>) {
-    match (a, b) {
-        (Some(a), Some(b)) if b.id < a.id => {
-            let b = b.state.write();
-            (Some(a.state.write()), Some(b))
-        }
-        (a, b) => {
-            let a = a.map(|node| node.state.write());
-            (a, b.map(|node| node.state.write()))
-        }
     }
 }
 

@@ -53,6 +53,7 @@ impl Union {
         self.writable()?;
         let stored = self.namespace.escape(name)?;
         let node = self.table.get(id)?;
+        self.check_unprotected(&node)?;
         self.copy_up(&node, Content::Below)?;
         let _tree = self.tree.read();
         let state = node.state.read();
@@ -66,6 +67,7 @@ impl Union {
     /// `vfs_remove_acl`). `EROFS`.
     pub fn remove_xattr(&self, id: NodeId, name: &OsStr) -> Result<()> {
         self.writable()?;
+        self.check_unprotected(&self.table.get(id)?)?;
         match self.xattr(id, name) {
             Err(Error::Expected(Errno::ENODATA)) if self.is_absent_acl_fine(id, name)? => return Ok(()),
             answer => answer?,

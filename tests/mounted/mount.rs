@@ -20,6 +20,22 @@ impl Mount {
         Self { at: at.to_path_buf() }
     }
 
+    /// As [`Mount::new`], for layers of a union that has just been unmounted: a mount name space that somebody else made meanwhile
+    /// keeps that alive, and its upper in use, until it ends.
+    pub fn patiently<S: AsRef<OsStr>>(args: &[S], source: &Path, at: &Path) -> Self {
+        for _ in 0..100 {
+            let output = Command::new("mount").args(args).arg(source).arg(at).output().unwrap();
+            if output.status.success() {
+                return Self::adopt(at);
+            }
+            if !String::from_utf8_lossy(&output.stderr).contains("already mounted") {
+                break;
+            }
+            sleep(Duration::from_millis(100));
+        }
+        Self::new(args, source, at)
+    }
+
     /// Takes over a mount that exists.
     pub fn adopt(at: &Path) -> Self {
         Self { at: at.to_path_buf() }

@@ -228,7 +228,7 @@ impl Union {
             options.push(option);
         }
         let args = ["-t".into(), "overlay".into(), "-o".into(), options];
-        Live { top: Top::Kernel(Mount::new(&args, Path::new("union"), &self.mountpoint)), _images: images }
+        Live { top: Top::Kernel(Mount::patiently(&args, Path::new("union"), &self.mountpoint)), _images: images }
     }
 
     fn mount_haosfs(&self, mut command: Command) -> Live {

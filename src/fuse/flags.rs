@@ -1,0 +1,96 @@
+//! The ioctls by which the kernel asks for the flags of chattr(1), and sets them (fs/fuse/ioctl.c, `fuse_fileattr_get`,
+//! `fuse_fileattr_set`; `<linux/fs.h>`).
+
+use crate::error::Errno;
+use crate::ovl::protect::Protection;
+
+/// `FS_IOC_GETFLAGS`, `FS_IOC_SETFLAGS`: an int of `FS_*_FL`, although their numbers speak of a long.
+const GET_FLAGS: u32 = 0x8000_6601 | LONG;
+const SET_FLAGS: u32 = 0x4000_6602 | LONG;
+const LONG: u32 = (size_of::<libc::c_long>() as u32) << 16;
+/// `FS_IOC_FSGETXATTR`: a `struct fsxattr`, which begins with an int of `FS_XFLAG_*`.
+const GET_XFLAGS: u32 = 0x801c_581f;
+/// Bytes of a `struct fsxattr`.
+const FSXATTR: usize = 28;
+
+/// How flags are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As `FS_IMMUTABLE_FL` and `FS_APPEND_FL`.
+    Flags,
+    /// As `FS_XFLAG_IMMUTABLE` and `FS_XFLAG_APPEND`.
+    Xflags,
+}
+
+impl Form {
+    /// (immutable, append-only)
+    const fn bits(self) -> (u32, u32) {
+        match self {
+            Self::Flags => (0x10, 0x20),
+            Self::Xflags => (0x8, 0x10),
+        }
+    }
+
+    /// What the kernel takes for an answer.
+    #[must_use]
+    pub fn encode(self, protection: Protection) -> Vec<u8> {
+        let (immutable, append) = self.bits();
+        let flags = if protection.immutable { immutable } else { 0 } | if protection.append { append } else { 0 };
+        let mut bytes = flags.to_ne_bytes().to_vec();
+        if self == Self::Xflags {
+            bytes.resize(FSXATTR, 0);
+        }
+        bytes
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To tell the flags.
+    Tell(Form),
+    /// To set them.
+    Set(Protection),
+}
+
+impl Request {
+    /// Reads an ioctl.
+    ///
+    /// # Errors
+    /// `ENOTTY` for any other, `EINVAL` for one cut short, `EOPNOTSUPP` for flags that a union does not keep.
+    pub fn read(cmd: u32, data: &[u8]) -> Result<Self, Errno> {
+        match cmd {
+            GET_FLAGS => Ok(Self::Tell(Form::Flags)),
+            GET_XFLAGS => Ok(Self::Tell(Form::Xflags)),
+            SET_FLAGS => {
+                let flags = u32::from_ne_bytes(*data.first_chunk().ok_or(Errno::EINVAL)?);
+                let (immutable, append) = Form::Flags.bits();
+                if flags & !(immutable | append) != 0 {
+                    return Err(Errno::EOPNOTSUPP);
+                }
+                Ok(Self::Set(Protection { append: flags & append != 0, immutable: flags & immutable != 0 }))
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Protection = Protection { append: true, immutable: true };
+
+    #[test]
+    fn flags_are_read_and_told() {
+        assert_eq!(Request::read(GET_FLAGS, &[]), Ok(Request::Tell(Form::Flags)));
+        assert_eq!(Request::read(0x801c_581f, &[]), Ok(Request::Tell(Form::Xflags)));
+        assert_eq!(Request::read(SET_FLAGS, &0x30_u32.to_ne_bytes()), Ok(Request::Set(BOTH)));
+        assert_eq!(Request::read(SET_FLAGS, &0x38_u32.to_ne_bytes()), Err(Errno::EOPNOTSUPP));
+        assert_eq!(Request::read(SET_FLAGS, &[0; 3]), Err(Errno::EINVAL));
+        assert_eq!(Request::read(0x5401, &[]), Err(Errno::ENOTTY));
+        assert_eq!(Form::Flags.encode(BOTH), 0x30_u32.to_ne_bytes());
+        let xflags = Form::Xflags.encode(BOTH);
+        assert_eq!((xflags.len(), xflags[..4].to_vec()), (28, 0x18_u32.to_ne_bytes().to_vec()));
+    }
+}

@@ -1,0 +1,195 @@
+//! Immutable and append-only files and directories: `protattr` of an upper, and the flags of a lower, keep out the same changes by
+//! both drivers, whoever set them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
+
+mod mounted;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, Permissions, create_dir, create_dir_all};
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use mounted::mount::run;
+use mounted::requirement::{Requirement, can_run};
+use mounted::scratch::{Fs, Scratch};
+use mounted::union::{Driver, Lower, Union};
+use rustix::fs::{CWD, RenameFlags, XattrFlags};
+
+const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("chattr"), Requirement::Tool("lsattr"), Requirement::Fuse];
+
+/// What is protected, and how: the names stand for it.
+const FILES: [&str; 4] = ["i", "a", "ia", "plain"];
+const PROTECTED: [&str; 3] = ["i", "a", "ia"];
+
+fn grow(tree: &Path) {
+    for kind in FILES {
+        let dir = tree.join("dirs").join(kind);
+        create_dir_all(dir.join("inner")).unwrap();
+        fs::write(dir.join("file"), b"in a directory").unwrap();
+        fs::write(dir.join("inner/file"), b"further in").unwrap();
+        fs::write(tree.join(kind), b"a file").unwrap();
+    }
+    fs::write(tree.join("other"), b"something else").unwrap();
+}
+
+fn flag(tree: &Path, sign: char) {
+    for kind in PROTECTED {
+        for path in [tree.join(kind), tree.join("dirs").join(kind)] {
+            run(Command::new("chattr").arg(format!("{sign}{kind}")).arg(path));
+        }
+    }
+}
+
+/// Flags as lsattr(1) shows them, without those of the file system.
+fn flags(root: &Path) -> Vec<String> {
+    let paths = PROTECTED.iter().flat_map(|kind| [root.join(kind), root.join("dirs").join(kind)]);
+    let shown = paths.map(|path| String::from_utf8(run(Command::new("lsattr").arg("-d").arg(path))).unwrap());
+    shown.map(|line| line.split(' ').next().unwrap().chars().filter(|flag| "ia".contains(*flag)).collect()).collect()
+}
+
+/// Changes of a file. What they leave when they succeed does not disturb the next.
+type Change = (&'static str, fn(&Path) -> io::Result<()>);
+
+const OF_FILES: &[Change] = &[
+    ("open", |path| OpenOptions::new().write(true).open(path).map(drop)),
+    ("append", |path| OpenOptions::new().append(true).open(path)?.write_all(b"x")),
+    ("truncate", |path| File::create(path).map(drop)),
+    ("chmod", |path| fs::set_permissions(path, Permissions::from_mode(0o600))),
+    ("chown", |path| chown(path, Some(1), None)),
+    ("touch", |path| Ok(rustix::fs::utimensat(CWD, path, &now(), rustix::fs::AtFlags::empty())?)),
+    ("set times", |path| OpenOptions::new().read(true).open(path)?.set_modified(SystemTime::UNIX_EPOCH)),
+    ("set xattr", |path| Ok(rustix::fs::setxattr(path, "user.x", b"1", XattrFlags::empty())?)),
+    ("remove xattr", |path| Ok(rustix::fs::removexattr(path, "user.x")?)),
+    ("link", |path| fs::hard_link(path, path.with_extension("link")).and_then(|()| fs::remove_file(path.with_extension("link")))),
+    ("rename", |path| there_and_back(path, &path.with_extension("moved"))),
+    ("exchange", |path| {
+        let other = path.with_file_name("other");
+        rustix::fs::renameat_with(CWD, path, CWD, &other, RenameFlags::EXCHANGE)?;
+        Ok(rustix::fs::renameat_with(CWD, path, CWD, &other, RenameFlags::EXCHANGE)?)
+    }),
+    ("replace", |path| {
+        let new = path.with_extension("new");
+        fs::write(&new, b"new")?;
+        fs::rename(&new, path).or_else(|e| fs::remove_file(&new).and(Err(e)))
+    }),
+    ("unlink", |path| fs::remove_file(path)),
+];
+
+const OF_DIRECTORIES: &[Change] = &[
+    ("create", |path| File::create_new(path.join("new")).map(drop)),
+    ("mkdir", |path| create_dir(path.join("newdir"))),
+    ("link into", |path| fs::hard_link(path.with_file_name("some"), path.join("linked"))),
+    ("rename into", |path| fs::rename(path.with_file_name("mover"), path.join("moved"))),
+    ("write in", |path| OpenOptions::new().append(true).open(path.join("file"))?.write_all(b"x")),
+    ("write further in", |path| OpenOptions::new().append(true).open(path.join("inner/file"))?.write_all(b"x")),
+    ("create further in", |path| File::create_new(path.join("inner/new")).map(drop)),
+    ("rename in", |path| fs::rename(path.join("file"), path.join("file2"))),
+    ("unlink in", |path| fs::remove_file(path.join("file"))),
+    ("rmdir in", |path| fs::remove_dir(path.join("newdir"))),
+    ("rename out of", |path| fs::rename(path.join("inner/file"), path.join("up"))),
+    ("chmod", |path| fs::set_permissions(path, Permissions::from_mode(0o700))),
+    ("set xattr", |path| Ok(rustix::fs::setxattr(path, "user.x", b"1", XattrFlags::empty())?)),
+];
+
+fn now() -> rustix::fs::Timestamps {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    rustix::fs::Timestamps { last_access: now, last_modification: now }
+}
+
+fn there_and_back(path: &Path, other: &Path) -> io::Result<()> {
+    fs::rename(path, other).and_then(|()| fs::rename(other, path))
+}
+
+/// How each change is answered.
+fn answers(root: &Path) -> BTreeMap<String, Option<i32>> {
+    let mut answers = BTreeMap::new();
+    let mut take = |path: PathBuf, changes: &[Change]| {
+        for (n, (name, change)) in changes.iter().enumerate() {
+            let answer = change(&path).err().map(|e| e.raw_os_error().unwrap_or(-1));
+            answers.insert(format!("{} {n:2} {name}", path.strip_prefix(root).unwrap().display()), answer);
+        }
+    };
+    for kind in FILES {
+        take(root.join(kind), OF_FILES);
+        fs::write(root.join("dirs/some"), b"linked").unwrap();
+        fs::write(root.join("dirs/mover"), b"moved").unwrap();
+        take(root.join("dirs").join(kind), OF_DIRECTORIES);
+    }
+    answers
+}
+
+fn same(what: &str, kernel: &BTreeMap<String, Option<i32>>, haosfs: &BTreeMap<String, Option<i32>>) {
+    for (change, answer) in kernel {
+        assert_eq!(haosfs.get(change), Some(answer), "{what}: {change}");
+    }
+    assert!(kernel.values().filter(|answer| **answer == Some(libc::EPERM)).count() > 30, "{kernel:?}");
+}
+
+/// A lower is not flagged when its file system is to be removed.
+struct Flagged<'a>(&'a Path);
+
+impl Drop for Flagged<'_> {
+    fn drop(&mut self) {
+        flag(self.0, '-');
+    }
+}
+
+#[test]
+fn flags_of_a_lower_keep_changes_out() {
+    if !can_run("flags_of_a_lower_keep_changes_out", NEEDS) {
+        return;
+    }
+    let scratch = Scratch::new(Fs::Ext4);
+    let tree = scratch.dir("tree");
+    grow(&tree);
+    flag(&tree, '+');
+    let _flagged = Flagged(&tree);
+    let lower = [Lower::Dir(tree.clone())];
+    let [kernel, haosfs] = [Driver::Kernel, Driver::Haosfs].map(|driver| {
+        let mut union = Union::new(driver, &lower, &scratch.dir(driver.name()));
+        let before = flags(union.path());
+        let answers = answers(union.path());
+        // What was copied up keeps its flags, by either driver.
+        for next in [driver, Driver::Kernel, Driver::Haosfs] {
+            union.remount_by(next);
+            let after = flags(union.path());
+            assert_eq!(before, after, "{driver:?}, then {next:?}");
+        }
+        (before, answers)
+    });
+    assert_eq!(kernel.0, haosfs.0);
+    same("over a lower", &kernel.1, &haosfs.1);
+}
+
+#[test]
+fn flags_of_an_upper_change_hands() {
+    if !can_run("flags_of_an_upper_change_hands", NEEDS) {
+        return;
+    }
+    let scratch = Scratch::new(Fs::Ext4);
+    grow(&scratch.dir("tree"));
+    let lower = [Lower::Dir(scratch.path().join("tree"))];
+    let with = |first: Driver, second: Driver| {
+        let home = scratch.dir(&format!("{}-{}", first.name(), second.name()));
+        let mut union = Union::new(first, &lower, &home);
+        flag(union.path(), '+');
+        let set = flags(union.path());
+        union.remount_by(second);
+        assert_eq!(flags(union.path()), set, "{first:?}, {second:?}");
+        let answers = answers(union.path());
+        union.remount_by(first);
+        assert_eq!(flags(union.path()), set, "{first:?}, {second:?}");
+        flag(union.path(), '-');
+        union.remount_by(second);
+        OpenOptions::new().append(true).open(union.path().join("i")).unwrap().write_all(b"free").unwrap();
+        answers
+    };
+    let kernel = with(Driver::Kernel, Driver::Kernel);
+    for (first, second) in [(Driver::Kernel, Driver::Haosfs), (Driver::Haosfs, Driver::Kernel), (Driver::Haosfs, Driver::Haosfs)]
+    {
+        same(&format!("{first:?}, {second:?}"), &kernel, &with(first, second));
+    }
+}
