@@ -10,6 +10,8 @@ mod changes;
 mod copies;
 #[path = "faults/ground.rs"]
 mod ground;
+#[path = "faults/indexed.rs"]
+mod indexed;
 #[path = "faults/lent.rs"]
 mod lent;
 mod mounted;
@@ -99,6 +101,11 @@ fn a_full_upper() {
 #[test]
 fn attributes_apart() {
     every_fault("attributes_apart", copies::APART);
+}
+
+#[test]
+fn hard_links_of_an_index() {
+    every_fault("hard_links_of_an_index", indexed::INDEXED);
 }
 
 #[test]
