@@ -270,3 +270,51 @@ fn a_full_upper_hides_no_name() {
     let joined = fs::read_dir(union.upper()).unwrap().count();
     assert!((1..1000).contains(&joined), "{joined} names are in the upper");
 }
+
+/// Names of a few files come, go and are written to by many at once: what is left is whole, for the kernel too.
+#[test]
+fn crowds_leave_a_sound_index() {
+    if !can_run("crowds_leave_a_sound_index", NEEDS) {
+        return;
+    }
+    let ground = Ground::directory(|tree| {
+        for dir in 0..4 {
+            create_dir(tree.join(format!("d{dir}"))).unwrap();
+        }
+        for file in 0..40 {
+            fs::write(tree.join(format!("d0/{file}")), format!("{file}")).unwrap();
+            (1..4).for_each(|dir| fs::hard_link(tree.join(format!("d0/{file}")), tree.join(format!("d{dir}/{file}"))).unwrap());
+        }
+    });
+    let mut union = ground.mount(Driver::Haosfs, &["index=on"]);
+    let root = union.path().to_path_buf();
+    let act = |seed: u64| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for step in 0..2000 {
+            let file = step / 50;
+            let mut name = || root.join(format!("d{}/{file}{}", rng.u8(0..4), if rng.bool() { "" } else { "-new" }));
+            let (a, b) = (name(), name());
+            // Whether it is there is a matter of luck.
+            let _either_way = match rng.u8(0..6) {
+                0 => fs::remove_file(&a),
+                1 | 2 => fs::hard_link(&a, &b),
+                3 => fs::rename(&a, &b),
+                _ => fs::OpenOptions::new().append(true).open(&a).and_then(|mut file| std::io::Write::write_all(&mut file, b"x")),
+            };
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|seed| drop(scope.spawn(move || act(seed)))));
+    mounted::daemon::drop_caches();
+    let left = show(&union);
+    let files = left.names.iter().filter(|(_, seen)| seen.content.is_some());
+    let mut names = std::collections::BTreeMap::new();
+    files.clone().for_each(|(_, seen)| *names.entry(seen.first_name.clone()).or_insert(0) += 1);
+    for (name, seen) in files {
+        assert_eq!(seen.nlink, names[&seen.first_name], "{}", name.escape_ascii());
+    }
+    assert!(names.len() > 1);
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        union.remount_by(driver);
+        assert_same(driver.name(), &left, &show(&union), TOLERANCE);
+    }
+}
