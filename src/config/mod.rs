@@ -1,5 +1,10 @@
-//! Layer 2: what users write, parsed into values and nothing more; no file is touched here.
+//! Layer 2: what users write, parsed into values: the `-o` vocabulary, and haos.ini. Only [`store`] touches files.
 
+pub mod data_partition;
+pub mod haos_ini;
+pub mod image_source;
+pub mod ini;
 pub mod mount_options;
 pub mod option_list;
 pub mod size;
+pub mod store;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! image        open, attributes, reads: what the rest of the crate calls
-//! verify       everything read once
+//! verify       everything read once                               identity
 //! directory    lookups, listings, the index of huge directories    xattr
 //! listing      decoded entries                                     block_list
 //! inode        basic and extended inodes                           span   the pure plan of a read
@@ -20,6 +20,7 @@ mod compressor;
 mod compressor_options;
 mod data;
 mod directory;
+mod identity;
 #[allow(clippy::module_inception)]
 mod image;
 mod inode;

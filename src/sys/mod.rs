@@ -11,6 +11,7 @@ pub mod heap;
 pub mod layer;
 pub mod lock;
 pub mod namespace;
+pub mod replace;
 pub mod sigbus;
 pub mod signals;
 pub mod spot;

@@ -1,0 +1,186 @@
+//! haos.ini on its file system: read, and written so that whoever reads finds the old one or the new one.
+//!
+//! Beside it stands `haos.ini.bak`, the last that was sound before the present one. Only where both are missing nobody has
+//! configured anything yet: an empty, torn or unreadable file is an error.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::haos_ini::{Config, LARGEST};
+use super::ini::{Edit, Flaw, edited};
+use crate::error::{Errno, Error, Result};
+use crate::sys::lock;
+use crate::sys::replace::{self, Rights};
+
+/// Added to a file's name for its backup.
+const BACKUP: &str = ".bak";
+
+/// Mode of a file that we make.
+const PERM: u32 = 0o644;
+
+/// A file and what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The file, as it was given.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// The same, validated.
+    pub config: Config,
+}
+
+/// Reads a configuration; `None` where neither it nor its backup is there, but their directory is.
+///
+/// # Errors
+/// Where it cannot be read or says nothing valid. Then the backup is offered, if there is a sound one.
+pub fn read(path: &Path) -> Result<Option<Stored>> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    match Config::parse(&text) {
+        Ok(config) => Ok(Some(Stored { path: path.to_owned(), text, config })),
+        Err(flaws) => Err(Error::Refused(format!("{}{}", told(path, &flaws), offer(path)))),
+    }
+}
+
+/// The text of a configuration, valid or not; `None` as for [`read`].
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read_text(path: &Path) -> Result<Option<String>> {
+    match load(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.errno() != Errno::ENOENT => Err(Error::Refused(format!("{e}{}", offer(path)))),
+        Err(_) => {
+            let directory = directory_of(path);
+            if !directory.is_dir() {
+                return Err(Error::Refused(format!("{}: there is no directory {}", path.display(), directory.display())));
+            }
+            match fs::symlink_metadata(backup_of(path)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                _ => Err(Error::Refused(format!("{} is missing, but was there before{}", path.display(), offer(path)))),
+            }
+        }
+    }
+}
+
+/// Makes changes in one step, and returns what it says then. The file and its directory may be new. What was sound before becomes
+/// the backup.
+///
+/// # Errors
+/// Where the present file cannot be read, where it would not be valid afterwards, and where it cannot be written. Then it is as it
+/// was, but where only the directory could not be synchronised.
+pub fn change(path: &Path, edits: &[Edit]) -> Result<Stored> {
+    // A link is followed: what it leads to is replaced, not the link.
+    let real = match fs::canonicalize(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        answer => answer.map_err(|e| Error::sys("find", path, e))?,
+    };
+    let at_path = |errno: Errno| Error::sys("write", path, errno);
+    let directory = replace::open_dir(&directory_of(&real)).map_err(at_path)?;
+    lock::exclusive(&directory).map_err(|errno| match errno {
+        Errno::EAGAIN => Error::Refused(format!("{}: another haosfs is writing to its directory; try again", path.display())),
+        errno => at_path(errno),
+    })?;
+    let old = read_text(&real)?;
+    if let Some(text) = &old
+        && text.trim().is_empty()
+    {
+        return Err(Error::Refused(format!("{}: it is empty{}", path.display(), offer(&real))));
+    }
+    let mut text = old.clone().unwrap_or_default();
+    for edit in edits {
+        text = edited(&text, edit).map_err(|flaw| Error::Refused(told(path, &[flaw])))?;
+    }
+    let config = Config::parse(&text).map_err(|flaws| Error::Refused(format!("{}; nothing was changed", told(path, &flaws))))?;
+    put(&directory, &real, old.as_deref(), &text).map_err(at_path)?;
+    Ok(Stored { path: path.to_owned(), text, config })
+}
+
+fn put(directory: &OwnedFd, real: &Path, old: Option<&str>, new: &str) -> Result<(), Errno> {
+    let name = real.file_name().ok_or(Errno::EISDIR)?;
+    let backup = with_backup_suffix(name);
+    match old {
+        Some(old) if old == new => Ok(()),
+        Some(old) => {
+            let found = fs::metadata(real)?;
+            let rights = Rights { perm: found.mode() & 0o7777, owner: Some((found.uid(), found.gid())) };
+            if Config::parse(old).is_ok() {
+                replace::file(directory, &backup, old.as_bytes(), rights)?;
+            }
+            replace::file(directory, name, new.as_bytes(), rights)
+        }
+        None => {
+            let rights = Rights { perm: PERM, owner: None };
+            replace::file(directory, name, new.as_bytes(), rights)?;
+            replace::file(directory, &backup, new.as_bytes(), rights)
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<String> {
+    // Without O_NONBLOCK, a named pipe would be waited for.
+    let mut file =
+        File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|e| Error::sys("read", path, e))?;
+    let found = file.metadata().map_err(|e| Error::sys("read", path, e))?;
+    if !found.is_file() {
+        return Err(Error::Refused(format!("{} is not a regular file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    (&mut file).take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| Error::sys("read", path, e))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::Refused(format!("{} has more than {LARGEST} bytes", path.display())));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let valid = e.utf8_error().valid_up_to();
+        let line = 1 + e.as_bytes().get(..valid).unwrap_or_default().iter().filter(|&&b| b == b'\n').count();
+        Error::Refused(format!("{}:{line}: this is not UTF-8", path.display()))
+    })
+}
+
+/// `FILE:LINE: KEY: WHY`, and how many more there are.
+fn told(path: &Path, flaws: &[Flaw]) -> String {
+    let first = flaws.first().map_or_else(String::new, ToString::to_string);
+    let more = match flaws.len() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    format!("{}:{first}{more}", path.display())
+}
+
+/// What can be done with the backup.
+fn offer(path: &Path) -> String {
+    let backup = backup_of(path);
+    match load(&backup).ok().map(|text| Config::parse(&text).is_ok()) {
+        Some(true) => {
+            let (backup, path) = (backup.display(), path.display());
+            format!("; {backup} has the last that was sound, `cp {backup} {path}` brings it back")
+        }
+        Some(false) => format!("; its backup {} is no better", backup.display()),
+        None => format!("; there is no backup {} that could be read", backup.display()),
+    }
+}
+
+/// The backup of a configuration.
+#[must_use]
+pub fn backup_of(path: &Path) -> PathBuf {
+    path.with_file_name(with_backup_suffix(path.file_name().unwrap_or_default()))
+}
+
+/// The directory that a configuration stands in.
+#[must_use]
+pub fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn with_backup_suffix(name: &OsStr) -> OsString {
+    let mut name = name.to_owned();
+    name.push(OsStr::from_bytes(BACKUP.as_bytes()));
+    name
+}

@@ -1,0 +1,147 @@
+//! Files and links that are replaced in one step: readers, and whoever comes after a crash, find the old one or the new one.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{self, CWD, Gid, Mode, OFlags, Uid};
+
+use super::dir::{self, Rename};
+use super::{data, fault};
+use crate::error::Errno;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// `st_mode & 0o7777`, whatever the umask is.
+    pub perm: u32,
+    /// User and group; `None` is whoever writes it.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Opens a directory so that it can be synchronised, for which `O_PATH` is not enough.
+///
+/// # Errors
+/// The kernel's answer; `ENOTDIR` for anything but a directory.
+pub fn open_dir(path: &Path) -> Result<OwnedFd> {
+    Ok(fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Makes or replaces the file `name` in `dir` (see [`open_dir`]), durably: a temporary beside it is written and synchronised,
+/// moved over it, and the directory synchronised.
+///
+/// # Errors
+/// The kernel's answer. The old file is then still there, but where only the last step failed: the new one may not be durable.
+pub fn file(dir: impl AsFd, name: &OsStr, bytes: &[u8], rights: Rights) -> Result<()> {
+    let temporary = temporary(name);
+    clear(&dir, &temporary)?;
+    let written = write(&dir, &temporary, bytes, rights);
+    put(dir, &temporary, name, written)
+}
+
+/// Makes or replaces the symbolic link `name` in `dir`, durably, as [`file`] does.
+///
+/// # Errors
+/// As for [`file`].
+pub fn symlink(dir: impl AsFd, name: &OsStr, target: &OsStr) -> Result<()> {
+    let temporary = temporary(name);
+    clear(&dir, &temporary)?;
+    let made = dir::symlink(target, &dir, &temporary);
+    put(dir, &temporary, name, made)
+}
+
+/// Sets owner and mode of an open file where they are others.
+///
+/// # Errors
+/// The kernel's answer, `EPERM` without privilege.
+pub fn set_rights(fd: impl AsFd, rights: Rights) -> Result<()> {
+    let found = fs::fstat(&fd)?;
+    if let Some((uid, gid)) = rights.owner.filter(|owner| *owner != (found.st_uid, found.st_gid)) {
+        fault::point("chown")?;
+        fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    let mode = Mode::from_raw_mode(rights.perm & 0o7777);
+    if Mode::from_raw_mode(found.st_mode & 0o7777) != mode {
+        fault::point("chmod")?;
+        fs::fchmod(fd, mode)?;
+    }
+    Ok(())
+}
+
+/// One name for all: a crash leaves one file at most, and the next write takes it away.
+fn temporary(name: &OsStr) -> OsString {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".new");
+    temporary
+}
+
+fn clear(dir: impl AsFd, temporary: &OsStr) -> Result<()> {
+    match fs::statat(&dir, temporary, fs::AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => dir::unlink(dir, temporary),
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn write(dir: impl AsFd, temporary: &OsStr, bytes: &[u8], rights: Rights) -> Result<()> {
+    // Nobody reads it before its rights are what they shall be.
+    let fd = dir::create(dir, temporary, rights.perm & 0o700)?;
+    if data::write_at(&fd, bytes, 0)? < bytes.len() {
+        return Err(Errno::ENOSPC);
+    }
+    set_rights(&fd, rights)?;
+    data::sync(fd, false)
+}
+
+fn put(dir: impl AsFd, temporary: &OsStr, name: &OsStr, made: Result<()>) -> Result<()> {
+    let moved = made.and_then(|()| dir::rename(&dir, temporary, &dir, name, Rename::Replace));
+    if moved.is_err() {
+        // What cannot be removed now is by the next write.
+        let _ = dir::unlink(&dir, temporary);
+    }
+    moved.and_then(|()| data::sync(dir, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn a_file_is_replaced_with_its_rights() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = open_dir(scratch.path()).unwrap();
+        let path = scratch.path().join("name");
+        for (perm, text) in [(0o640, "one"), (0o604, "two")] {
+            std::fs::write(scratch.path().join(".name.new"), "left by a crash").unwrap();
+            file(&dir, OsStr::new("name"), text.as_bytes(), Rights { perm, owner: None }).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, perm);
+        }
+        let owner = std::fs::metadata(&path).map(|meta| (meta.uid(), meta.gid())).unwrap();
+        file(&dir, OsStr::new("name"), b"three", Rights { perm: 0o600, owner: Some(owner) }).unwrap();
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_replaced() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = open_dir(scratch.path()).unwrap();
+        for target in ["1", "2"] {
+            symlink(&dir, OsStr::new("current"), OsStr::new(target)).unwrap();
+            assert_eq!(std::fs::read_link(scratch.path().join("current")).unwrap(), Path::new(target));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_leaves_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::create_dir(scratch.path().join("name")).unwrap();
+        let dir = open_dir(scratch.path()).unwrap();
+        assert_eq!(file(&dir, OsStr::new("name"), b"x", Rights { perm: 0o600, owner: None }), Err(Errno::EISDIR));
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+}
