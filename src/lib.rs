@@ -7,7 +7,8 @@
 //! | --- | --- |
 //! | 0 | [`types`], [`error`] |
 //! | 1 | [`sys`]: every `unsafe` block and raw system call |
-//! | 2 | [`image`]: squashfs; [`ovl`]: the on-disk contract with the kernel's overlayfs; [`config`]: the `-o` vocabulary |
+//! | 2 | [`image`]: squashfs; [`ovl`]: the on-disk contract with the kernel's overlayfs; [`config`]: what users write |
+//! | 2 | [`update`]: versions of images, generations of uppers |
 //! | 3 | [`union`]: overlay semantics over lowers and one upper |
 //! | 4 | [`fuse`]: the only user of fuser |
 //! | 5 | [`mount`]: `MountPlan` to a mounted union |
@@ -25,3 +26,4 @@ pub mod ovl;
 pub mod sys;
 pub mod types;
 pub mod union;
+pub mod update;

@@ -1,0 +1,278 @@
+//! `meta.ini` beside every upper. We alone write it, in one form; what is read is not believed before it was parsed whole.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::base::Base;
+use super::version::Version;
+
+/// What serves, or last served, an upper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernel's overlayfs.
+    Kernel,
+    /// Our own daemon.
+    Fuse,
+}
+
+/// What is known of one generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The image it was made on.
+    pub base: Base,
+    /// What mounted it last; `None` before the first time.
+    pub backend: Option<Backend>,
+    /// The generation it was made from; `None` for one that began empty.
+    pub parent: Option<u64>,
+    /// Nobody has it mounted writable, and whoever had it last has unmounted it.
+    pub clean: bool,
+}
+
+const HEAD: &str =
+    "# The upper beside this file belongs to the image that is named here. haosfs keeps this file; do not change it.\n[upper]\n";
+
+/// The form that is written here.
+const FORMAT: u64 = 1;
+
+/// For what is not there.
+const NONE: &str = "none";
+
+/// A meta.ini is never larger, in bytes: names have at most 255.
+pub const LARGEST: u64 = 4096;
+
+impl Meta {
+    /// The text of the file.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let or_none = |value: Option<String>| value.unwrap_or_else(|| NONE.to_owned());
+        let backend = match self.backend {
+            Some(Backend::Kernel) => "kernel",
+            Some(Backend::Fuse) => "fuse",
+            None => NONE,
+        };
+        let mut text = HEAD.to_owned();
+        for (key, value) in [
+            ("format", FORMAT.to_string()),
+            ("image", escaped(&self.base.name)),
+            ("version", or_none(self.base.version.as_ref().map(ToString::to_string))),
+            ("size", self.base.size.to_string()),
+            ("sha256", hex(&self.base.digest)),
+            ("parent", or_none(self.parent.map(|parent| parent.to_string()))),
+            ("backend", backend.to_owned()),
+            ("clean", if self.clean { "yes" } else { "no" }.to_owned()),
+        ] {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{key} = {value}");
+        }
+        text
+    }
+
+    /// Reads a file: every key once, in any order; unknown ones are passed over.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+        if text.is_empty() {
+            return Err("it is empty".to_owned());
+        }
+        let entries = Entries::read(text)?;
+        if entries.number("format")? != Some(FORMAT) {
+            return Err(format!("format = {}: expected {FORMAT}", entries.value("format")?));
+        }
+        let version = entries.optional("version")?;
+        let version = version.map(|text| Version::parse(text).ok_or(format!("version = {text}: this is none"))).transpose()?;
+        let name = unescaped(entries.value("image")?).ok_or("image: expected a file's name")?;
+        let size = entries.number("size")?.ok_or("size = none: expected a number")?;
+        let digest = unhex(entries.value("sha256")?).ok_or("sha256: expected 64 hexadecimal digits")?;
+        let backend = match entries.optional("backend")? {
+            None => None,
+            Some("kernel") => Some(Backend::Kernel),
+            Some("fuse") => Some(Backend::Fuse),
+            Some(other) => return Err(format!("backend = {other}: expected kernel, fuse or none")),
+        };
+        let clean = match entries.value("clean")? {
+            "yes" => true,
+            "no" => false,
+            other => return Err(format!("clean = {other}: expected yes or no")),
+        };
+        Ok(Self { base: Base { name, version, size, digest }, backend, parent: entries.number("parent")?, clean })
+    }
+}
+
+/// The entries of `[upper]`.
+struct Entries<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Entries<'a> {
+    fn read(text: &'a str) -> Result<Self, String> {
+        let torn = || "it is torn".to_owned();
+        let body = text.strip_suffix('\n').ok_or_else(torn)?;
+        let mut lines = body.split('\n').filter(|line| !line.starts_with('#'));
+        if lines.next() != Some("[upper]") {
+            return Err("expected the section [upper]".to_owned());
+        }
+        let mut entries: Vec<(&str, &str)> = Vec::new();
+        for line in lines {
+            let (key, value) = line.split_once(" = ").ok_or_else(|| format!("{line:?}: expected key = value"))?;
+            if entries.iter().any(|(known, _)| *known == key) {
+                return Err(format!("{key} is given twice"));
+            }
+            entries.push((key, value));
+        }
+        Ok(Self(entries))
+    }
+
+    fn value(&self, key: &str) -> Result<&'a str, String> {
+        let found = self.0.iter().find(|(known, _)| *known == key);
+        found.map(|(_, value)| *value).ok_or_else(|| format!("{key} is missing"))
+    }
+
+    fn optional(&self, key: &str) -> Result<Option<&'a str>, String> {
+        self.value(key).map(|value| Some(value).filter(|value| *value != NONE))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<u64>, String> {
+        let number = |value: &str| {
+            let digits = value.bytes().all(|b| b.is_ascii_digit());
+            value.parse().ok().filter(|_| digits).ok_or_else(|| format!("{key} = {value}: expected a number"))
+        };
+        self.optional(key)?.map(number).transpose()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = hex_byte(digits)?;
+    }
+    Some(bytes)
+}
+
+fn hex_byte(digits: &[u8]) -> Option<u8> {
+    let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(is_hex)).and_then(|text| u8::from_str_radix(text, 16).ok())
+}
+
+/// A name's bytes in one word: `%xx` for all that is not a printable ASCII character, and for `%`.
+fn escaped(name: &OsStr) -> String {
+    let mut text = String::new();
+    for &byte in name.as_bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "%{byte:02x}");
+        }
+    }
+    text
+}
+
+/// `None` for what is no file's name.
+fn unescaped(text: &str) -> Option<OsString> {
+    let mut name = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            name.push(byte);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        name.push(hex_byte(digits)?);
+        rest = after;
+    }
+    let sound = !name.is_empty() && name.len() <= 255 && !name.iter().any(|b| matches!(b, 0 | b'/'));
+    sound.then(|| OsString::from_vec(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn meta(name: &[u8]) -> Meta {
+        let base =
+            Base { name: OsString::from_vec(name.to_vec()), version: Version::parse("7.1.0.0"), size: 4096, digest: [0xa5; 32] };
+        Meta { base, backend: Some(Backend::Fuse), parent: Some(2), clean: false }
+    }
+
+    #[test]
+    fn the_text_is_plain() {
+        let text = meta(b"haos-x86_64_7.1.0.0.squashfs").text();
+        let body = text.strip_prefix(HEAD).unwrap();
+        let digest = "a5".repeat(32);
+        assert_eq!(
+            body,
+            format!(
+                "format = 1\nimage = haos-x86_64_7.1.0.0.squashfs\nversion = 7.1.0.0\nsize = 4096\nsha256 = {digest}\nparent = 2\n\
+                 backend = fuse\nclean = no\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_not_whole_is_refused() {
+        let text = meta(b"x").text();
+        for end in 0..text.len() {
+            assert!(Meta::parse(&text.as_bytes()[..end]).is_err(), "{:?}", &text[..end]);
+        }
+        for (old, new, why) in [
+            ("format = 1", "format = 2", "format = 2: expected 1"),
+            ("size = 4096", "size = -1", "size = -1: expected a number"),
+            ("size = 4096", "size = none", "expected a number"),
+            ("size = 4096\n", "", "size is missing"),
+            ("size = 4096", "size = 1\nsize = 1", "size is given twice"),
+            ("image = x", "image = a/b", "expected a file's name"),
+            ("image = x", "image = %0", "expected a file's name"),
+            ("image = x", "image = %00", "expected a file's name"),
+            ("version = 7.1.0.0", "version = new", "version = new: this is none"),
+            ("sha256 = a5", "sha256 = A5", "64 hexadecimal"),
+            ("backend = fuse", "backend = aufs", "expected kernel, fuse or none"),
+            ("clean = no", "clean = maybe", "expected yes or no"),
+            ("parent = 2", "parent = x", "parent = x: expected a number"),
+            ("[upper]", "[lower]", "section [upper]"),
+            ("clean = no", "clean=no", "expected key = value"),
+        ] {
+            let wrong = text.replace(old, new);
+            assert_ne!(wrong, text);
+            let found = Meta::parse(wrong.as_bytes()).unwrap_err();
+            assert!(found.contains(why), "{new}: {found}");
+        }
+        assert_eq!(Meta::parse(b"").unwrap_err(), "it is empty");
+        assert_eq!(Meta::parse(text.replace("clean = no\n", "clean = no\nlater = 1\n").as_bytes()).unwrap(), meta(b"x"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            name in proptest::collection::vec(any::<u8>().prop_filter("no name", |b| !matches!(b, 0 | b'/')), 1..40),
+            size in any::<u64>(),
+            parent in proptest::option::of(any::<u64>()),
+            digest in any::<[u8; 32]>(),
+            versioned in any::<bool>(),
+            clean in any::<bool>(),
+        ) {
+            let version = Version::parse("1.2.rc3").filter(|_| versioned);
+            let base = Base { name: OsString::from_vec(name), version, size, digest };
+            for backend in [None, Some(Backend::Kernel), Some(Backend::Fuse)] {
+                let meta = Meta { base: base.clone(), backend, parent, clean };
+                let text = meta.text();
+                prop_assert!(text.len() as u64 <= LARGEST);
+                prop_assert_eq!(Meta::parse(text.as_bytes()).unwrap(), meta);
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Meta::parse(&bytes);
+        }
+    }
+}

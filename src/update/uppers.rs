@@ -1,0 +1,261 @@
+//! The uppers of a data partition: `haosfs/uppers/GENERATION/{upper,work,meta.ini}`, and the link `current` to the one in use.
+//!
+//! Generations are numbers from 1 that only grow, and order them by themselves: many boards have no clock. Every change becomes
+//! visible by one rename: the first generation with everything around it, a later one as a whole, the link, and a meta.ini. So a
+//! crash leaves what was there before or what was meant, and perhaps a hidden leftover that the next change takes away.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::meta::{LARGEST, Meta};
+use crate::error::{Errno, Error, Result};
+use crate::sys::dir::{self, Rename};
+use crate::sys::replace::{self, Rights};
+use crate::sys::{data, lock};
+
+const HAOSFS: &str = "haosfs";
+const UPPERS: &str = "uppers";
+const CURRENT: &str = "current";
+const META: &str = "meta.ini";
+/// What is not finished.
+const UNFINISHED: &str = ".unfinished";
+
+/// Files of an old image may have had the set-user-id bit for good reason, and have holes that were mended since: so nobody but
+/// root looks into uppers except through a union.
+const PRIVATE: u32 = 0o700;
+
+/// The uppers of one data partition.
+#[derive(Debug)]
+pub struct Uppers {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+/// One generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number, from 1.
+    pub number: u64,
+    /// What is known of it.
+    pub meta: Meta,
+    /// Its upper directory.
+    pub upper: PathBuf,
+    /// Its work directory.
+    pub work: PathBuf,
+}
+
+impl Uppers {
+    /// Opens the uppers in the root of a data partition; `None` where there are none yet.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub fn open(data: &Path) -> Result<Option<Self>> {
+        // A partition that is not there has no uppers either; that must not pass for an empty one.
+        replace::open_dir(data).map_err(|errno| Error::sys("open the data partition", data, errno))?;
+        let path = data.join(HAOSFS).join(UPPERS);
+        match replace::open_dir(&path) {
+            Ok(directory) => Ok(Some(Self { path, directory })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(Error::sys("open", path, errno)),
+        }
+    }
+
+    /// Makes the uppers of a data partition that has none: generation 1, empty and in use. `rights` are those of the root of its
+    /// union.
+    ///
+    /// # Errors
+    /// `EEXIST` where there are some, and what the kernel answers; then there are still none.
+    pub fn create(data: &Path, meta: &Meta, rights: Rights) -> Result<Self> {
+        let at_data = |errno| Error::sys("write to the data partition", data, errno);
+        let root = replace::open_dir(data).map_err(at_data)?;
+        match dir::mkdir(&root, OsStr::new(HAOSFS), 0o755).and_then(|()| data::sync(&root, false)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(at_data(errno)),
+        }
+        let haosfs = data.join(HAOSFS);
+        let failed = |errno| Error::sys("make uppers in", &haosfs, errno);
+        let parent = replace::open_dir(&haosfs).map_err(failed)?;
+        take_turn(&parent, &haosfs)?;
+        let unfinished = unfinished(&haosfs)?;
+        let made = build(&parent, &unfinished, |directory| {
+            dir::mkdir(directory, OsStr::new("1"), PRIVATE)?;
+            fill(&unfinished.join("1"), meta, rights)?;
+            replace::symlink(directory, OsStr::new(CURRENT), OsStr::new("1"))
+        });
+        made.and_then(|()| publish(&parent, UPPERS)).map_err(failed)?;
+        Self::open(data)?.ok_or_else(|| failed(Errno::ENOENT))
+    }
+
+    /// Adds a generation with an empty upper; it is not in use before [`Uppers::set_current`].
+    ///
+    /// # Errors
+    /// What the kernel answers; then there is none.
+    pub fn add(&self, meta: &Meta, rights: Rights) -> Result<u64> {
+        let failed = |errno| Error::sys("add a generation to", &self.path, errno);
+        take_turn(&self.directory, &self.path)?;
+        let number =
+            self.numbers()?.last().map_or(Some(1), |last| last.checked_add(1)).ok_or_else(|| failed(Errno::EOVERFLOW))?;
+        let unfinished = unfinished(&self.path)?;
+        let made = build(&self.directory, &unfinished, |_| fill(&unfinished, meta, rights));
+        made.and_then(|()| publish(&self.directory, &number.to_string())).map_err(failed)?;
+        Ok(number)
+    }
+
+    /// Makes a generation the one in use, durably and in one step.
+    ///
+    /// # Errors
+    /// Where it is not there or not whole, and what the kernel answers; then the one before is in use.
+    pub fn set_current(&self, number: u64) -> Result<()> {
+        self.generation(number)?;
+        let target = OsString::from(number.to_string());
+        let flipped = replace::symlink(&self.directory, OsStr::new(CURRENT), &target);
+        flipped.map_err(|errno| Error::sys("write", self.path.join(CURRENT), errno))
+    }
+
+    /// Replaces what is known of a generation, durably and in one step.
+    ///
+    /// # Errors
+    /// What the kernel answers; then it is as before.
+    pub fn save(&self, number: u64, meta: &Meta) -> Result<()> {
+        let path = self.path.join(number.to_string());
+        let saved = replace::open_dir(&path).and_then(|directory| put_meta(&directory, meta));
+        saved.map_err(|errno| Error::sys("write", path.join(META), errno))
+    }
+
+    /// The generation in use.
+    ///
+    /// # Errors
+    /// Where the link or what it leads to is missing or not sound; the text says what to do.
+    pub fn current(&self) -> Result<Generation> {
+        let link = self.path.join(CURRENT);
+        match fs::read_link(&link) {
+            Ok(target) => match number_of(target.as_os_str()) {
+                Some(number) => self.generation(number),
+                None => self.no_current(&format!("leads to {}, which is no generation", target.display())),
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.no_current("is missing"),
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => self.no_current("is no symbolic link"),
+            Err(e) => Err(Error::sys("read", link, e)),
+        }
+    }
+
+    /// Numbers of all generations, ascending.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn numbers(&self) -> Result<Vec<u64>> {
+        let entries = dir::read(&self.directory).map_err(|errno| Error::sys("list", &self.path, errno))?;
+        let mut numbers: Vec<u64> = entries.iter().filter_map(|entry| number_of(&entry.name)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// One generation.
+    ///
+    /// # Errors
+    /// Where it is missing or not whole.
+    pub fn generation(&self, number: u64) -> Result<Generation> {
+        let path = self.path.join(number.to_string());
+        if !is_directory(&path) {
+            return self.no_current(&format!("or a command names generation {number}, which is not there"));
+        }
+        let file = path.join(META);
+        let meta = load(&file)?;
+        let meta = Meta::parse(&meta).map_err(|why| {
+            Error::Refused(format!("{}: {why}; on which image this upper was made is not known without it", file.display()))
+        })?;
+        let [upper, work] = ["upper", "work"].map(|name| path.join(name));
+        if let Some(missing) = [&upper, &work].into_iter().find(|path| !is_directory(path)) {
+            return Err(Error::Refused(format!("{} is missing, or is no directory", missing.display())));
+        }
+        Ok(Generation { number, meta, upper, work })
+    }
+
+    fn no_current(&self, why: &str) -> Result<Generation> {
+        let link = self.path.join(CURRENT);
+        let numbers: Vec<String> = self.numbers()?.iter().map(u64::to_string).collect();
+        let remedy = match numbers.last() {
+            Some(last) => format!(
+                "it must be a symbolic link to one of the generations {}, as `ln -sfn {last} {}` makes it",
+                numbers.join(", "),
+                link.display()
+            ),
+            None => format!("there are no generations; remove {} to begin anew", self.path.display()),
+        };
+        Err(Error::Refused(format!("{} {why}; {remedy}", link.display())))
+    }
+}
+
+/// The number a name stands for: digits without a zero before them.
+fn number_of(name: &OsStr) -> Option<u64> {
+    let text = name.to_str()?;
+    text.parse().ok().filter(|number: &u64| *number > 0 && number.to_string() == text)
+}
+
+/// True for a directory itself, not for a link to one.
+fn is_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+fn take_turn(directory: &OwnedFd, path: &Path) -> Result<()> {
+    lock::exclusive(directory).map_err(|errno| match errno {
+        Errno::EAGAIN => Error::Refused(format!("{}: another haosfs is changing it; try again", path.display())),
+        errno => Error::sys("lock", path, errno),
+    })
+}
+
+/// Where something is built; what a crash left there goes.
+fn unfinished(parent: &Path) -> Result<PathBuf> {
+    let path = parent.join(UNFINISHED);
+    match fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::sys("remove", path, e)),
+        _ => Ok(path),
+    }
+}
+
+fn build(parent: &OwnedFd, path: &Path, grow: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+    dir::mkdir(parent, OsStr::new(UNFINISHED), PRIVATE)?;
+    let directory = replace::open_dir(path)?;
+    grow(&directory)?;
+    data::sync(&directory, false)
+}
+
+fn publish(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
+    dir::rename(parent, OsStr::new(UNFINISHED), parent, OsStr::new(name), Rename::NoReplace)?;
+    data::sync(parent, false)
+}
+
+/// Makes what a generation holds.
+fn fill(path: &Path, meta: &Meta, rights: Rights) -> Result<(), Errno> {
+    let directory = replace::open_dir(path)?;
+    dir::mkdir(&directory, OsStr::new("upper"), rights.perm & 0o700)?;
+    let upper = replace::open_dir(&path.join("upper"))?;
+    replace::set_rights(&upper, rights)?;
+    data::sync(&upper, false)?;
+    dir::mkdir(&directory, OsStr::new("work"), PRIVATE)?;
+    put_meta(&directory, meta)
+}
+
+fn put_meta(directory: &OwnedFd, meta: &Meta) -> Result<(), Errno> {
+    replace::file(directory, OsStr::new(META), meta.text().as_bytes(), Rights { perm: 0o644, owner: None })
+}
+
+fn load(path: &Path) -> Result<Vec<u8>> {
+    let failed = |e| Error::sys("read", path, e);
+    let mut bytes = Vec::new();
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::Refused(format!("{} has more than {LARGEST} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "uppers_tests.rs"]
+mod tests;
