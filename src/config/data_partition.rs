@@ -1,6 +1,5 @@
 //! `data_partition = WHERE[,IDENTITY...][,fs=TYPE][,OPTION...]`: where uppers live.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -136,7 +135,7 @@ fn guid(item: &[u8]) -> Result<String, String> {
 /// `None` where the item is none.
 fn identity(item: &[u8]) -> Result<Option<Identity>, String> {
     let (tag, Some(value)) = name_and_value(item) else { return Ok(None) };
-    let value = text(&OsStr::as_bytes(&unescape(value)).to_vec());
+    let value = text(unescape(value).as_bytes());
     let lower = value.to_ascii_lowercase();
     let (identity, sound, expected) = match tag {
         b"PARTUUID" => {

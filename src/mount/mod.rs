@@ -1,7 +1,12 @@
 //! Layer 5: from a [`MountPlan`] to a mounted union: facts about this machine, a pure choice, then the mount.
 
 mod choose;
+pub mod data;
 mod fusermount;
+pub mod generation;
+pub mod image_choice;
+pub mod image_path;
+pub mod kernel_pairing;
 mod layers;
 mod mountinfo;
 mod paths;

@@ -29,11 +29,11 @@ impl ImageName {
         let name = file.to_str()?;
         let stem = SUFFIXES.into_iter().find_map(|suffix| name.strip_suffix(suffix))?;
         let (rest, separator) = STYLES.into_iter().find_map(|(start, between)| Some((stem.strip_prefix(start)?, between)))?;
-        let parts = rest.rmatch_indices(separator).filter_map(|(at, _)| {
+        let mut parts = rest.match_indices(separator).filter_map(|(at, _)| {
             let (platform, version) = rest.split_at_checked(at)?;
             Some((platform, Version::parse(version.strip_prefix(separator)?)?))
         });
-        let (platform, version) = parts.last().filter(|(platform, _)| !platform.is_empty())?;
+        let (platform, version) = parts.next().filter(|(platform, _)| !platform.is_empty())?;
         Some(Self { file: file.to_owned(), platform: platform.to_owned(), version })
     }
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::resolve::{LastLink, resolve};
 use crate::commands::output::Output;
 use crate::error::{Errno, Error, Result};
+use crate::mount::image_path::{LastLink, resolve};
 use crate::types::Kind;
 use crate::union::lower::Lower;
 

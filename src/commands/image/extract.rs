@@ -11,9 +11,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::attributes::{At, Omitted};
 use super::extract_target::{Made, Target};
-use super::resolve::{LastLink, resolve};
 use crate::commands::output::printable;
 use crate::error::{Error, Result};
+use crate::mount::image_path::{LastLink, resolve};
 use crate::sys::daemon;
 use crate::types::Attr;
 use crate::union::lower::{Listing, Lower, LowerId};

@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::ls_line::Line;
-use super::resolve::{LastLink, resolve};
 use crate::commands::output::{Output, printable};
 use crate::error::{Error, Result};
+use crate::mount::image_path::{LastLink, resolve};
 use crate::types::Kind;
 use crate::union::lower::{Lower, LowerId};
 

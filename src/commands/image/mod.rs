@@ -7,7 +7,6 @@ mod extract_target;
 mod info;
 mod ls;
 mod ls_line;
-mod resolve;
 mod verify;
 
 use std::path::{Path, PathBuf};

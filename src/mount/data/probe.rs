@@ -1,0 +1,147 @@
+//! The block devices of this machine, from sysfs, with what is written on them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::partition::{Content, DeviceNumber, Disk, Partition};
+use super::signature::{LOOKED_AT, identify};
+use super::table::Table;
+use crate::error::{Errno, Error, Result};
+
+/// Where the kernel lists block devices (sysfs(5)), partitions among them.
+const CLASS: &str = "/sys/class/block";
+
+/// The unit of sizes in sysfs, whatever the blocks of the device are.
+const SECTOR: u64 = 512;
+
+/// A disk, and the table on it where that has been read.
+type Disks = BTreeMap<PathBuf, (Disk, Option<Table>)>;
+
+/// All partitions of this machine and the disks without any, those of loop devices included, ordered by name. Left out is what
+/// has no size, and what something else was built on, such as RAID or an encrypted volume: that is in the list itself.
+///
+/// # Errors
+/// Where sysfs is not there. A device that cannot be read is in the list and says so.
+pub fn partitions() -> Result<Vec<Partition>> {
+    let entries = fs::read_dir(CLASS).map_err(|e| Error::sys("list block devices in", CLASS, e))?;
+    let mut paths = entries.map(|entry| fs::canonicalize(entry?.path())).filter_map(io::Result::ok).collect::<Vec<PathBuf>>();
+    paths.sort();
+    let mut disks = Disks::new();
+    Ok(paths.iter().filter_map(|path| partition(path, &mut disks)).collect())
+}
+
+/// `None` for what cannot hold data, and for what went away meanwhile.
+fn partition(path: &Path, disks: &mut Disks) -> Option<Partition> {
+    let size = number(&path.join("size"))?.checked_mul(SECTOR)?;
+    let is_hidden = number(&path.join("hidden")) == Some(1);
+    if size == 0 || is_hidden || has_entries(&path.join("holders")) {
+        return None;
+    }
+    let partition_number = number(&path.join("partition")).and_then(|number| u32::try_from(number).ok());
+    let disk_path = if partition_number.is_some() { path.parent()? } else { path };
+    if partition_number.is_none() && has_partitions(path) {
+        return None;
+    }
+    let (disk, table) = disks.entry(disk_path.to_owned()).or_insert_with(|| read_disk(disk_path, partition_number.is_some()));
+    let start = number(&path.join("start")).unwrap_or(0).saturating_mul(SECTOR);
+    let (part_uuid, part_label) = match (partition_number, table) {
+        (Some(number), Some(table)) => table.partition(number, start),
+        _ => (None, None),
+    };
+    let (device, number) = (device_node(path)?, device_number(path)?);
+    let content = match read_start(&device, number) {
+        Ok(bytes) => identify(&bytes).map_or(Content::Unknown, Content::FileSystem),
+        Err(errno) => Content::Unread(errno),
+    };
+    Some(Partition { device, number, size, disk: disk.clone(), part_uuid, part_label, content })
+}
+
+fn read_disk(path: &Path, has_table: bool) -> (Disk, Option<Table>) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let backing_file = text(&path.join("loop/backing_file"));
+    let disk = Disk { name, serial: serial(path), backing_file };
+    (disk, if has_table { read_table(path) } else { None })
+}
+
+fn read_table(path: &Path) -> Option<Table> {
+    let (device, size) = (device_node(path)?, number(&path.join("size"))?.checked_mul(SECTOR)?);
+    let block = number(&path.join("queue/logical_block_size")).filter(|block| (512..=65536).contains(block)).unwrap_or(SECTOR);
+    let file = open(&device, device_number(path)?).ok()?;
+    let read = |at: u64, len: usize| {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, at).ok().map(|()| bytes)
+    };
+    Table::read(&read, size, block)
+}
+
+/// Each kind of disk has its own place for it. SCSI has it in a page of its own (SPC, "Unit Serial Number VPD page"), behind four
+/// bytes.
+fn serial(path: &Path) -> Option<String> {
+    let plain = ["serial", "device/serial"].iter().find_map(|name| text(&path.join(name)));
+    let page = || fs::read(path.join("device/vpd_pg80")).ok()?.get(4..).map(clean);
+    plain.or_else(page).filter(|serial| !serial.is_empty())
+}
+
+/// The content of an attribute without the line end; `None` where it is empty or absent.
+fn text(path: &Path) -> Option<String> {
+    fs::read(path).ok().map(|bytes| clean(&bytes)).filter(|text| !text.is_empty())
+}
+
+/// Devices say what they like, and it comes on somebody's terminal.
+fn clean(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\0').replace(|c: char| c.is_control(), "?")
+}
+
+fn number(path: &Path) -> Option<u64> {
+    text(path)?.parse().ok()
+}
+
+fn has_entries(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn has_partitions(disk: &Path) -> bool {
+    fs::read_dir(disk)
+        .is_ok_and(|entries| entries.filter_map(io::Result::ok).any(|entry| entry.path().join("partition").exists()))
+}
+
+/// The node as devtmpfs names it; names with a slash have another in sysfs.
+fn device_node(path: &Path) -> Option<PathBuf> {
+    let event = fs::read_to_string(path.join("uevent")).ok()?;
+    let name = event.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+    Some(Path::new("/dev").join(name))
+}
+
+fn device_number(path: &Path) -> Option<DeviceNumber> {
+    let numbers = text(&path.join("dev"))?;
+    let (major, minor) = numbers.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Opens a node if it is that of this device.
+fn open(device: &Path, number: DeviceNumber) -> std::result::Result<File, Errno> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(device)?;
+    let found = file.metadata()?;
+    let is_this = found.file_type().is_block_device() && found.rdev() == libc::makedev(number.0, number.1);
+    if is_this { Ok(file) } else { Err(Errno::ENODEV) }
+}
+
+fn read_start(device: &Path, number: DeviceNumber) -> std::result::Result<Vec<u8>, Errno> {
+    let file = open(device, number)?;
+    let mut bytes = vec![0; LOOKED_AT];
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
+}

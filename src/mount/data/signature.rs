@@ -1,0 +1,182 @@
+//! File systems by their superblocks: type, id and name. Where each format keeps them is written in its Linux source
+//! (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h, include/uapi/linux/btrfs_tree.h, include/linux/f2fs_fs.h, fs/erofs/erofs_fs.h,
+//! include/uapi/linux/msdos_fs.h, fs/exfat/exfat_raw.h, fs/ntfs3/ntfs.h).
+
+/// A file system's type, id and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileSystem {
+    /// As mount(8) takes it.
+    pub kind: &'static str,
+    /// Its UUID or serial number as blkid(8) writes it, in lower case.
+    pub uuid: Option<String>,
+    /// Its name.
+    pub label: Option<String>,
+}
+
+/// Bytes from the beginning of a device that are looked at: to the end of a btrfs superblock.
+pub const LOOKED_AT: usize = (64 << 10) + 4096;
+
+const BTRFS: usize = 64 << 10;
+
+/// What the first bytes of a device tell; `None` where they tell nothing, or more than one thing.
+#[must_use]
+pub fn identify(bytes: &[u8]) -> Option<FileSystem> {
+    let readers = [ext, xfs, btrfs, f2fs, erofs, squashfs, luks, ntfs, exfat, vfat];
+    let mut found = readers.iter().filter_map(|read| read(bytes));
+    let first = found.next()?;
+    // What is left of another file system could be the one that is meant.
+    found.next().is_none().then_some(first)
+}
+
+fn has(bytes: &[u8], at: usize, magic: &[u8]) -> bool {
+    bytes.get(at..).is_some_and(|rest| rest.starts_with(magic))
+}
+
+fn ext(bytes: &[u8]) -> Option<FileSystem> {
+    const SUPERBLOCK: usize = 1024;
+    const HAS_JOURNAL: u32 = 0x4;
+    /// extents, 64bit, flex_bg.
+    const EXT4: u32 = 0x40 | 0x80 | 0x200;
+    if !has(bytes, SUPERBLOCK + 0x38, &[0x53, 0xef]) {
+        return None;
+    }
+    let word = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let kind = match (word(SUPERBLOCK + 0x60) & EXT4, word(SUPERBLOCK + 0x5c) & HAS_JOURNAL) {
+        (0, 0) => "ext2",
+        (0, _) => "ext3",
+        _ => "ext4",
+    };
+    Some(FileSystem { kind, uuid: uuid(bytes, SUPERBLOCK + 0x68), label: label(bytes, SUPERBLOCK + 0x78, 16) })
+}
+
+fn xfs(bytes: &[u8]) -> Option<FileSystem> {
+    has(bytes, 0, b"XFSB").then(|| FileSystem { kind: "xfs", uuid: uuid(bytes, 32), label: label(bytes, 108, 12) })
+}
+
+fn btrfs(bytes: &[u8]) -> Option<FileSystem> {
+    let found = has(bytes, BTRFS + 0x40, b"_BHRfS_M");
+    found.then(|| FileSystem { kind: "btrfs", uuid: uuid(bytes, BTRFS + 0x20), label: label(bytes, BTRFS + 0x12b, 256) })
+}
+
+fn f2fs(bytes: &[u8]) -> Option<FileSystem> {
+    let name = || {
+        let units: Vec<u16> = bytes.get(1148..1148 + 1024)?.as_chunks().0.iter().map(|two| u16::from_le_bytes(*two)).collect();
+        let end = units.iter().position(|unit| *unit == 0).unwrap_or(units.len());
+        Some(String::from_utf16_lossy(units.get(..end)?)).filter(|name| !name.is_empty())
+    };
+    has(bytes, 1024, &0xf2f5_2010_u32.to_le_bytes()).then(|| FileSystem { kind: "f2fs", uuid: uuid(bytes, 1132), label: name() })
+}
+
+fn erofs(bytes: &[u8]) -> Option<FileSystem> {
+    let found = has(bytes, 1024, &0xe0f5_e1e2_u32.to_le_bytes());
+    found.then(|| FileSystem { kind: "erofs", uuid: uuid(bytes, 1072), label: label(bytes, 1088, 16) })
+}
+
+fn squashfs(bytes: &[u8]) -> Option<FileSystem> {
+    has(bytes, 0, b"hsqs").then(|| FileSystem { kind: "squashfs", ..FileSystem::default() })
+}
+
+fn luks(bytes: &[u8]) -> Option<FileSystem> {
+    let found = has(bytes, 0, b"LUKS\xba\xbe");
+    found.then(|| FileSystem { kind: "crypto_LUKS", uuid: label(bytes, 168, 40).map(|id| id.to_ascii_lowercase()), label: None })
+}
+
+fn ntfs(bytes: &[u8]) -> Option<FileSystem> {
+    has(bytes, 3, b"NTFS    ").then(|| FileSystem { kind: "ntfs", uuid: serial(bytes, 72, 8), label: None })
+}
+
+fn exfat(bytes: &[u8]) -> Option<FileSystem> {
+    has(bytes, 3, b"EXFAT   ").then(|| FileSystem { kind: "exfat", uuid: dashed(bytes, 100), label: None })
+}
+
+/// The name of a FAT stands in its root directory, too, and there it may be another: only the id is taken.
+fn vfat(bytes: &[u8]) -> Option<FileSystem> {
+    if !has(bytes, 510, &[0x55, 0xaa]) {
+        return None;
+    }
+    let at = if has(bytes, 82, b"FAT32   ") {
+        67
+    } else if has(bytes, 54, b"FAT16   ") || has(bytes, 54, b"FAT12   ") {
+        39
+    } else {
+        return None;
+    };
+    Some(FileSystem { kind: "vfat", uuid: dashed(bytes, at), label: None })
+}
+
+fn uuid(bytes: &[u8], at: usize) -> Option<String> {
+    let id: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
+    (id != [0; 16]).then(|| uuid_text(&id))
+}
+
+/// 8-4-4-4-12 hexadecimal digits in the order of the bytes.
+pub fn uuid_text(id: &[u8; 16]) -> String {
+    let hex: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let group = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default().concat();
+    [group(0..4), group(4..6), group(6..8), group(8..10), group(10..16)].join("-")
+}
+
+/// Text that ends at the first zero; spaces at its end do not count.
+fn label(bytes: &[u8], at: usize, len: usize) -> Option<String> {
+    let field = bytes.get(at..at + len)?.split(|byte| *byte == 0).next()?;
+    let text = String::from_utf8_lossy(field).trim_end().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+/// A little-endian serial number in hexadecimal digits.
+fn serial(bytes: &[u8], at: usize, len: usize) -> Option<String> {
+    bytes.get(at..at + len).map(|id| id.iter().rev().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The same in two groups.
+fn dashed(bytes: &[u8], at: usize) -> Option<String> {
+    let serial = serial(bytes, at, 4)?;
+    serial.split_at_checked(4).map(|(high, low)| format!("{high}-{low}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(marks: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; LOOKED_AT];
+        for (at, mark) in marks {
+            bytes[*at..at + mark.len()].copy_from_slice(mark);
+        }
+        bytes
+    }
+
+    #[test]
+    fn superblocks_tell_type_id_and_name() {
+        let id: [u8; 16] = std::array::from_fn(|n| u8::try_from(n).unwrap() + 0xa0);
+        let text = "a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf";
+        let f2fs_name: Vec<u8> = "däta".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (marks, kind, uuid, label) in [
+            (&[(1080, &[0x53, 0xef][..]), (1128, &id), (1144, b"data")][..], "ext2", Some(text), Some("data")),
+            (&[(1080, &[0x53, 0xef]), (1120, &[0x40]), (1144, b"sixteen letters!x")], "ext4", None, Some("sixteen letters!")),
+            (&[(1080, &[0x53, 0xef]), (1116, &[0x04])], "ext3", None, None),
+            (&[(0, b"XFSB"), (32, &id), (108, b"twelve lettr")], "xfs", Some(text), Some("twelve lettr")),
+            (&[(BTRFS + 64, b"_BHRfS_M"), (BTRFS + 32, &id), (BTRFS + 0x12b, b"d")], "btrfs", Some(text), Some("d")),
+            (&[(1024, &[0x10, 0x20, 0xf5, 0xf2]), (1132, &id), (1148, &f2fs_name)], "f2fs", Some(text), Some("däta")),
+            (&[(1024, &[0xe2, 0xe1, 0xf5, 0xe0]), (1072, &id)], "erofs", Some(text), None),
+            (&[(0, b"hsqs")], "squashfs", None, None),
+            (&[(0, b"LUKS\xba\xbe"), (168, text.as_bytes())], "crypto_LUKS", Some(text), None),
+            (&[(3, b"NTFS    "), (72, &[1, 2, 3, 4, 5, 6, 7, 0x8f])], "ntfs", Some("8f07060504030201"), None),
+            (&[(3, b"EXFAT   "), (100, &[0x34, 0x12, 0xcd, 0xab])], "exfat", Some("abcd-1234"), None),
+            (&[(510, &[0x55, 0xaa]), (82, b"FAT32   "), (67, &[0x34, 0x12, 0xcd, 0xab])], "vfat", Some("abcd-1234"), None),
+            (&[(510, &[0x55, 0xaa]), (54, b"FAT16   "), (39, &[0x34, 0x12, 0xcd, 0xab])], "vfat", Some("abcd-1234"), None),
+        ] {
+            let found = identify(&with(marks)).unwrap_or_else(|| panic!("{kind}"));
+            assert_eq!((found.kind, found.uuid.as_deref(), found.label.as_deref()), (kind, uuid, label));
+        }
+    }
+
+    #[test]
+    fn nothing_and_two_things_tell_nothing() {
+        assert_eq!(identify(&with(&[])), None);
+        assert_eq!(identify(&[]), None);
+        assert_eq!(identify(b"XFSB"), Some(FileSystem { kind: "xfs", uuid: None, label: None }));
+        assert_eq!(identify(&with(&[(1080, &[0x53, 0xef]), (BTRFS + 64, b"_BHRfS_M")])), None);
+        assert_eq!(identify(&with(&[(510, &[0x55, 0xaa])])), None);
+    }
+}
