@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::config_arguments::ConfigCommand;
 use crate::commands::check;
 use crate::commands::image::Action;
 use crate::commands::mount::Manner;
@@ -34,6 +35,9 @@ pub enum Command {
     },
     /// Say what is wrong with an upper that is not mounted
     Check(CheckArguments),
+    /// Show or change haos.ini, which names the images and the data partition of an appliance
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Look into an image without mounting it
     #[command(subcommand)]
     Image(ImageCommand),

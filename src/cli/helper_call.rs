@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 
 /// The subcommands, and what clap answers to by itself.
-const SUBCOMMANDS: [&str; 6] = ["mount", "umount", "check", "image", "demo", "help"];
+const SUBCOMMANDS: [&str; 7] = ["mount", "umount", "check", "config", "image", "demo", "help"];
 
 /// Turns mount(8)'s way of calling into `haosfs mount`; leaves everything else as it is.
 pub fn rewrite(arguments: Vec<OsString>) -> Vec<OsString> {
@@ -55,6 +55,7 @@ mod tests {
             ("haosfs umount /mnt", "haosfs umount /mnt"),
             ("haosfs image ls x", "haosfs image ls x"),
             ("haosfs check u w", "haosfs check u w"),
+            ("haosfs config show x", "haosfs config show x"),
             ("haosfs demo", "haosfs demo"),
             ("haosfs --help", "haosfs --help"),
             ("haosfs typo", "haosfs typo"),

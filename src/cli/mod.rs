@@ -1,6 +1,7 @@
 //! Layer 7: the command line.
 
 mod arguments;
+mod config_arguments;
 mod helper_call;
 mod log;
 
@@ -65,6 +66,13 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
                 Err(e) if e.errno() == Errno::EPIPE => {}
                 answer => answer.map_err(|e| (FAILURE, e))?,
             }
+        }
+        Command::Config(command) => {
+            log_to(&Destination::Stderr)?;
+            return match commands::config::run(&command.into_action()) {
+                Err(e) if e.errno() == Errno::EPIPE => Ok(0),
+                answer => answer.map_err(|e| (FAILURE, e)),
+            };
         }
         Command::Demo => {
             log_to(&Destination::Stderr)?;

@@ -1,6 +1,7 @@
 //! Layer 6: what the subcommands do.
 
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod image;
 pub mod mount;

@@ -51,20 +51,33 @@ pub fn read(path: &Path) -> Result<Option<Stored>> {
 /// # Errors
 /// Where it cannot be read.
 pub fn read_text(path: &Path) -> Result<Option<String>> {
+    let shown = path.display();
     match load(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.errno() != Errno::ENOENT => Err(Error::Refused(format!("{e}{}", offer(path)))),
-        Err(_) => {
-            let directory = directory_of(path);
-            if !directory.is_dir() {
-                return Err(Error::Refused(format!("{}: there is no directory {}", path.display(), directory.display())));
-            }
-            match fs::symlink_metadata(backup_of(path)) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-                _ => Err(Error::Refused(format!("{} is missing, but was there before{}", path.display(), offer(path)))),
-            }
+        Err(_) if fs::symlink_metadata(path).is_ok() => {
+            Err(Error::Refused(format!("{shown} is a link to {}, which is not there", target(path)?.display())))
         }
+        Err(_) if !directory_of(path).is_dir() => {
+            Err(Error::Refused(format!("{shown}: there is no directory {}", directory_of(path).display())))
+        }
+        Err(_) => match fs::symlink_metadata(backup_of(path)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => Err(Error::Refused(format!("{shown} is missing, but was there before{}", offer(path)))),
+        },
     }
+}
+
+/// The file that a link leads to; the path itself where it is none.
+fn target(path: &Path) -> Result<PathBuf> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return Ok(path.to_owned());
+    }
+    match fs::canonicalize(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::read_link(path),
+        answer => answer,
+    }
+    .map_err(|e| Error::sys("follow", path, e))
 }
 
 /// Makes changes in one step, and returns what it says then. The file and its directory may be new. What was sound before becomes
@@ -74,28 +87,29 @@ pub fn read_text(path: &Path) -> Result<Option<String>> {
 /// Where the present file cannot be read, where it would not be valid afterwards, and where it cannot be written. Then it is as it
 /// was, but where only the directory could not be synchronised.
 pub fn change(path: &Path, edits: &[Edit]) -> Result<Stored> {
-    // A link is followed: what it leads to is replaced, not the link.
-    let real = match fs::canonicalize(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        answer => answer.map_err(|e| Error::sys("find", path, e))?,
-    };
+    // What a link leads to is replaced, not the link.
+    let real = target(path)?;
     let at_path = |errno: Errno| Error::sys("write", path, errno);
     let directory = replace::open_dir(&directory_of(&real)).map_err(at_path)?;
     lock::exclusive(&directory).map_err(|errno| match errno {
         Errno::EAGAIN => Error::Refused(format!("{}: another haosfs is writing to its directory; try again", path.display())),
         errno => at_path(errno),
     })?;
-    let old = read_text(&real)?;
-    if let Some(text) = &old
-        && text.trim().is_empty()
-    {
-        return Err(Error::Refused(format!("{}: it is empty{}", path.display(), offer(&real))));
+    let old = read_text(path)?;
+    // What was not sound before is no fault of the change: then the backup may help.
+    let is_sound = old.as_ref().is_none_or(|text| Config::parse(text).is_ok());
+    let refused = |flaws: &[Flaw], what: &str| {
+        let offered = if is_sound { String::new() } else { offer(path) };
+        Error::Refused(format!("{}{what}{offered}", told(path, flaws)))
+    };
+    if let Some(text) = old.as_ref().filter(|text| text.trim().is_empty()) {
+        return Err(refused(&Config::parse(text).err().unwrap_or_default(), ""));
     }
     let mut text = old.clone().unwrap_or_default();
     for edit in edits {
-        text = edited(&text, edit).map_err(|flaw| Error::Refused(told(path, &[flaw])))?;
+        text = edited(&text, edit).map_err(|flaw| refused(&[flaw], ""))?;
     }
-    let config = Config::parse(&text).map_err(|flaws| Error::Refused(format!("{}; nothing was changed", told(path, &flaws))))?;
+    let config = Config::parse(&text).map_err(|flaws| refused(&flaws, "; nothing was changed"))?;
     put(&directory, &real, old.as_deref(), &text).map_err(at_path)?;
     Ok(Stored { path: path.to_owned(), text, config })
 }
@@ -153,11 +167,12 @@ fn told(path: &Path, flaws: &[Flaw]) -> String {
 
 /// What can be done with the backup.
 fn offer(path: &Path) -> String {
-    let backup = backup_of(path);
+    let real = target(path).unwrap_or_else(|_| path.to_owned());
+    let backup = backup_of(&real);
     match load(&backup).ok().map(|text| Config::parse(&text).is_ok()) {
         Some(true) => {
-            let (backup, path) = (backup.display(), path.display());
-            format!("; {backup} has the last that was sound, `cp {backup} {path}` brings it back")
+            let (backup, real) = (backup.display(), real.display());
+            format!("; {backup} has the last that was sound, `cp {backup} {real}` brings it back")
         }
         Some(false) => format!("; its backup {} is no better", backup.display()),
         None => format!("; there is no backup {} that could be read", backup.display()),

@@ -1,6 +1,6 @@
 //! An ini file as sections and entries: rust-ini's reading, with the lines.
 
-use ini::{Ini, ParseOption};
+use rust_ini::{Ini, ParseOption};
 
 use super::flaw::Flaw;
 use super::lines::{Said, scan};

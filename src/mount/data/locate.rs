@@ -28,7 +28,7 @@ pub fn locate(data: &DataPartition, directory: &Path) -> Result<DataPlace> {
     let named = match &data.place {
         Place::Partition(_) => None,
         Place::Path(path) => {
-            let path = directory.join(path);
+            let path: PathBuf = directory.join(path).components().collect();
             let found = fs::metadata(&path).map_err(|e| Error::sys("data_partition", &path, e))?;
             if found.is_dir() {
                 if !data.also.is_empty() || data.fs.is_some() || !data.options.is_empty() {

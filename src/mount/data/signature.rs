@@ -13,6 +13,15 @@ pub struct FileSystem {
     pub label: Option<String>,
 }
 
+impl FileSystem {
+    /// False for those of which it is known that whiteouts and extended attributes of overlayfs cannot be stored in them, or that
+    /// they are only the wrapping of another.
+    #[must_use]
+    pub fn may_hold_uppers(&self) -> bool {
+        !matches!(self.kind, "vfat" | "exfat" | "ntfs" | "squashfs" | "erofs" | "crypto_LUKS")
+    }
+}
+
 /// Bytes from the beginning of a device that are looked at: to the end of a btrfs superblock.
 pub const LOOKED_AT: usize = (64 << 10) + 4096;
 

@@ -1,0 +1,224 @@
+//! Partitions of real disks on loop devices: found by every identity, never guessed, and named as blkid(8) does.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "disk/gpt.rs"]
+mod gpt;
+#[path = "cli/support.rs"]
+mod support;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use haosfs::config::data_partition::DataPartition;
+use haosfs::mount::data::{DataPlace, Partition, locate, partitions};
+use support::{Scratch, can_run, has_tool, is_root, pack};
+
+/// Bytes of a disk; XFS wants 300 MiB.
+const SIZE: u64 = 400 << 20;
+
+/// Bytes before the partition.
+const START: u64 = 1 << 20;
+
+/// A loop device with its partitions; it goes with its owner.
+struct Disk {
+    device: PathBuf,
+}
+
+impl Disk {
+    /// A disk in the file `name`. Where the kernel does not read partition tables itself, partx(8) does.
+    fn new(file: &Path) -> Self {
+        let device = run(Command::new("losetup").args(["--find", "--show", "--partscan"]).arg(file));
+        let disk = Self { device: device.trim().into() };
+        if !disk.partition().exists() {
+            run(Command::new("partx").arg("--add").arg(&disk.device));
+        }
+        disk
+    }
+
+    fn partition(&self) -> PathBuf {
+        format!("{}p1", self.device.display()).into()
+    }
+
+    fn listed(&self) -> Partition {
+        let found = partitions().unwrap().into_iter().find(|partition| partition.device == self.partition());
+        found.unwrap_or_else(|| panic!("{} is not listed", self.partition().display()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
+    }
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A GUID that no other test and no disk of the machine has.
+fn fresh_guid() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned()
+}
+
+/// A file with a GPT of one partition, which is named `data`.
+fn disk_file(scratch: &Scratch, name: &str, guid: &str) -> PathBuf {
+    let path = scratch.path(name);
+    let file = File::create(&path).unwrap();
+    file.set_len(SIZE).unwrap();
+    gpt::write(&file, SIZE, START, guid, "data");
+    path
+}
+
+fn possible(test: &str, mkfs: &str) -> bool {
+    let tools =
+        [mkfs, "losetup", "partx", "blkid"].into_iter().all(|tool| has_tool(tool) || Path::new("/usr/sbin").join(tool).exists());
+    can_run(
+        test,
+        is_root() && tools && Path::new("/dev/loop-control").exists(),
+        &format!("needs root, loop devices, partx and {mkfs}"),
+    )
+}
+
+fn located(value: &str) -> Result<PathBuf, String> {
+    match locate(&DataPartition::parse(value).unwrap(), Path::new("/")).map_err(|e| e.to_string())? {
+        DataPlace::Partition(partition) => Ok(partition.device),
+        DataPlace::Directory(directory) => Ok(directory),
+    }
+}
+
+/// What blkid(8) says of a device.
+fn blkid(device: &Path, tag: &str) -> Option<String> {
+    let output = Command::new("blkid").args(["--probe", "--output", "value", "--match-tag", tag]).arg(device).output().unwrap();
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+/// Makes a file system. mkfs.btrfs looks at every mount, and root may not look at those of ordinary users: so it sees none of them.
+fn make(mkfs: &str, arguments: &[&str], device: &Path) {
+    let script = "umount -a -l -t fuse.haosfs; exec \"$0\" \"$@\"";
+    let private = ["--mount", "--propagation", "private", "sh", "-c", script];
+    run(Command::new("unshare").args(private).arg(mkfs).args(arguments).arg(device));
+}
+
+/// Makes a file system on a partition, and finds it by everything it is known by.
+fn is_found(test: &str, mkfs: &str, label: &[&str], kind: &str) {
+    if !possible(test, mkfs) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let guid = fresh_guid();
+    let disk = Disk::new(&disk_file(&scratch, "disk", &guid));
+    let name = format!("t{}", &guid[..8]);
+    make(mkfs, &[label, &[&*name]].concat(), &disk.partition());
+    let listed = disk.listed();
+    assert_eq!(listed.size, SIZE - START - gpt::BEHIND);
+    assert_eq!((listed.part_uuid.as_deref(), listed.part_label.as_deref()), (Some(&*guid), Some("data")));
+    let system = listed.file_system().unwrap_or_else(|| panic!("{listed:?}"));
+    assert_eq!((system.kind, system.label.as_deref()), (kind, Some(&*name)));
+    assert_eq!(
+        (system.uuid.clone(), Some(kind.to_owned())),
+        (blkid(&disk.partition(), "UUID"), blkid(&disk.partition(), "TYPE"))
+    );
+    let uuid = system.uuid.as_deref().unwrap();
+    for value in [
+        format!("{{{}}},fs={kind}", guid.to_uppercase()),
+        format!("PARTUUID={guid},UUID={uuid},PARTLABEL=data"),
+        format!("UUID={uuid}"),
+        format!("LABEL={name}"),
+        format!("{},LABEL={name}", disk.partition().display()),
+    ] {
+        assert_eq!(located(&value).as_ref(), Ok(&disk.partition()), "{value}");
+    }
+    let message = located(&format!("{guid},fs=other")).unwrap_err();
+    assert!(message.ends_with(&format!("has the file system {kind}, not other as fs= says")), "{message}");
+    let message = located(&format!("UUID={guid}")).unwrap_err();
+    assert!(message.contains(&format!("no partition of this machine has it, but {} (", disk.partition().display())), "{message}");
+}
+
+#[test]
+fn ext4_is_found() {
+    is_found("ext4_is_found", "mkfs.ext4", &["-q", "-L"], "ext4");
+}
+
+#[test]
+fn xfs_is_found() {
+    is_found("xfs_is_found", "mkfs.xfs", &["-q", "-L"], "xfs");
+}
+
+#[test]
+fn btrfs_is_found() {
+    is_found("btrfs_is_found", "mkfs.btrfs", &["-q", "-L"], "btrfs");
+}
+
+/// Two installations of one system have the same GUIDs.
+#[test]
+fn a_second_disk_with_the_same_guid_is_not_passed_over() {
+    if !possible("a_second_disk_with_the_same_guid_is_not_passed_over", "mkfs.ext4") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let guid = fresh_guid();
+    let [one, two] = ["one", "two"].map(|name| Disk::new(&disk_file(&scratch, name, &guid)));
+    [&one, &two].into_iter().for_each(|disk| make("mkfs.ext4", &["-q"], &disk.partition()));
+    let message = located(&guid).unwrap_err();
+    let told = |disk: &Disk, file: &str| {
+        let name = disk.device.file_name().unwrap().to_str().unwrap();
+        format!(
+            "{} (398.9 MiB on disk {name} of {}, without serial number)",
+            disk.partition().display(),
+            scratch.path(file).display()
+        )
+    };
+    for words in [&*format!("PARTUUID={guid}: 2 partitions answer to it: "), &told(&one, "one"), &told(&two, "two")] {
+        assert!(message.contains(words), "{words:?} not in {message}");
+    }
+    let uuid = two.listed().file_system().unwrap().uuid.clone().unwrap();
+    assert_eq!(located(&format!("{guid},UUID={uuid}")), Ok(two.partition()));
+    pack(&scratch.path("a.squashfs"));
+    let set = |value: &str| {
+        let value = format!("data_partition={value}");
+        scratch.haosfs(&["config", "set", "haos.ini", &value, "system_image=a.squashfs"]).succeeded();
+        scratch.haosfs(&["config", "check", "haos.ini"])
+    };
+    let checked = set(&format!("{{{guid}}}"));
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.stdout.starts_with("error: haos.ini:2: data_partition: PARTUUID="), "{checked:?}");
+    assert!(checked.stdout.contains(&told(&two, "two")), "{checked:?}");
+    set(&format!("{{{guid}}},UUID={uuid},fs=ext4")).succeeded();
+    set(&format!("{}", one.partition().display())).succeeded();
+    drop(one);
+    set(&format!("{{{guid}}}")).succeeded();
+}
+
+#[test]
+fn what_is_no_partition_is_refused() {
+    let scratch = Scratch::new();
+    fs::write(scratch.path("file"), "").unwrap();
+    let file = scratch.path("file").display().to_string();
+    assert!(located(&file).unwrap_err().ends_with("expected a block device or a directory"));
+    assert!(located("/absent/data").unwrap_err().contains("No such file"));
+    let directory = scratch.path("").display().to_string();
+    assert_eq!(located(&directory), Ok(scratch.path("").components().collect()));
+    assert!(located(&format!("{directory},noatime")).unwrap_err().contains("expected nothing behind it"));
+}
+
+/// An ordinary user is told why nothing is found.
+#[test]
+fn unreadable_devices_are_named() {
+    if !possible("unreadable_devices_are_named", "mkfs.ext4") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let guid = fresh_guid();
+    let disk = Disk::new(&disk_file(&scratch, "disk", &guid));
+    assert!(disk.listed().file_system().is_none());
+    pack(&scratch.path("a.squashfs"));
+    fs::write(scratch.path("haos.ini"), format!("[haos]\ndata_partition = {guid}\nsystem_image = a.squashfs\n")).unwrap();
+    let checked = scratch.haosfs_as_nobody(&["config", "check", "haos.ini"]);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.stdout.contains("no partition of this machine has it; /dev/"), "{checked:?}");
+    assert!(checked.stdout.contains("could not be read: Permission denied"), "{checked:?}");
+}
