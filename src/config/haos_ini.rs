@@ -88,6 +88,7 @@ fn take<T>(entries: &[Entry], key: &str, parse: impl Fn(&str) -> Result<T, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SOUND: &str = "[haos]
 data_partition = {a52a4597-fa3a-4851-aefd-2fbe9f849079},fs=btrfs,otherparams=1
@@ -154,5 +155,20 @@ update_image = haos-x86_64_7.1.1.0.squashfs
         let mut zeroed = SOUND.as_bytes().to_vec();
         zeroed.iter_mut().skip(must).for_each(|byte| *byte = 0);
         assert!(Config::parse(std::str::from_utf8(&zeroed).unwrap()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_odd(
+            text in "\\PC{0,20}",
+            data in "(\\{|UUID=|PARTUUID=|disk=|fs=|/|,|\\\\|[0-9a-f-]|\\PC){0,12}",
+            image in "(images|/|\\.|\\PC){0,6}",
+        ) {
+            let _ = Config::parse(&text);
+            if let Ok(config) = Config::parse(&format!("[haos]\ndata_partition = {data}\nsystem_image = {image}\n{text}\n")) {
+                prop_assert_eq!(config.system_image.as_str(), image.trim());
+                prop_assert!(!config.system_image.candidates(std::path::Path::new("/haos")).is_empty());
+            }
+        }
     }
 }

@@ -145,3 +145,39 @@ fn read_start(device: &Path, number: DeviceNumber) -> std::result::Result<Vec<u8
     bytes.truncate(done);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_disk_tells_its_serial_number() {
+        for (file, content, expected) in [
+            ("serial", &b"QM00001\n"[..], Some("QM00001")),
+            ("device/serial", b"  S4X 1\n", Some("S4X 1")),
+            ("device/vpd_pg80", b"\0\x80\0\x08  WD-1\x1b ", Some("WD-1?")),
+            ("device/vpd_pg80", b"\0\x80", None),
+            ("serial", b"\n", None),
+            ("other", b"x", None),
+        ] {
+            let disk = tempfile::tempdir().unwrap();
+            fs::create_dir(disk.path().join("device")).unwrap();
+            fs::write(disk.path().join(file), content).unwrap();
+            assert_eq!(serial(disk.path()).as_deref(), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_named_by_the_kernel() {
+        let device = tempfile::tempdir().unwrap();
+        fs::write(device.path().join("uevent"), "MAJOR=104\nMINOR=0\nDEVNAME=cciss/c0d0\nDEVTYPE=disk\n").unwrap();
+        fs::write(device.path().join("dev"), "104:0\n").unwrap();
+        assert_eq!(device_node(device.path()), Some("/dev/cciss/c0d0".into()));
+        assert_eq!(device_number(device.path()), Some((104, 0)));
+    }
+
+    #[test]
+    fn a_node_of_something_else_is_not_read() {
+        assert!(matches!(open(Path::new("/dev/null"), (1, 3)), Err(Errno::ENODEV)));
+    }
+}

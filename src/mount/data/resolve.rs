@@ -45,7 +45,7 @@ fn none(data: &DataPartition, placed: &[&Partition], all: &[Partition]) -> Error
     let why = match placed {
         [] => match &data.place {
             Place::Partition(_) => format!("no partition of this machine has it{}", hint(data, all)),
-            Place::Path(_) => "no partition, nor a disk without any, or something else such as RAID lies on it".to_owned(),
+            Place::Path(_) => "it is a disk with partitions, or something else lies on it, such as RAID".to_owned(),
         },
         placed => {
             let lacks = |partition: &&Partition| {

@@ -84,7 +84,7 @@ fn none_is_refused_with_what_was_found() {
         ("UUID=1a2b3c4d-02", None, ", but /dev/sdc2 (34.0 GiB on disk sdc, serial S3) is PARTUUID=1a2b3c4d-02"),
         ("LABEL=other", None, "is PARTLABEL=other"),
         ("PARTLABEL=other,disk=S9", None, "/dev/sdc2 (34.0 GiB on disk sdc, serial S3) is not disk=S9"),
-        ("/dev/sdz", Some((9, 9)), "/dev/sdz: no partition, nor a disk without any"),
+        ("/dev/sdz", Some((9, 9)), "/dev/sdz: it is a disk with partitions, or something else lies on it, such as RAID"),
         ("/dev/sdb8,UUID=aaaa-1", Some((8, 24)), "is not UUID=aaaa-1"),
         ("LABEL=xfs-data,fs=ext4", None, "has the file system xfs, not ext4 as fs= says"),
     ] {

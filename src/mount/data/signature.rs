@@ -146,6 +146,7 @@ fn dashed(bytes: &[u8], at: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn with(marks: &[(usize, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; LOOKED_AT];
@@ -187,5 +188,20 @@ mod tests {
         assert_eq!(identify(b"XFSB"), Some(FileSystem { kind: "xfs", uuid: None, label: None }));
         assert_eq!(identify(&with(&[(1080, &[0x53, 0xef]), (BTRFS + 64, b"_BHRfS_M")])), None);
         assert_eq!(identify(&with(&[(510, &[0x55, 0xaa])])), None);
+    }
+
+    proptest! {
+        /// However little there is behind a magic number.
+        #[test]
+        fn no_device_is_too_short(
+            len in 0..LOOKED_AT,
+            at in prop::sample::select(vec![0, 3, 54, 82, 510, 1024, 1080, BTRFS + 64]),
+            magic in prop::sample::select(vec![&b"XFSB"[..], b"LUKS\xba\xbe", b"NTFS    ", b"FAT32   ", b"\x53\xef", b"_BHRfS_M"]),
+        ) {
+            let mut bytes = vec![0xff; LOOKED_AT];
+            bytes[at..at + magic.len()].copy_from_slice(magic);
+            bytes.truncate(len);
+            let _ = identify(&bytes);
+        }
     }
 }
