@@ -13,7 +13,7 @@ use std::process::Command;
 
 use haosfs::config::data_partition::DataPartition;
 use haosfs::mount::data::{DataPlace, Partition, locate, partitions};
-use support::{Scratch, can_run, has_tool, is_root, pack};
+use support::{Scratch, can_run, has_tool, is_root, pack, wait_until};
 
 /// Bytes of a disk; XFS wants 300 MiB.
 const SIZE: u64 = 400 << 20;
@@ -189,7 +189,10 @@ fn a_second_disk_with_the_same_guid_is_not_passed_over() {
     assert!(checked.stdout.contains(&told(&two, "two")), "{checked:?}");
     set(&format!("{{{guid}}},UUID={uuid},fs=ext4")).succeeded();
     set(&format!("{}", one.partition().display())).succeeded();
+    let gone = one.partition();
     drop(one);
+    // A loop device goes with the last who has it open, and other tests look at all of them.
+    wait_until("the first disk is gone", || !gone.exists());
     set(&format!("{{{guid}}}")).succeeded();
 }
 

@@ -41,10 +41,10 @@ pub fn file(dir: impl AsFd, name: &OsStr, bytes: &[u8], rights: Rights) -> Resul
     put(dir, &temporary, name, written)
 }
 
-/// Makes or replaces the symbolic link `name` in `dir`, durably, as [`file`] does.
+/// Makes or replaces the symbolic link `name` in `dir`, durably, as [`file()`] does.
 ///
 /// # Errors
-/// As for [`file`].
+/// As for [`file()`].
 pub fn symlink(dir: impl AsFd, name: &OsStr, target: &OsStr) -> Result<()> {
     let temporary = temporary(name);
     clear(&dir, &temporary)?;
