@@ -130,4 +130,6 @@ pub struct Caller {
     pub uid: u32,
     /// File system group id.
     pub gid: u32,
+    /// Id of the asking thread; 0 where it has none that we see.
+    pub pid: u32,
 }

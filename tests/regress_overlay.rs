@@ -18,12 +18,17 @@ use mounted::scratch::open_temp_dir;
 use mounted::squashfs;
 use mounted::union::{Driver, Lower, Union};
 use mounted::user::{NOBODY, as_user};
-use rustix::fs::{CWD, FileType, Mode, RenameFlags, XattrFlags, lgetxattr, lremovexattr, lsetxattr, mknodat, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, StatxFlags, XattrFlags, copy_file_range, fallocate, lgetxattr,
+    lremovexattr, lsetxattr, mknodat, renameat_with, statx,
+};
 use rustix::io::{Errno, Result};
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
 
 const BOTH: [Driver; 2] = [Driver::Kernel, Driver::Haosfs];
+const OWNER: u32 = 1000;
+const TEAM: u32 = 1001;
 const ACCESS: &str = "system.posix_acl_access";
 const CAPABILITY: &str = "security.capability";
 /// `VFS_CAP_REVISION_2`: `CAP_NET_RAW` permitted and effective.
@@ -59,8 +64,9 @@ fn has(path: &Path, name: &str) -> bool {
     lgetxattr(path, name, [0; 64].as_mut_slice()).is_ok()
 }
 
+/// Asks for the mode and nothing else, so that nothing else makes the FUSE client ask anew.
 fn perm(path: &Path) -> u32 {
-    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    u32::from(statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MODE).unwrap().stx_mode) & 0o7777
 }
 
 fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> Result<()> {
@@ -239,18 +245,35 @@ fn mapped_writes_take_capabilities() {
     });
 }
 
-/// Not root's group and not one of the writer's; without execution by the group.
+/// A file whose group is root's neither nor the writer's, and may not execute it: set-group-id goes with an outsider's change, and at
+/// once. The owner's changes ask for the mode, those of others do not.
 #[test]
-fn writing_by_an_outsider_leaves_set_group_id() {
+fn changes_by_an_outsider_take_set_group_id() {
     let grow = |tree: &Path| {
-        fs::write(tree.join("file"), b"").unwrap();
-        chown(tree.join("file"), Some(NOBODY), Some(1000)).unwrap();
-        fs::set_permissions(tree.join("file"), Permissions::from_mode(0o2644)).unwrap();
+        fs::write(tree.join("file"), b"below").unwrap();
+        chown(tree.join("file"), Some(OWNER), Some(TEAM)).unwrap();
+        fs::set_permissions(tree.join("file"), Permissions::from_mode(0o6666)).unwrap();
     };
-    by_both("writing_by_an_outsider_leaves_set_group_id", &[], grow, |driver, union| {
+    by_both("changes_by_an_outsider_take_set_group_id", &[], grow, |driver, union| {
         let file = union.path().join("file");
-        as_user(NOBODY, NOBODY, &[], || fs::write(&file, b"written").unwrap());
-        assert_eq!(perm(&file), pick(driver, 0o644, 0o2644), "{driver:?}");
+        let open = || OpenOptions::new().read(true).write(true).open(&file).unwrap();
+        let changes: [(&str, &(dyn Fn() + Sync)); 4] = [
+            ("write", &|| open().write_all(b"written").unwrap()),
+            ("copy", &|| assert_eq!(copy_file_range(open(), Some(&mut 0), open(), Some(&mut 100), 7), Ok(7))),
+            ("truncate", &|| open().set_len(1).unwrap()),
+            ("allocate", &|| fallocate(open(), FallocateFlags::KEEP_SIZE, 0, 4096).unwrap()),
+        ];
+        for ((name, change), user) in changes.iter().flat_map(|change| [(change, OWNER), (change, NOBODY)]) {
+            for (groups, after) in [(&[TEAM][..], 0o2666), (&[], 0o666)] {
+                fs::set_permissions(&file, Permissions::from_mode(0o6666)).unwrap();
+                assert_eq!(perm(&file), 0o6666);
+                as_user(user, user, groups, change);
+                assert_eq!(perm(&file), after, "{driver:?}: {name} by {user}, groups {groups:?}");
+            }
+        }
+        fs::set_permissions(&file, Permissions::from_mode(0o6666)).unwrap();
+        as_user(OWNER, OWNER, &[], || chown(&file, None, Some(OWNER)).unwrap());
+        assert_eq!(perm(&file), 0o666, "{driver:?}: chown");
     });
 }
 
@@ -269,7 +292,7 @@ fn acls_of_what_only_an_image_has() {
 fn files_are_copied_out_of_a_lower() {
     by_both("files_are_copied_out_of_a_lower", &[], small_tree, |driver, union| {
         let (from, to) = (File::open(union.path().join("file")).unwrap(), File::create(union.path().join("new")).unwrap());
-        let copied = rustix::fs::copy_file_range(&from, Some(&mut 0), &to, Some(&mut 0), 4);
+        let copied = copy_file_range(&from, Some(&mut 0), &to, Some(&mut 0), 4);
         assert_eq!(copied, pick(driver, Err(Errno::XDEV), Ok(4)), "{driver:?}");
     });
 }

@@ -17,7 +17,7 @@ pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) const GENERATION: Generation = Generation(0);
 
 pub(super) fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid() }
+    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
 }
 
 pub(super) const fn node(ino: INodeNo) -> NodeId {

@@ -207,7 +207,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -218,7 +218,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        written("write", self.ask(|union| union.write(node(ino), offset, data, kill)), reply);
+        written("write", self.ask(|union| union.write(node(ino), offset, data, caller(req), kill)), reply);
     }
 
     fn release(
@@ -288,8 +288,9 @@ impl fuser::Filesystem for Filesystem {
         }
     }
 
-    fn setxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
-        empty("setxattr", self.ask(|union| union.set_xattr(node(ino), name, value, flags.cast_unsigned())), reply);
+    fn setxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
+        let flags = flags.cast_unsigned();
+        empty("setxattr", self.ask(|union| union.set_xattr(node(ino), name, value, flags, caller(req))), reply);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

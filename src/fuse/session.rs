@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use fuser::{Config, SessionACL};
+use fuser::{Config, INodeNo, SessionACL};
 
 use super::filesystem::Filesystem;
 use super::guard;
@@ -46,6 +46,13 @@ impl Session {
         let filesystem = Filesystem::new(Arc::clone(&union));
         let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
+        let notifier = inner.notifier();
+        union.tell_changes(Box::new(move |node| {
+            // Attributes alone: a negative offset leaves the pages (`fuse_reverse_inval_inode` of fs/fuse/inode.c).
+            if let Err(e) = notifier.inval_inode(INodeNo(node.0), -1, 0) {
+                tracing::error!("the kernel keeps old attributes of node {}: {e}", node.0);
+            }
+        }));
         Ok(Self { inner, union })
     }
 

@@ -46,6 +46,21 @@ pub fn keep_capabilities() -> Result<(), Errno> {
     Ok(set_capabilities_secure_bits(bits | CapabilitiesSecureBits::NO_SETUID_FIXUP)?)
 }
 
+/// True where `gid` is one of the caller's groups; false as well where that cannot be found out (proc_pid_status(5)).
+#[must_use]
+pub fn has_group(caller: Caller, gid: u32) -> bool {
+    if caller.gid == gid {
+        return true;
+    }
+    // Nobody has the number 0: the caller lives in a PID namespace that we do not see.
+    if caller.pid == 0 {
+        return false;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", caller.pid)).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    groups.split_ascii_whitespace().any(|group| group.parse() == Ok(gid))
+}
+
 fn set_fs_ids(uid: u32, gid: u32) {
     // SAFETY: both calls change only the calling thread's file system ids and take any value; one the kernel does not accept
     // leaves the ids as they were. The group goes first while the user id still allows it.

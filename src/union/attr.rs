@@ -6,6 +6,7 @@ use super::copy_up::Content;
 use super::node::{Node, NodeId, Place, State};
 use super::{Backing, Union};
 use crate::error::{Errno, Error, Result};
+use crate::sys::cred::has_group;
 use crate::sys::data;
 use crate::sys::spot::{SetTime, Spot};
 use crate::types::{Attr, Caller, Kind};
@@ -49,11 +50,16 @@ impl SetAttr {
 }
 
 /// Permission bits of a regular file after somebody without `CAP_FSETID` changed it: set-user-id goes, and set-group-id
-/// where it means execution (fs/attr.c, `setattr_should_drop_suidgid`).
+/// where it means execution or the file's group is not one of his (fs/attr.c, `setattr_should_drop_suidgid`).
 #[must_use]
-pub const fn without_set_id(perm: u32) -> u32 {
+pub const fn without_set_id(perm: u32, in_group: bool) -> u32 {
     let perm = perm & !libc::S_ISUID;
-    if perm & libc::S_IXGRP != 0 { perm & !libc::S_ISGID } else { perm }
+    if perm & libc::S_IXGRP != 0 || !in_group { perm & !libc::S_ISGID } else { perm }
+}
+
+/// Who may leave set-group-id on a file of this group (fs/inode.c, `in_group_or_capable`).
+pub(super) fn may_set_group_id(caller: Caller, gid: u32) -> bool {
+    caller.uid == 0 || has_group(caller, gid)
 }
 
 impl Union {
@@ -157,7 +163,7 @@ impl Union {
         if let Some(size) = set.size.filter(|_| !emptied) {
             data::truncate(self.data_fd(node, spot, true)?, size)?;
         }
-        self.apply_owner(spot, set)?;
+        self.apply_owner(node, spot, set, caller)?;
         let truncates = set.size.is_some() && (caller.uid != 0 || self.is_shown_as_anothers(spot)?);
         let kills = set.only_kills_set_id() || truncates;
         match set.perm {
@@ -166,7 +172,7 @@ impl Union {
                 self.upper.as_ref().ok_or(Errno::EROFS)?.chmod(spot, perm)?;
             }
             Some(_) => return Err(Errno::EOPNOTSUPP),
-            None if kills => self.kill_set_id(spot)?,
+            None if kills => self.kill_set_id(node, spot, caller)?,
             None => {}
         }
         if set.sets_times() {
@@ -175,7 +181,7 @@ impl Union {
         Ok(())
     }
 
-    fn apply_owner(&self, spot: &Spot, set: &SetAttr) -> Result<(), Errno> {
+    fn apply_owner(&self, node: &Node, spot: &Spot, set: &SetAttr, caller: Caller) -> Result<(), Errno> {
         if set.uid.is_none() && set.gid.is_none() {
             return Ok(());
         }
@@ -183,9 +189,15 @@ impl Union {
             // Every inode is shown as this owner's; only "to whom it already belongs" can be granted.
             Some((uid, gid)) => {
                 let same = set.uid.is_none_or(|u| u == uid) && set.gid.is_none_or(|g| g == gid);
-                if same { self.kill_set_id(spot) } else { Err(Errno::EPERM) }
+                if same { self.kill_set_id(node, spot, caller) } else { Err(Errno::EPERM) }
             }
-            None => spot.chown(set.uid, set.gid),
+            None => {
+                // The kernel asks by the group that the file has before.
+                if caller.uid != 0 {
+                    self.kill_set_id(node, spot, caller)?;
+                }
+                spot.chown(set.uid, set.gid)
+            }
         }
     }
 
@@ -205,12 +217,19 @@ impl Union {
     }
 
     /// Takes the set-id bits from an upper file that somebody without privilege changed.
-    pub(super) fn kill_set_id(&self, spot: &Spot) -> Result<(), Errno> {
+    pub(super) fn kill_set_id(&self, node: &Node, spot: &Spot, caller: Caller) -> Result<(), Errno> {
         let attr = spot.stat()?.attr;
-        let perm = attr.perm;
         // Of directories they mean something else (fs/open.c, `chown_common`), and links have none.
-        if !matches!(attr.kind, Kind::Dir | Kind::Symlink) && without_set_id(perm) != perm {
-            spot.chmod(without_set_id(perm))?;
+        if attr.perm & SET_ID == 0 || matches!(attr.kind, Kind::Dir | Kind::Symlink) {
+            return Ok(());
+        }
+        let perm = without_set_id(attr.perm, may_set_group_id(caller, attr.gid));
+        if perm != attr.perm {
+            spot.chmod(perm)?;
+            // Whoever keeps the mode asked for a write, say, and would not ask for the mode again.
+            if let Some(tell) = self.listener.get() {
+                tell(node.id);
+            }
         }
         Ok(())
     }
@@ -227,10 +246,17 @@ mod tests {
 
     #[test]
     fn set_id_bits_that_go() {
-        for (before, after) in
-            [(0o4755, 0o755), (0o6755, 0o755), (0o2755, 0o755), (0o2644, 0o2644), (0o644, 0o644), (0o7777, 0o1777)]
-        {
-            assert_eq!(without_set_id(before), after, "{before:o}");
+        for (before, in_group, after) in [
+            (0o4755, true, 0o755),
+            (0o6755, true, 0o755),
+            (0o2755, true, 0o755),
+            (0o2644, true, 0o2644),
+            (0o2644, false, 0o644),
+            (0o6666, false, 0o666),
+            (0o644, false, 0o644),
+            (0o7777, true, 0o1777),
+        ] {
+            assert_eq!(without_set_id(before, in_group), after, "{before:o}");
         }
     }
 }

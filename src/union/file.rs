@@ -143,7 +143,7 @@ impl Union {
     }
 
     /// The upper descriptor of a node that is to be changed, copying it up first where somebody holds only a name for reading.
-    fn fd_for_writing(&self, id: NodeId, kill_set_id: bool) -> Result<Arc<OwnedFd>> {
+    fn fd_for_writing(&self, id: NodeId, caller: Caller, kill_set_id: bool) -> Result<Arc<OwnedFd>> {
         let node = self.table.get(id)?;
         if node.kind != Kind::File {
             return Err(if node.kind.is_dir() { Errno::EISDIR } else { Errno::EINVAL }.into());
@@ -153,7 +153,7 @@ impl Union {
         let state = node.state.read();
         let spot = open_spot(&node, self.upper_spot(&node, &state)?);
         if kill_set_id || self.is_shown_as_anothers(&spot)? {
-            self.kill_set_id(&spot)?;
+            self.kill_set_id(&node, &spot, caller)?;
         }
         self.data_fd(&node, &spot, true).map_err(|e| Error::sys("open for writing", self.name_of(&state), e))
     }
@@ -162,8 +162,8 @@ impl Union {
     ///
     /// # Errors
     /// `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers.
-    pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], kill_set_id: bool) -> Result<usize> {
-        let fd = self.fd_for_writing(id, kill_set_id)?;
+    pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], caller: Caller, kill_set_id: bool) -> Result<usize> {
+        let fd = self.fd_for_writing(id, caller, kill_set_id)?;
         self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))
     }
 
@@ -172,7 +172,7 @@ impl Union {
     /// # Errors
     /// `EOPNOTSUPP` for modes the upper's file system lacks.
     pub fn allocate(&self, id: NodeId, mode: u32, offset: u64, len: u64, caller: Caller) -> Result<()> {
-        let fd = self.fd_for_writing(id, caller.uid != 0)?;
+        let fd = self.fd_for_writing(id, caller, caller.uid != 0)?;
         self.removals.outlast(|| Ok(data::allocate(&fd, mode, offset, len)?))
     }
 
@@ -201,7 +201,7 @@ impl Union {
     /// # Errors
     /// The upper's answers.
     pub fn copy_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: usize, caller: Caller) -> Result<usize> {
-        let target = self.fd_for_writing(to.0, caller.uid != 0)?;
+        let target = self.fd_for_writing(to.0, caller, caller.uid != 0)?;
         let source = self.table.get(from.0)?;
         let fd = {
             let _tree = self.tree.read();

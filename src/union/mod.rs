@@ -42,7 +42,7 @@ pub mod xattr;
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use parking_lot::RwLock;
@@ -174,7 +174,11 @@ pub struct Union {
     links: links::Links,
     origins: origin::Origins,
     index: Option<index::Index>,
+    listener: OnceLock<Listener>,
 }
+
+/// Is told the nodes whose attributes changed by what did not ask for it: set-id bits that a write takes. Calls nothing of the union.
+pub type Listener = Box<dyn Fn(NodeId) + Send + Sync>;
 
 /// Where a node's present content can be reached.
 enum Backing {
@@ -229,6 +233,7 @@ impl Union {
             streams: stream::Streams::default(),
             removals: patience::Removals::default(),
             links: links::Links::default(),
+            listener: OnceLock::new(),
         };
         if let Some(upper) = &this.upper
             && options.fsync == Durability::Volatile
@@ -247,6 +252,11 @@ impl Union {
         let root = Spot::Fd(Arc::clone(upper.root())).open(data::OFlags::RDONLY | data::OFlags::DIRECTORY);
         root.and_then(data::sync_all).map_err(|e| Error::sys("synchronise", upper.path(), e))?;
         if self.options.fsync == Durability::Volatile { upper.clear_volatile() } else { Ok(()) }
+    }
+
+    /// Names the one who is told of attributes that change unasked; the first stays.
+    pub fn tell_changes(&self, listener: Listener) {
+        let _first_stays = self.listener.set(listener);
     }
 
     /// An inode number that belongs to nothing, for names that must be listed but cannot be looked up.

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::attr::may_set_group_id;
 use super::copy_up::Content;
 use super::node::{NodeId, Place};
 use super::{Backing, Union, acl};
@@ -45,11 +46,12 @@ impl Union {
         Ok(stored.iter().filter_map(|name| self.namespace.unescape(name)).filter(visible).collect())
     }
 
-    /// Sets an extended attribute; `flags` are setxattr(2)'s.
+    /// Sets an extended attribute; `flags` are setxattr(2)'s. An access ACL set by somebody outside the file's group takes
+    /// set-group-id (fs/posix_acl.c, `posix_acl_update_mode`).
     ///
     /// # Errors
     /// `EEXIST` and `ENODATA` by the flags, `EROFS`, and the upper's answers.
-    pub fn set_xattr(&self, id: NodeId, name: &OsStr, value: &[u8], flags: u32) -> Result<()> {
+    pub fn set_xattr(&self, id: NodeId, name: &OsStr, value: &[u8], flags: u32, caller: Caller) -> Result<()> {
         self.writable()?;
         let stored = self.namespace.escape(name)?;
         let node = self.table.get(id)?;
@@ -57,7 +59,15 @@ impl Union {
         self.copy_up(&node, Content::Below)?;
         let _tree = self.tree.read();
         let state = node.state.read();
-        Ok(self.upper_spot(&node, &state)?.set_xattr(&stored, value, flags)?)
+        let spot = self.upper_spot(&node, &state)?;
+        spot.set_xattr(&stored, value, flags)?;
+        if name == acl::ACCESS {
+            let attr = spot.stat()?.attr;
+            if attr.perm & libc::S_ISGID != 0 && !may_set_group_id(caller, attr.gid) {
+                self.writable()?.chmod(&spot, attr.perm & !libc::S_ISGID)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes an extended attribute. What is not set is not removed, and nothing is copied up for it.

@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, lgetxattr};
 use super::generate::{ACCESS, DEFAULT};
 use super::landscape::Landscape;
 use super::layers::LINKED;
-use super::step::{Action, Actor, OTHER, Step, TEAM, Use};
+use super::step::{Action, Actor, OTHER, Step, Use};
 use crate::history::op::Op;
 use crate::history::target::{Answer, Replace};
 use crate::tree::snapshot::{Seen, Snapshot};
@@ -40,7 +40,6 @@ impl Kernels {
             || self.opens_without_change(&step.action)
             || self.fails_after_marking(&step.action)
             || self.copies_from_below(&step.action)
-            || self.takes_set_group_id(step)
             || self.takes_rights_of_capable(&step.action)
             || self.asks_by_stale_owner(step)
             || self.renames_to_itself(&step.action)
@@ -79,17 +78,6 @@ impl Kernels {
             let is_capable = lgetxattr(&full, "security.capability", [0; 64].as_mut_slice()).is_ok();
             usage == Use::Opens && (has_set_id && (is_capable || is_mapped) || is_mapped && is_capable)
         })
-    }
-
-    /// "set-group-id that a change by somebody outside the file's group takes": FUSE does not say whether he is in it.
-    fn takes_set_group_id(&self, step: &Step) -> bool {
-        let sets_acl = matches!(step.action, Action::SetXattr(_, ACCESS, ..));
-        step.actor == Actor::Other
-            && step.action.uses().into_iter().any(|(path, _)| {
-                let Ok(meta) = fs::symlink_metadata(self.root.join(path)) else { return false };
-                let runs = meta.mode() & libc::S_IXGRP != 0 && !sets_acl;
-                meta.is_file() && meta.mode() & libc::S_ISGID != 0 && !runs && ![OTHER, TEAM].contains(&meta.gid())
-            })
     }
 
     /// The kernel's marks a directory opaque before the upper's file system refuses to put it in the place of one that is not

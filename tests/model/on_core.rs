@@ -16,7 +16,7 @@ use haosfs::union::{DirLower, NodeId, Options, Prefix, ROOT, SetAttr, Union, Upp
 
 use super::target::{Answer, Item, Replace, SLOTS, Target, View};
 
-const CALLER: Caller = Caller { uid: 0, gid: 0 };
+const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 /// A union of a directory below an upper in one home directory.
 pub struct OnCore {
@@ -208,7 +208,7 @@ impl Target for OnCore {
     fn write(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Answer<()> {
         let found = self.follow(path)?;
         self.union().open(found.id, true).map_err(errno)?;
-        let written = self.union().write(found.id, offset, bytes, false).map_err(errno);
+        let written = self.union().write(found.id, offset, bytes, CALLER, false).map_err(errno);
         self.union().release(found.id);
         assert_eq!(written?, bytes.len());
         Ok(())
@@ -287,7 +287,7 @@ impl Target for OnCore {
 
     fn set_xattr(&mut self, path: &Path, name: &str, value: &[u8]) -> Answer<()> {
         let found = self.follow(path)?;
-        self.union().set_xattr(found.id, OsStr::new(name), value, 0).map_err(errno)
+        self.union().set_xattr(found.id, OsStr::new(name), value, 0, CALLER).map_err(errno)
     }
 
     fn remove_xattr(&mut self, path: &Path, name: &str) -> Answer<()> {
