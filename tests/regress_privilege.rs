@@ -17,6 +17,7 @@ use assertions::{exists, lstat, names};
 use mounted::ground::Ground;
 use mounted::mount::run;
 use mounted::requirement::{Requirement, can_run};
+use mounted::scratch::open_temp_dir;
 use mounted::union::{Driver, Union};
 use mounted::user::{NOBODY, as_user};
 use rustix::fs::{AtFlags, CWD, StatxFlags, Timespec, Timestamps, listxattr, statx, utimensat};
@@ -119,6 +120,23 @@ fn is_plain(path: &Path, mode: u32) {
     let len = listxattr(path, &mut list[..]).unwrap();
     let list = String::from_utf8_lossy(&list[..len]).into_owned();
     assert!(!list.contains("posix_acl"), "{}: {list}", path.display());
+}
+
+/// Whoever can pass through a directory of mode 0 by privilege makes such a one, as the kernel does.
+#[test]
+fn unfinished_objects_are_out_of_reach() {
+    if !can_run("unfinished_objects_are_out_of_reach", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&["-all-root"], |tree| fs::write(tree.join("f"), b"").unwrap());
+    let home = open_temp_dir();
+    for (driver, perm) in [(Driver::Kernel, 0), (Driver::Haosfs, 0), (Driver::HaosfsUser, 0o700)] {
+        let home = home.path().join(driver.name());
+        fs::create_dir(&home).unwrap();
+        let union = ground.mount_with(driver, &home, &[]);
+        assert_eq!(lstat(home.join("work/work")).mode() & 0o7777, perm, "{driver:?}");
+        drop(union);
+    }
 }
 
 #[test]

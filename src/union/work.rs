@@ -6,33 +6,36 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::acl;
+use super::lend::OWNER_ALL;
 use crate::error::{Errno, Error, Result};
 use crate::ovl;
 use crate::ovl::xattr::Namespace;
+use crate::sys::cred::privilege;
 use crate::sys::dir;
 use crate::sys::spot::{Spot, open_dir_at};
 
 /// Deepest directory that clean-up descends to; the format never nests that deep below the work directory by itself.
 const PURGE_DEPTH: usize = 1024;
 
-/// Opens `work/work`, making it first where it does not exist yet.
+/// Opens `work/work`, making it first where it does not exist yet. What is made there is nobody else's to see; an ordinary user's
+/// own daemon could not enter a directory of mode 0, which the kernel's is.
 pub(super) fn open(work: &Path, work_dir: &Arc<OwnedFd>) -> Result<Arc<OwnedFd>> {
     let name = OsStr::new(ovl::WORK);
-    match dir::mkdir(work_dir, name, 0o700) {
+    let perm = if privilege().dac_override { 0 } else { OWNER_ALL };
+    match dir::mkdir(work_dir, name, perm) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(e) => return Err(Error::sys("create", work.join(name), e)),
     }
     let inner = open_dir_at(work_dir, name).map_err(|e| Error::sys("open", work.join(name), e))?;
     let spot = Spot::Fd(Arc::clone(&inner));
-    // What is made here must get nothing from this directory: no ACL, no group. The kernel makes it with mode 0, which an
-    // ordinary user's own daemon could not enter again.
+    // What is made here must get nothing from this directory: no ACL, no group.
     for acl in [acl::DEFAULT, acl::ACCESS] {
         match spot.remove_xattr(OsStr::new(acl)) {
             Ok(()) | Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
             Err(e) => return Err(Error::sys("remove the ACL of", work.join(name), e)),
         }
     }
-    spot.chmod(0o700).map_err(|e| Error::sys("chmod", work.join(name), e))?;
+    spot.chmod(perm).map_err(|e| Error::sys("chmod", work.join(name), e))?;
     Ok(inner)
 }
 
