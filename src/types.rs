@@ -84,6 +84,18 @@ impl Time {
     }
 }
 
+/// When reading stamps the access time (mount(8)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Atime {
+    /// Where it is older than a day or than the last change (`relatime`).
+    #[default]
+    Relative,
+    /// Always (`strictatime`).
+    Strict,
+    /// Never (`noatime`).
+    Never,
+}
+
 /// Everything stat(2) tells of one inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {

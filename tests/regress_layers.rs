@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::UNIX_EPOCH;
 
 use assertions::{exists, lstat, names, refused};
 use mounted::daemon::drop_caches;
@@ -273,6 +274,48 @@ fn reading_leaves_the_access_times_of_a_lower() {
         read_all(ground.mount(driver, &[]).path());
         for name in ["link", "file", "dir", ""] {
             assert_eq!(lstat(ground.tree().join(name)).atime(), LONG_AGO.tv_sec, "{driver:?}: {name:?}");
+        }
+    }
+}
+
+/// Reads two files of an upper: one last read long ago, and one that was read after the last change of its inode. Which get a stamp?
+fn read_in_upper(scratch: &Scratch, lower: &Path, driver: Driver, options: &[&str]) -> [bool; 2] {
+    let home = scratch.dir(&format!("{}-{}", driver.name(), options.concat()));
+    fs::create_dir(home.join("upper")).unwrap();
+    let ahead = UNIX_EPOCH.elapsed().unwrap().as_secs() as i64 + 3600;
+    let ahead = Timespec { tv_sec: ahead, tv_nsec: 0 };
+    let files = [("old", LONG_AGO), ("fresh", ahead)].map(|(name, last_access)| (home.join("upper").join(name), last_access));
+    for (file, last_access) in &files {
+        fs::write(file, b"data").unwrap();
+        utimensat(CWD, file, &Timestamps { last_access: *last_access, last_modification: LONG_AGO }, AtFlags::empty()).unwrap();
+        chown(file, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let union = Union::with_options(driver, &[Lower::Dir(lower.to_owned())], &home, options);
+    as_user(NOBODY, NOBODY, &[], || ["old", "fresh"].map(|name| assert_eq!(fs::read(union.path().join(name)).unwrap(), b"data")));
+    drop(union);
+    files.map(|(file, last_access)| lstat(file).atime() != last_access.tv_sec)
+}
+
+/// The mount of the union says it, whatever that of the upper's file system does.
+#[test]
+fn reading_stamps_access_times_of_the_upper_as_the_mount_says() {
+    if !can_run("reading_stamps_access_times_of_the_upper_as_the_mount_says", NEEDS) {
+        return;
+    }
+    for fs_options in ["relatime", "noatime"] {
+        let scratch = Scratch::new(Fs::Ext4);
+        let lower = scratch.dir("lower");
+        run(Command::new("mount").args(["-o", &format!("remount,{fs_options}")]).arg(scratch.path()));
+        for driver in [Driver::Kernel, Driver::Haosfs] {
+            for (options, stamped) in [
+                (&[][..], [true, false]),
+                (&["relatime"], [true, false]),
+                (&["strictatime"], [true, true]),
+                (&["noatime"], [false, false]),
+                (&["ro", "strictatime"], [false, false]),
+            ] {
+                assert_eq!(read_in_upper(&scratch, &lower, driver, options), stamped, "{driver:?} on {fs_options}: {options:?}");
+            }
         }
     }
 }

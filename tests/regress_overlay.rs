@@ -19,8 +19,8 @@ use mounted::squashfs;
 use mounted::union::{Driver, Lower, Union};
 use mounted::user::{NOBODY, as_user};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, StatxFlags, XattrFlags, copy_file_range, fallocate, lgetxattr,
-    lremovexattr, lsetxattr, mknodat, renameat_with, statx,
+    AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
+    copy_file_range, fallocate, lgetxattr, lremovexattr, lsetxattr, mknodat, renameat_with, statx, utimensat,
 };
 use rustix::io::{Errno, Result};
 
@@ -275,6 +275,25 @@ fn changes_by_an_outsider_take_set_group_id() {
         as_user(OWNER, OWNER, &[], || chown(&file, None, Some(OWNER)).unwrap());
         assert_eq!(perm(&file), 0o666, "{driver:?}: chown");
     });
+}
+
+#[test]
+fn reading_from_the_page_cache_leaves_the_access_time() {
+    by_both(
+        "reading_from_the_page_cache_leaves_the_access_time",
+        &[],
+        |_| (),
+        |driver, union| {
+            let file = union.path().join("file");
+            fs::write(&file, [7; 4096]).unwrap();
+            let long_ago = Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 };
+            let kept = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+            utimensat(CWD, &file, &Timestamps { last_access: long_ago, last_modification: kept }, AtFlags::empty()).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), [7; 4096]);
+            let stamped = fs::metadata(&file).unwrap().atime() != long_ago.tv_sec;
+            assert_eq!(stamped, pick(driver, true, false), "{driver:?}");
+        },
+    );
 }
 
 #[test]

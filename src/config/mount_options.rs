@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::option_list::{name_and_value, split_unescaped, unescape};
 use super::size::{parse_digits, parse_size};
 use crate::error::{Error, Result};
+use crate::types::Atime;
 
 /// How durable a copy-up is before it becomes visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,8 +85,8 @@ pub struct MountOptions {
     pub nodev: bool,
     /// `noexec`.
     pub noexec: bool,
-    /// `noatime`.
-    pub noatime: bool,
+    /// `relatime`, `strictatime`, `noatime`.
+    pub atime: Atime,
     /// `allow_other`.
     pub allow_other: bool,
     /// `offset=`: bytes before the image in its file.
@@ -193,8 +194,9 @@ impl MountOptions {
             "suid" | "nosuid" => self.nosuid = name == "nosuid",
             "dev" | "nodev" => self.nodev = name == "nodev",
             "exec" | "noexec" => self.noexec = name == "noexec",
-            "noatime" => self.noatime = true,
-            "atime" | "relatime" | "strictatime" => self.noatime = false,
+            "noatime" => self.atime = Atime::Never,
+            "strictatime" => self.atime = Atime::Strict,
+            "atime" | "relatime" | "nostrictatime" => self.atime = Atime::Relative,
             "allow_other" => self.allow_other = true,
             "userxattr" => self.userxattr = true,
             "volatile" => self.fsync = Fsync::Volatile,

@@ -32,7 +32,11 @@ fn values_are_read() {
         ("rw", default()),
         ("ro", MountOptions { access: Access::ReadOnly, ..default() }),
         ("ro,rw", default()),
-        ("nosuid,nodev,noexec,noatime", MountOptions { nosuid: true, nodev: true, noexec: true, noatime: true, ..default() }),
+        (
+            "nosuid,nodev,noexec,noatime",
+            MountOptions { nosuid: true, nodev: true, noexec: true, atime: Atime::Never, ..default() },
+        ),
+        ("noatime,strictatime", MountOptions { atime: Atime::Strict, ..default() }),
         ("nosuid,nodev,noexec,suid,dev,exec,noatime,relatime", default()),
         ("allow_other,default_permissions", MountOptions { allow_other: true, ..default() }),
         ("offset=4096", MountOptions { offset: Some(4096), ..default() }),

@@ -123,11 +123,12 @@ fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
 mod tests {
     use super::*;
     use crate::sys::fuse_mount::Attributes;
+    use crate::types::Atime;
     use std::ffi::OsStr;
 
     #[test]
     fn options_are_escaped_and_named() {
-        let attributes = Attributes { read_only: true, noatime: true, ..Attributes::default() };
+        let attributes = Attributes { read_only: true, atime: Atime::Never, ..Attributes::default() };
         let mut parameters = Parameters {
             source: OsStr::new("/a,b\\c"),
             uid: 1,

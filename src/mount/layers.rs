@@ -7,6 +7,8 @@ use super::plan::{self, Layer, LayerKind, MountPlan};
 use crate::config::mount_options::{Fsync, MountOptions, RedirectDir, Uuid, Xino};
 use crate::error::Result;
 use crate::image::{self, Image};
+use crate::sys::fuse_mount::Attributes;
+use crate::types::Atime;
 use crate::union::lower::Lower;
 use crate::union::{self, DirLower, SquashfsLower, Union, Upper};
 
@@ -17,7 +19,11 @@ use crate::union::{self, DirLower, SquashfsLower, Union, Upper};
 pub fn open(plan: &MountPlan) -> Result<Arc<Union>> {
     let images = plan.lowers.iter().filter(|layer| matches!(layer.kind, LayerKind::Image { .. })).count();
     let lowers = plan.lowers.iter().map(|layer| open_lower(layer, &plan.options, images)).collect::<Result<Vec<_>>>()?;
-    let upper = plan.upper.as_ref().map(|u| Upper::open(&u.upper, &u.work, prefix(&plan.options))).transpose()?;
+    let upper = plan
+        .upper
+        .as_ref()
+        .map(|u| Upper::open(&u.upper, &u.work, prefix(&plan.options), upper_atime(&plan.attributes)))
+        .transpose()?;
     Ok(Arc::new(Union::new(lowers, upper, union_options(&plan.options))?))
 }
 
@@ -79,7 +85,13 @@ fn union_options(options: &MountOptions) -> union::Options {
             Uuid::Auto => union::UuidMode::Auto,
             Uuid::On => union::UuidMode::On,
         },
+        userxattr: options.userxattr,
     }
+}
+
+/// What the mount says of its files holds for those of the upper, whatever the mount below them says (as in the kernel's).
+const fn upper_atime(attributes: &Attributes) -> Atime {
+    if attributes.read_only { Atime::Never } else { attributes.atime }
 }
 
 const fn prefix(options: &MountOptions) -> union::Prefix {

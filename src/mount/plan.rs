@@ -80,7 +80,7 @@ impl MountPlan {
             nosuid: options.nosuid,
             nodev: options.nodev,
             noexec: options.noexec,
-            noatime: options.noatime,
+            atime: options.atime,
         };
         // A daemon has no working directory of interest: a source that is a path is shown in full.
         let source = match (request.lowers.first(), lowers.first()) {

@@ -11,6 +11,8 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
+use crate::types::Atime;
+
 /// Where the kernel offers FUSE.
 pub const DEVICE: &str = "/dev/fuse";
 
@@ -45,8 +47,8 @@ pub struct Attributes {
     pub nodev: bool,
     /// `noexec`.
     pub noexec: bool,
-    /// `noatime`.
-    pub noatime: bool,
+    /// `relatime`, `strictatime`, `noatime`.
+    pub atime: Atime,
 }
 
 /// Opens /dev/fuse.
@@ -129,7 +131,8 @@ impl Attributes {
         flags.set(MountAttrFlags::MOUNT_ATTR_NOSUID, self.nosuid);
         flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, self.nodev);
         flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, self.noexec);
-        flags.set(MountAttrFlags::MOUNT_ATTR_NOATIME, self.noatime);
+        flags.set(MountAttrFlags::MOUNT_ATTR_NOATIME, self.atime == Atime::Never);
+        flags.set(MountAttrFlags::MOUNT_ATTR_STRICTATIME, self.atime == Atime::Strict);
         flags
     }
 
@@ -139,11 +142,12 @@ impl Attributes {
         flags.set(MountFlags::NOSUID, self.nosuid);
         flags.set(MountFlags::NODEV, self.nodev);
         flags.set(MountFlags::NOEXEC, self.noexec);
-        flags.set(MountFlags::NOATIME, self.noatime);
+        flags.set(MountFlags::NOATIME, self.atime == Atime::Never);
+        flags.set(MountFlags::STRICTATIME, self.atime == Atime::Strict);
         flags
     }
 
-    /// The flags by name, as mount(8) and fusermount3(1) take them.
+    /// The flags by name, as fusermount3(1) takes them: it knows no `strictatime`.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
         [
@@ -151,7 +155,7 @@ impl Attributes {
             (self.nosuid, "nosuid"),
             (self.nodev, "nodev"),
             (self.noexec, "noexec"),
-            (self.noatime, "noatime"),
+            (self.atime == Atime::Never, "noatime"),
         ]
         .into_iter()
         .filter_map(|(on, name)| on.then_some(name))

@@ -10,6 +10,7 @@ use rustix::mount::OpenTreeFlags;
 
 use super::spot::{Spot, open_beneath, open_dir};
 use crate::error::Errno;
+use crate::types::Atime;
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -21,20 +22,14 @@ type Result<T> = std::result::Result<T, Errno>;
 pub fn open_lower(path: &Path) -> Result<Arc<OwnedFd>> {
     let dir = open_dir(path)?;
     let Ok(clone) = clone_private(&dir) else { return Ok(dir) };
-    let unwritten = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOATIME,
-        attr_clr: libc::MOUNT_ATTR__ATIME,
-        propagation: 0,
-        userns_fd: 0,
-    };
     // Before Linux 5.12 it stays as the mount is; nobody writes by it all the same.
-    let _as_it_is = set_attributes(&clone, &unwritten);
+    let _as_it_is = set_attributes(&clone, &stamped(Atime::Never, libc::MOUNT_ATTR_RDONLY));
     Ok(Arc::new(clone))
 }
 
 /// Opens two directories of one mount once more, below one clone of it: a rename cannot leave a mount, not even for another clone
-/// of the same. `None` where we may not have a clone, or it shows other directories than those that are open.
-pub fn open_pair(paths: [&Path; 2], open: [&Arc<OwnedFd>; 2]) -> Option<[Arc<OwnedFd>; 2]> {
+/// of the same. Reading stamps access times as `atime` says. `None` where we may not have a clone, or it shows other directories than those that are open.
+pub fn open_pair(paths: [&Path; 2], open: [&Arc<OwnedFd>; 2], atime: Atime) -> Option<[Arc<OwnedFd>; 2]> {
     let [one, two] = [paths[0].canonicalize().ok()?, paths[1].canonicalize().ok()?];
     let common: PathBuf = one.components().zip(two.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
     let above = open_dir(&common).ok()?;
@@ -43,6 +38,8 @@ pub fn open_pair(paths: [&Path; 2], open: [&Arc<OwnedFd>; 2]) -> Option<[Arc<Own
         return None;
     }
     let root = Arc::new(clone_private(&above).ok()?);
+    // Before Linux 5.12, and where a user namespace may not change it, it stays as the mount is.
+    let _as_it_is = set_attributes(&root, &stamped(atime, 0));
     let again = |path: &Path, known: &Arc<OwnedFd>| {
         let found = open_beneath(&root, path.strip_prefix(&common).ok()?).ok()?;
         let (a, b) = (stat(&found)?, stat(known)?);
@@ -59,6 +56,16 @@ fn clone_private(dir: &OwnedFd) -> Result<OwnedFd> {
     // Before Linux 5.12 it can only be left in its peer group, from which nothing comes into a mount that is in no name space.
     let _as_it_is = set_attributes(&clone, &private);
     Ok(clone)
+}
+
+/// These flags, and the access times that reading stamps.
+const fn stamped(atime: Atime, flags: u64) -> libc::mount_attr {
+    let mode = match atime {
+        Atime::Relative => libc::MOUNT_ATTR_RELATIME,
+        Atime::Strict => libc::MOUNT_ATTR_STRICTATIME,
+        Atime::Never => libc::MOUNT_ATTR_NOATIME,
+    };
+    libc::mount_attr { attr_set: flags | mode, attr_clr: libc::MOUNT_ATTR__ATIME, propagation: 0, userns_fd: 0 }
 }
 
 /// mount_setattr(2), which rustix lacks.

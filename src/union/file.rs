@@ -90,12 +90,13 @@ impl Union {
             return Ok(Arc::clone(fd));
         }
         // (descriptor, can read, can write)
-        let (fd, readable, writable) = match spot.open(OFlags::RDWR) {
+        let upper = self.upper.as_ref().ok_or(Errno::EROFS)?;
+        let (fd, readable, writable) = match upper.open_data(spot, OFlags::RDWR) {
             Ok(fd) => (fd, true, true),
             // Without privilege over modes: whoever may only write could still be served by a write-only descriptor.
-            Err(Errno::EACCES) if write => (spot.open(OFlags::WRONLY)?, false, true),
+            Err(Errno::EACCES) if write => (upper.open_data(spot, OFlags::WRONLY)?, false, true),
             Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) if !write => {
-                (spot.open(OFlags::RDONLY)?, true, false)
+                (upper.open_data(spot, OFlags::RDONLY)?, true, false)
             }
             Err(e) => return Err(e),
         };

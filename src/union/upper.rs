@@ -20,7 +20,7 @@ use crate::sys::dir::{self, RawEntry, Rename};
 use crate::sys::layer;
 use crate::sys::lock;
 use crate::sys::spot::{Spot, open_dir, open_dir_at};
-use crate::types::Kind;
+use crate::types::{Atime, Kind};
 
 /// Which name space of attributes to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +46,7 @@ pub struct Upper {
     dev: u64,
     namespace: Namespace,
     privilege: Privilege,
+    atime: Atime,
     next_temp: AtomicU64,
     /// Name in the work directory of the whiteout that others are hard links of.
     whiteout: Mutex<Option<OsString>>,
@@ -63,10 +64,10 @@ impl Upper {
     /// # Errors
     /// [`Error::Refused`] naming the directory and the remedy: missing, not on one file system, one inside the other, in use,
     /// left dirty by a volatile mount; [`Error::Unsupported`] where the file system lacks whiteouts, `renameat2` or xattrs.
-    pub fn open(upper: &Path, work: &Path, prefix: Prefix) -> Result<Self> {
+    pub fn open(upper: &Path, work: &Path, prefix: Prefix, atime: Atime) -> Result<Self> {
         let [upper_dir, work_dir] = [open_layer("upper", upper)?, open_layer("work", work)?];
         check_apart(upper, &upper_dir, work, &work_dir)?;
-        let pair = layer::open_pair([upper, work], [&upper_dir, &work_dir]);
+        let pair = layer::open_pair([upper, work], [&upper_dir, &work_dir], atime);
         let [upper_dir, work_dir] = pair.unwrap_or([upper_dir, work_dir]);
         check_writable("upper", upper)?;
         check_writable("work", work)?;
@@ -81,6 +82,7 @@ impl Upper {
             dev: stat.dev,
             namespace: Namespace::User,
             privilege: privilege(),
+            atime,
             next_temp: AtomicU64::new(0),
             whiteout: Mutex::new(None),
             lending: RwLock::new(()),
@@ -132,6 +134,15 @@ impl Upper {
     #[must_use]
     pub const fn privilege(&self) -> &Privilege {
         &self.privilege
+    }
+
+    /// Opens a file of the upper for its data. Where reading leaves no stamp that holds without a mount of our own, too, as far as
+    /// the file is ours.
+    ///
+    /// # Errors
+    /// As for [`Spot::open`].
+    pub fn open_data(&self, spot: &Spot, flags: OFlags) -> Result<OwnedFd, Errno> {
+        if self.atime == Atime::Never { spot.open_untouched(flags) } else { spot.open(flags) }
     }
 
     /// A name in the work directory that nobody else uses, in the kernel's spelling.

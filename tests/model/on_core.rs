@@ -10,7 +10,7 @@ use std::sync::Arc;
 use haosfs::error::{Errno, Error};
 use haosfs::sys::dir::Rename;
 use haosfs::sys::spot::SetTime;
-use haosfs::types::{Attr, Caller, Kind, Time};
+use haosfs::types::{Atime, Attr, Caller, Kind, Time};
 use haosfs::union::create::New;
 use haosfs::union::{DirLower, NodeId, Options, Prefix, ROOT, SetAttr, Union, Upper};
 
@@ -32,7 +32,7 @@ fn errno(e: Error) -> Errno {
 /// Opens the upper. A child that another test is just starting has our descriptors, and so the last union's lock, until its
 /// exec: in use for an instant.
 fn open_upper(home: &Path) -> Upper {
-    let open = || Upper::open(&home.join("upper"), &home.join("work"), Prefix::Auto);
+    let open = || Upper::open(&home.join("upper"), &home.join("work"), Prefix::Auto, Atime::Relative);
     for _ in 0..50 {
         match open() {
             Err(Error::Refused(_)) => std::thread::sleep(std::time::Duration::from_millis(20)),
