@@ -55,7 +55,7 @@ impl Original {
     /// The image mounted by haosfs shows the original.
     fn shown_by_haosfs(&self, args: &[&str], tolerance: Tolerance) {
         self.packed(args, |image| {
-            let union = Union::without_upper(Driver::Haosfs, &[Lower::Image(image.to_path_buf())]);
+            let union = Union::without_upper(Driver::Haosfs, &[Lower::Image(image.to_path_buf())], &[]);
             let found = Snapshot::read(union.path()).unwrap();
             assert_same(&format!("haosfs, {args:?}"), &self.seen, &found, tolerance);
         });
@@ -120,7 +120,7 @@ fn wide_directories() {
     }
     let original = Original::new(20_000);
     original.packed(&["-comp", "zstd"], |image| {
-        let union = Union::without_upper(Driver::Haosfs, &[Lower::Image(image.to_path_buf())]);
+        let union = Union::without_upper(Driver::Haosfs, &[Lower::Image(image.to_path_buf())], &[]);
         let found = Snapshot::read(union.path()).unwrap();
         assert_same("haosfs", &original.seen, &found, SQUASHFS);
     });
@@ -191,7 +191,7 @@ fn files_over_4_gib() {
     file.set_len(len).unwrap();
     file.write_all_at(b"near the end", len - 100).unwrap();
     squashfs::pack(&tree, &image, &["-comp", "lz4", "-b", "1M"]);
-    let union = Union::without_upper(Driver::Haosfs, &[Lower::Image(image)]);
+    let union = Union::without_upper(Driver::Haosfs, &[Lower::Image(image)], &[]);
     let huge = std::fs::File::open(union.path().join("huge")).unwrap();
     assert_eq!(huge.metadata().unwrap().len(), len);
     let mut bytes = [1; 112];

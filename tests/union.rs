@@ -152,7 +152,7 @@ fn without_an_upper_nothing_changes() {
         return;
     }
     let ground = Ground::image(&[], |tree| fs::write(tree.join("file"), b"file").unwrap());
-    let union = Union::without_upper(Driver::Haosfs, std::slice::from_ref(ground.lower()));
+    let union = Union::without_upper(Driver::Haosfs, std::slice::from_ref(ground.lower()), &[]);
     let file = union.path().join("file");
     assert_eq!(errno(OpenOptions::new().write(true).open(&file)), Errno::EROFS);
     assert_eq!(errno(fs::write(union.path().join("new"), b"")), Errno::EROFS);
@@ -209,6 +209,30 @@ fn xattr_whiteouts_of_a_lower_hide() {
     assert_eq!((&kernel.1, kernel.3), (&vec!["empty".to_owned(), "kept".to_owned()], Errno::ENOENT));
     assert_eq!(look(Driver::Haosfs, Lower::Dir(top.clone()), "directory"), kernel);
     assert_eq!(look(Driver::Haosfs, Lower::Image(image), "image"), kernel);
+}
+
+/// Without an upper nothing but the option tells which marks count.
+#[test]
+fn the_marks_of_a_lower_follow_userxattr() {
+    if !can_run("the_marks_of_a_lower_follow_userxattr", NEEDS) {
+        return;
+    }
+    let dir = open_temp_dir();
+    let [top, bottom] = ["top", "bottom"].map(|name| dir.path().join(name));
+    for (layer, name) in [(&top, "trusted"), (&top, "user"), (&bottom, "kept")] {
+        fs::create_dir_all(layer).unwrap();
+        fs::write(layer.join(name), b"").unwrap();
+    }
+    for namespace in ["trusted", "user"] {
+        setxattr(&top, format!("{namespace}.overlay.opaque"), b"x", XattrFlags::empty()).unwrap();
+        setxattr(top.join(namespace), format!("{namespace}.overlay.whiteout"), b"", XattrFlags::empty()).unwrap();
+    }
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        for (options, shown) in [(&[][..], "user"), (&["userxattr"], "trusted")] {
+            let union = Union::without_upper(driver, &[Lower::Dir(top.clone()), Lower::Dir(bottom.clone())], options);
+            assert_eq!(names(union.path()), ["kept", shown], "{driver:?}");
+        }
+    }
 }
 
 /// An access ACL that lets user 1 read.

@@ -114,6 +114,8 @@ pub struct Options {
     pub index: IndexMode,
     /// The union's own UUID.
     pub uuid: UuidMode,
+    /// Without an upper, which knows by itself: lowers are marked by `user.overlay.` (`userxattr`).
+    pub userxattr: bool,
 }
 
 /// Hard links of a lower over copy-up and remounts (overlayfs.rst, "index").
@@ -195,7 +197,7 @@ impl Union {
         if lowers.is_empty() {
             return Err(Error::Refused("a union needs at least one lower layer: an image or a directory".into()));
         }
-        let namespace = upper.as_ref().map_or_else(default_namespace, Upper::namespace);
+        let namespace = upper.as_ref().map_or_else(|| default_namespace(options), Upper::namespace);
         let options = options.in_namespace(namespace)?;
         Self::assemble(lowers, upper, options, namespace)
     }
@@ -369,8 +371,9 @@ impl Union {
 }
 
 /// Without an upper there is nothing to probe: root's layers carry `trusted.` marks, others could not read them.
-fn default_namespace() -> Namespace {
-    if crate::sys::cred::privilege().uid == 0 { Namespace::Trusted } else { Namespace::User }
+fn default_namespace(options: Options) -> Namespace {
+    let trusted = crate::sys::cred::privilege().uid == 0 && !options.userxattr;
+    if trusted { Namespace::Trusted } else { Namespace::User }
 }
 
 /// Refuses what cannot be a directory entry.

@@ -114,8 +114,8 @@ impl Union {
     }
 
     /// Mounts `lowers` read-only. The kernel's overlayfs wants two of them then.
-    pub fn without_upper(driver: Driver, lowers: &[Lower]) -> Self {
-        Self::start(driver, lowers, None, &[], None)
+    pub fn without_upper(driver: Driver, lowers: &[Lower], options: &[&str]) -> Self {
+        Self::start(driver, lowers, None, options, None)
     }
 
     /// What the kernel's overlayfs shows of an upper over `lowers`, changing nothing in it.

@@ -213,7 +213,7 @@ fn uppers_agree(kernel: &Path, other: &Path) {
 
 fn read_only_without_upper(driver: Driver, layers: &Layers, _home: &Path) {
     use super::super::assertions::refused;
-    let union = Union::without_upper(driver, &layers.directories());
+    let union = Union::without_upper(driver, &layers.directories(), &[]);
     assert_eq!(fs::read_to_string(union.path().join("replaced")).unwrap(), "replaced of top");
     let root = union.path();
     refused(fs::write(root.join("new"), b""), rustix::io::Errno::ROFS);
