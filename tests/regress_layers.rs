@@ -10,7 +10,8 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::UNIX_EPOCH;
+use std::thread::sleep;
+use std::time::{Duration, UNIX_EPOCH};
 
 use assertions::{exists, lstat, names, refused};
 use mounted::daemon::drop_caches;
@@ -292,6 +293,13 @@ fn read_in_upper(scratch: &Scratch, lower: &Path, driver: Driver, options: &[&st
     }
     let union = Union::with_options(driver, &[Lower::Dir(lower.to_owned())], &home, options);
     as_user(NOBODY, NOBODY, &[], || ["old", "fresh"].map(|name| assert_eq!(fs::read(union.path().join(name)).unwrap(), b"data")));
+    if options == ["strictatime"] {
+        let stamp = || lstat(union.path().join("fresh")).atime_nsec();
+        let first = stamp();
+        sleep(Duration::from_millis(50));
+        assert_eq!(fs::read(union.path().join("fresh")).unwrap(), b"data");
+        assert_ne!(stamp(), first, "{driver:?}: of the second reading");
+    }
     drop(union);
     files.map(|(file, last_access)| lstat(file).atime() != last_access.tv_sec)
 }

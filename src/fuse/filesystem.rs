@@ -59,6 +59,12 @@ impl Filesystem {
         guarded(|| question(&self.union))
     }
 
+    /// What is read from pages that the kernel has kept is not asked for, and would get no stamp.
+    fn open_flags(&self) -> FopenFlags {
+        let kept = if self.union.stamps_every_reading() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE };
+        kept | FopenFlags::FOPEN_NOFLUSH
+    }
+
     fn tell(&self, message: impl FnOnce(&Union)) {
         // There is no answer in which it could be said that this went wrong; the log has it.
         let _told = self.ask(|union| {
@@ -176,7 +182,7 @@ impl fuser::Filesystem for Filesystem {
             _ => union.open_to_write(node(ino), append),
         });
         match answer {
-            Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH),
+            Ok(()) => reply.opened(NO_HANDLE, self.open_flags()),
             Err(e) => reply.error(errno("open", &e)),
         }
     }
@@ -310,8 +316,7 @@ impl fuser::Filesystem for Filesystem {
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
         match self.ask(|union| union.create(node(parent), &new, caller(req), true)) {
             Ok((node, found)) => {
-                let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-                reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, flags);
+                reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, self.open_flags());
             }
             Err(e) => reply.error(errno("create", &e)),
         }

@@ -12,7 +12,7 @@ use super::{Backing, Durability, Union};
 use crate::error::{Errno, Error, Result};
 use crate::sys::data::{self, OFlags, Space};
 use crate::sys::spot::Spot;
-use crate::types::{Caller, Kind};
+use crate::types::{Atime, Caller, Kind};
 
 thread_local! {
     /// Bytes on their way from the upper to the asker; kept so that large reads do not map fresh memory each time.
@@ -64,6 +64,12 @@ impl Union {
             }
         }
         Ok(())
+    }
+
+    /// True where whoever opens a file and reads it finds that in the access time (`strictatime`).
+    #[must_use]
+    pub fn stamps_every_reading(&self) -> bool {
+        self.upper.as_ref().is_some_and(|upper| upper.atime() == Atime::Strict)
     }
 
     /// Ends one opening.

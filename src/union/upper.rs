@@ -136,6 +136,12 @@ impl Upper {
         &self.privilege
     }
 
+    /// When reading stamps access times.
+    #[must_use]
+    pub const fn atime(&self) -> Atime {
+        self.atime
+    }
+
     /// Opens a file of the upper for its data. Where reading leaves no stamp that holds without a mount of our own, too, as far as
     /// the file is ours.
     ///
