@@ -25,6 +25,7 @@ fn what_must_exist_is_missed_by_name() {
         (&["mount", "image.sqfs", "mnt", "--upper", "upper", "--work", "gone"], "work directory gone does not exist"),
         (&["mount", "image.sqfs", "mnt", "--upper", "file", "--work", "work"], "upper directory file is not a directory"),
         (&["mount", "upper", "mnt", "--offset", "4096"], "is a directory"),
+        (&["mount", "image.sqfs", "mnt", "--log", "gone/log"], "gone/log: No such file or directory"),
     ] {
         scratch.haosfs(arguments).failed(32, words);
     }

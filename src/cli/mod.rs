@@ -90,7 +90,7 @@ fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
     };
     let manner = arguments.manner();
     let request = request(arguments).map_err(|e| (FAILURE, e))?;
-    log_to(&destination)?;
+    log_to(&destination).map_err(|(_, e)| (MOUNT_FAILURE, e))?;
     for name in &request.options.passed_over {
         tracing::warn!("unknown option {name} is passed over");
     }
