@@ -35,7 +35,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { offset: 0, data_cache: 4 << 20, metadata_cache: 4 << 20, listing_cache: 3 << 20 }
+        Self { offset: 0, data_cache: 3 << 20, metadata_cache: 4 << 20, listing_cache: 3 << 20 }
     }
 }
 

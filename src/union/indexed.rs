@@ -101,7 +101,7 @@ impl Union {
         // Where nothing sensible is recorded the file's own links are what there is, as in the kernel's.
         let names = nlink.and_then(|nlink| nlink.count(links, entry.names_below)).unwrap_or(links);
         state.latent = names.saturating_add(1).saturating_sub(links);
-        state.index = Some(Indexed { name: entry.name.clone().into(), names_below: entry.names_below });
+        state.index = Some(Box::new(Indexed { name: entry.name.clone().into(), names_below: entry.names_below }));
         Ok(state)
     }
 

@@ -97,7 +97,7 @@ pub struct State {
     /// Names of a copied-up hard link that still stand in the lower alone.
     pub latent: u32,
     /// The entry of a copied-up hard link in the index, where there is one.
-    pub index: Option<Indexed>,
+    pub index: Option<Box<Indexed>>,
     /// The node holds a reference to itself, so that its latent names find it.
     pub pinned: bool,
 }

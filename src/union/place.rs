@@ -93,7 +93,7 @@ impl Union {
         dir::rename(upper.work(), &draft.temp, index.dir(), entry, Rename::NoReplace).map_err(context)?;
         draft.placed = true;
         state.place = Place::Upper;
-        state.index = Some(Indexed { name: entry.into(), names_below: attr.nlink });
+        state.index = Some(Box::new(Indexed { name: entry.into(), names_below: attr.nlink }));
         state.latent = attr.nlink;
         if *content != Content::Below {
             state.lowers.clear();
