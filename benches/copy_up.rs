@@ -30,7 +30,7 @@ impl Supply {
         fs::create_dir(&upper).unwrap();
         fs::create_dir(&work).unwrap();
         let lower = SquashfsLower::new(Image::open(image, &ImageOptions::default()).unwrap());
-        let upper = Upper::open(&upper, &work, Prefix::Auto, Atime::Relative).unwrap();
+        let upper = Upper::open(&upper, &work, Prefix::Auto, Atime::Relative, |_| Ok(())).unwrap();
         let union = Union::new(vec![Box::new(lower)], Some(upper), Options { fsync, ..Options::default() }).unwrap();
         let dir = union.lookup(ROOT, OsStr::new("d")).unwrap().0.id;
         let left = (0..files).map(|i| union.lookup(dir, OsStr::new(&format!("name-{i}"))).unwrap().0.id).collect();

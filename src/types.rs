@@ -96,6 +96,28 @@ pub enum Atime {
     Never,
 }
 
+/// What to do with an upper of another image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stale {
+    /// Refuse the mount.
+    #[default]
+    Refuse,
+    /// `stale=allow`: mount it all the same.
+    Allow,
+    /// `stale=ro`: mount it, but read-only.
+    ReadOnly,
+}
+
+/// `kernel_check=`: whether an image that becomes the root must have the modules of the running kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KernelCheck {
+    /// An image for another kernel is refused as the root.
+    #[default]
+    On,
+    /// It is not looked at.
+    Off,
+}
+
 /// Everything stat(2) tells of one inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {

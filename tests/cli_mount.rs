@@ -96,7 +96,9 @@ fn a_mount_in_use_is_busy_unless_detached() {
     let scratch = Scratch::with_image();
     mount(&scratch, &[]);
     let open = fs::File::open(scratch.path("mnt/hello")).unwrap();
-    scratch.haosfs(&["umount", "mnt"]).failed(32, "is busy: programs use it");
+    scratch
+        .haosfs(&["umount", "mnt"])
+        .failed(32, &format!("(pid {}) uses {}; -l detaches it", std::process::id(), scratch.path("mnt/hello").display()));
     scratch.haosfs(&["umount", "-l", "mnt"]).succeeded();
     assert_eq!(scratch.mountinfo("mnt"), None);
     assert_eq!(scratch.daemons().len(), 1);

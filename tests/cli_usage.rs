@@ -30,7 +30,7 @@ fn clap_refuses_with_exit_1_too() {
         (&["frobnicate"], "unrecognized subcommand"),
         (&["mount", "x"], "required arguments were not provided"),
         (&["mount", "x", "y", "--offset", "z"], "expected BYTES, with K, M or G"),
-        (&["mount", "x", "y", "--backend", "z"], "[possible values: fuse]"),
+        (&["mount", "x", "y", "--backend", "z"], "[possible values: auto, kernel, hybrid, fuse]"),
         (&["image", "extract", "x"], "--directory <DIR>"),
     ] {
         let finished = scratch.haosfs(arguments);

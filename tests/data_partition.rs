@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "disk/gpt.rs"]
-mod gpt;
+mod disk;
 #[path = "cli/support.rs"]
 mod support;
 
@@ -11,6 +10,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use disk::{Disk, fresh_guid, gpt, make};
 use haosfs::config::data_partition::DataPartition;
 use haosfs::mount::data::{DataPlace, Partition, locate, partitions};
 use support::{Scratch, can_run, has_tool, is_root, pack, wait_until};
@@ -21,56 +21,18 @@ const SIZE: u64 = 400 << 20;
 /// Bytes before the partition.
 const START: u64 = 1 << 20;
 
-/// A loop device with its partitions; it goes with its owner.
-struct Disk {
-    device: PathBuf,
-}
-
-impl Disk {
-    /// A disk in the file `name`. Where the kernel does not read partition tables itself, partx(8) does.
-    fn new(file: &Path) -> Self {
-        let device = run(Command::new("losetup").args(["--find", "--show", "--partscan"]).arg(file));
-        let disk = Self { device: device.trim().into() };
-        if !disk.partition().exists() {
-            run(Command::new("partx").arg("--add").arg(&disk.device));
-        }
-        disk
-    }
-
-    fn partition(&self) -> PathBuf {
-        format!("{}p1", self.device.display()).into()
-    }
-
-    fn listed(&self) -> Partition {
-        let found = partitions().unwrap().into_iter().find(|partition| partition.device == self.partition());
-        found.unwrap_or_else(|| panic!("{} is not listed", self.partition().display()))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
-    }
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A GUID that no other test and no disk of the machine has.
-fn fresh_guid() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned()
-}
-
 /// A file with a GPT of one partition, which is named `data`.
 fn disk_file(scratch: &Scratch, name: &str, guid: &str) -> PathBuf {
     let path = scratch.path(name);
     let file = File::create(&path).unwrap();
     file.set_len(SIZE).unwrap();
-    gpt::write(&file, SIZE, START, guid, "data");
+    gpt::write(&file, SIZE, &[gpt::Entry { start: START, end: SIZE - gpt::BEHIND, guid, name: "data" }]);
     path
+}
+
+fn listed(disk: &Disk) -> Partition {
+    let found = partitions().unwrap().into_iter().find(|partition| partition.device == disk.partition(1));
+    found.unwrap_or_else(|| panic!("{} is not listed", disk.partition(1).display()))
 }
 
 fn possible(test: &str, mkfs: &str) -> bool {
@@ -96,13 +58,6 @@ fn blkid(device: &Path, tag: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned()).filter(|value| !value.is_empty())
 }
 
-/// Makes a file system. mkfs.btrfs looks at every mount, and root may not look at those of ordinary users: so it sees none of them.
-fn make(mkfs: &str, arguments: &[&str], device: &Path) {
-    let script = "umount -a -l -t fuse.haosfs; exec \"$0\" \"$@\"";
-    let private = ["--mount", "--propagation", "private", "sh", "-c", script];
-    run(Command::new("unshare").args(private).arg(mkfs).args(arguments).arg(device));
-}
-
 /// Makes a file system on a partition, and finds it by everything it is known by.
 fn is_found(test: &str, mkfs: &str, label: &[&str], kind: &str) {
     if !possible(test, mkfs) {
@@ -110,17 +65,17 @@ fn is_found(test: &str, mkfs: &str, label: &[&str], kind: &str) {
     }
     let scratch = Scratch::new();
     let guid = fresh_guid();
-    let disk = Disk::new(&disk_file(&scratch, "disk", &guid));
+    let disk = Disk::new(&disk_file(&scratch, "disk", &guid), 1);
     let name = format!("t{}", &guid[..8]);
-    make(mkfs, &[label, &[&*name]].concat(), &disk.partition());
-    let listed = disk.listed();
+    make(mkfs, &[label, &[&*name]].concat(), &disk.partition(1));
+    let listed = listed(&disk);
     assert_eq!(listed.size, SIZE - START - gpt::BEHIND);
     assert_eq!((listed.part_uuid.as_deref(), listed.part_label.as_deref()), (Some(&*guid), Some("data")));
     let system = listed.file_system().unwrap_or_else(|| panic!("{listed:?}"));
     assert_eq!((system.kind, system.label.as_deref()), (kind, Some(&*name)));
     assert_eq!(
         (system.uuid.clone(), Some(kind.to_owned())),
-        (blkid(&disk.partition(), "UUID"), blkid(&disk.partition(), "TYPE"))
+        (blkid(&disk.partition(1), "UUID"), blkid(&disk.partition(1), "TYPE"))
     );
     let uuid = system.uuid.as_deref().unwrap();
     for value in [
@@ -128,14 +83,17 @@ fn is_found(test: &str, mkfs: &str, label: &[&str], kind: &str) {
         format!("PARTUUID={guid},UUID={uuid},PARTLABEL=data"),
         format!("UUID={uuid}"),
         format!("LABEL={name}"),
-        format!("{},LABEL={name}", disk.partition().display()),
+        format!("{},LABEL={name}", disk.partition(1).display()),
     ] {
-        assert_eq!(located(&value).as_ref(), Ok(&disk.partition()), "{value}");
+        assert_eq!(located(&value).as_ref(), Ok(&disk.partition(1)), "{value}");
     }
     let message = located(&format!("{guid},fs=other")).unwrap_err();
     assert!(message.ends_with(&format!("has the file system {kind}, not other as fs= says")), "{message}");
     let message = located(&format!("UUID={guid}")).unwrap_err();
-    assert!(message.contains(&format!("no partition of this machine has it, but {} (", disk.partition().display())), "{message}");
+    assert!(
+        message.contains(&format!("no partition of this machine has it, but {} (", disk.partition(1).display())),
+        "{message}"
+    );
 }
 
 #[test]
@@ -161,22 +119,22 @@ fn a_second_disk_with_the_same_guid_is_not_passed_over() {
     }
     let scratch = Scratch::new();
     let guid = fresh_guid();
-    let [one, two] = ["one", "two"].map(|name| Disk::new(&disk_file(&scratch, name, &guid)));
-    [&one, &two].into_iter().for_each(|disk| make("mkfs.ext4", &["-q"], &disk.partition()));
+    let [one, two] = ["one", "two"].map(|name| Disk::new(&disk_file(&scratch, name, &guid), 1));
+    [&one, &two].into_iter().for_each(|disk| make("mkfs.ext4", &["-q"], &disk.partition(1)));
     let message = located(&guid).unwrap_err();
     let told = |disk: &Disk, file: &str| {
         let name = disk.device.file_name().unwrap().to_str().unwrap();
         format!(
             "{} (398.9 MiB on disk {name} of {}, without serial number)",
-            disk.partition().display(),
+            disk.partition(1).display(),
             scratch.path(file).display()
         )
     };
     for words in [&*format!("PARTUUID={guid}: 2 partitions answer to it: "), &told(&one, "one"), &told(&two, "two")] {
         assert!(message.contains(words), "{words:?} not in {message}");
     }
-    let uuid = two.listed().file_system().unwrap().uuid.clone().unwrap();
-    assert_eq!(located(&format!("{guid},UUID={uuid}")), Ok(two.partition()));
+    let uuid = listed(&two).file_system().unwrap().uuid.clone().unwrap();
+    assert_eq!(located(&format!("{guid},UUID={uuid}")), Ok(two.partition(1)));
     pack(&scratch.path("a.squashfs"));
     let set = |value: &str| {
         let value = format!("data_partition={value}");
@@ -188,8 +146,8 @@ fn a_second_disk_with_the_same_guid_is_not_passed_over() {
     assert!(checked.stdout.starts_with("error: haos.ini:2: data_partition: PARTUUID="), "{checked:?}");
     assert!(checked.stdout.contains(&told(&two, "two")), "{checked:?}");
     set(&format!("{{{guid}}},UUID={uuid},fs=ext4")).succeeded();
-    set(&format!("{}", one.partition().display())).succeeded();
-    let gone = one.partition();
+    set(&format!("{}", one.partition(1).display())).succeeded();
+    let gone = one.partition(1);
     drop(one);
     // A loop device goes with the last who has it open, and other tests look at all of them.
     wait_until("the first disk is gone", || !gone.exists());
@@ -216,8 +174,8 @@ fn unreadable_devices_are_named() {
     }
     let scratch = Scratch::new();
     let guid = fresh_guid();
-    let disk = Disk::new(&disk_file(&scratch, "disk", &guid));
-    assert!(disk.listed().file_system().is_none());
+    let disk = Disk::new(&disk_file(&scratch, "disk", &guid), 1);
+    assert!(listed(&disk).file_system().is_none());
     pack(&scratch.path("a.squashfs"));
     fs::write(scratch.path("haos.ini"), format!("[haos]\ndata_partition = {guid}\nsystem_image = a.squashfs\n")).unwrap();
     let checked = scratch.haosfs_as_nobody(&["config", "check", "haos.ini"]);

@@ -9,7 +9,7 @@ use super::config_arguments::ConfigCommand;
 use crate::commands::check;
 use crate::commands::image::Action;
 use crate::commands::mount::Manner;
-use crate::config::mount_options::MountOptions;
+use crate::config::mount_options::{self, MountOptions};
 use crate::config::size::parse_size;
 use crate::error::Result;
 
@@ -60,9 +60,12 @@ pub struct MountArguments {
     /// A further layer below; repeat it for more, topmost first
     #[arg(long, value_name = "IMAGE|DIR")]
     pub lower: Vec<PathBuf>,
-    /// What does the work
-    #[arg(long, value_enum, default_value_t = Backend::Fuse)]
-    pub backend: Backend,
+    /// Who joins the layers: the same as -o backend=, by default fuse
+    #[arg(long, value_enum)]
+    pub backend: Option<Backend>,
+    /// Say which backend does the work, and why
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Stay in the foreground and log to standard error
     #[arg(short, long)]
     pub foreground: bool,
@@ -112,6 +115,12 @@ pub enum CheckOption {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Backend {
+    /// The kernel where it can, else our own daemon
+    Auto,
+    /// The kernel's overlayfs over images that the kernel mounts
+    Kernel,
+    /// The kernel's overlayfs over images that our own daemon reads
+    Hybrid,
     /// Our own daemon
     Fuse,
 }
@@ -188,16 +197,27 @@ impl MountArguments {
         let mut options = MountOptions { sloppy: self.sloppy, ..MountOptions::default() };
         self.options.iter().try_for_each(|list| options.read(list))?;
         options.offset = self.offset.or(options.offset);
+        options.backend = self.backend.map(Backend::as_option).or(options.backend);
         Ok(options)
     }
 
     /// In which process the union shall be served.
     pub const fn manner(&self) -> Manner {
-        let Backend::Fuse = self.backend;
         match (self.dry_run, self.foreground) {
             (true, _) => Manner::DryRun,
             (false, true) => Manner::Foreground,
             (false, false) => Manner::Background,
+        }
+    }
+}
+
+impl Backend {
+    const fn as_option(self) -> mount_options::Backend {
+        match self {
+            Self::Auto => mount_options::Backend::Auto,
+            Self::Kernel => mount_options::Backend::Kernel,
+            Self::Hybrid => mount_options::Backend::Hybrid,
+            Self::Fuse => mount_options::Backend::Fuse,
         }
     }
 }

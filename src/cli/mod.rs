@@ -52,7 +52,7 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
     match command {
         Command::Mount(arguments) => mount(arguments)?,
         Command::Umount { mountpoint, lazy } => {
-            log_to(&Destination::Stderr)?;
+            log_to(&Destination::Stderr).map_err(|(_, e)| (MOUNT_FAILURE, e))?;
             commands::umount::run(&mountpoint, lazy).map_err(|e| (MOUNT_FAILURE, e))?;
         }
         Command::Check(arguments) => {
@@ -88,13 +88,13 @@ fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
         (None, true) => Destination::Stderr,
         (None, false) => Destination::Syslog,
     };
-    let manner = arguments.manner();
+    let (manner, verbose) = (arguments.manner(), arguments.verbose);
     let request = request(arguments).map_err(|e| (FAILURE, e))?;
     log_to(&destination).map_err(|(_, e)| (MOUNT_FAILURE, e))?;
     for name in &request.options.passed_over {
         tracing::warn!("unknown option {name} is passed over");
     }
-    commands::mount::run(request, manner).map_err(|e| (MOUNT_FAILURE, e))
+    commands::mount::run(request, manner, verbose).map_err(|e| (MOUNT_FAILURE, e))
 }
 
 fn request(arguments: MountArguments) -> Result<Request> {

@@ -1,7 +1,7 @@
 //! `haosfs mount`.
 
 use crate::error::{Error, Result};
-use crate::mount::{self, MountPlan, Request};
+use crate::mount::{self, Backend, Choice, MountPlan, Request};
 use crate::sys::daemon::{self, Readiness, Side, Started};
 
 /// In which process the union is served.
@@ -15,30 +15,48 @@ pub enum Manner {
     DryRun,
 }
 
-/// Mounts as requested.
+/// Mounts as requested; `verbose` says which backend does the work, and why.
 ///
 /// # Errors
 /// Whatever stands in the way, also where it was the daemon that met it.
-pub fn run(request: Request, manner: Manner) -> Result<()> {
+pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<()> {
     let plan = MountPlan::check(request)?;
-    match manner {
-        Manner::DryRun => mount::choose(&mount::probe()).map(|_| ()),
-        Manner::Foreground => mount::serve(&plan, || Ok(())),
-        Manner::Background => match daemon::detach().map_err(|e| Error::sys("start", "the daemon", e))? {
+    let (can, lowers) = mount::try_out(&plan)?;
+    let choice = mount::choose(plan.backend, &plan.options, manner == Manner::Foreground, &can)?;
+    tracing::debug!(backend = choice.backend.name(), reason = %choice.reason, "chosen");
+    if verbose {
+        println!("haosfs: backend {}: {}", choice.backend.name(), choice.reason);
+    }
+    match (manner, choice.backend) {
+        (Manner::DryRun, _) => Ok(()),
+        (_, Backend::Kernel) => mount::mount(&plan, lowers, &choice),
+        (Manner::Foreground, _) => serve(&plan, &choice, || Ok(())),
+        (Manner::Background, _) => match daemon::detach().map_err(|e| Error::sys("start", "the daemon", e))? {
             Side::Starter(starting) => match starting.wait().map_err(|e| Error::sys("wait for", "the daemon", e))? {
                 Started::Ready => Ok(()),
                 Started::Failed(reason) => Err(Error::Refused(reason)),
                 Started::Died => Err(Error::Refused("the daemon ended while starting; its log may say why".to_owned())),
             },
-            Side::Daemon(readiness) => run_daemon(&plan, readiness),
+            Side::Daemon(readiness) => {
+                // Mounts that were tried out would live as long as the daemon.
+                drop(lowers);
+                run_daemon(&plan, &choice, readiness)
+            }
         },
     }
 }
 
+fn serve(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    match choice.backend {
+        Backend::Hybrid => mount::serve_lowers(plan, choice, ready),
+        Backend::Fuse | Backend::Kernel => mount::serve(plan, choice, ready),
+    }
+}
+
 /// The daemon's whole life. Once it has said that it is ready, an error has nowhere to go but the log.
-fn run_daemon(plan: &MountPlan, readiness: Readiness) -> Result<()> {
+fn run_daemon(plan: &MountPlan, choice: &Choice, readiness: Readiness) -> Result<()> {
     let mut readiness = Some(readiness);
-    let served = mount::serve(plan, || match readiness.take() {
+    let served = serve(plan, choice, || match readiness.take() {
         Some(readiness) => readiness.succeed().map_err(|e| Error::sys("leave", "the terminal", e)),
         None => Ok(()),
     });

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::option_list::{name_and_value, split_unescaped, unescape};
 use super::size::{parse_digits, parse_size};
 use crate::error::{Error, Result};
-use crate::types::Atime;
+use crate::types::{Atime, KernelCheck, Stale};
 
 /// How durable a copy-up is before it becomes visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,19 @@ pub enum Uuid {
     Auto,
     /// `on`: every upper gets one.
     On,
+}
+
+/// Who joins the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernel's overlayfs where it can, else our daemon.
+    Auto,
+    /// The kernel's overlayfs over images that the kernel reads.
+    Kernel,
+    /// The kernel's overlayfs over images that our daemon reads.
+    Hybrid,
+    /// Our daemon.
+    Fuse,
 }
 
 /// Whether the union may be written.
@@ -115,6 +128,14 @@ pub struct MountOptions {
     pub index: Option<bool>,
     /// `uuid=`.
     pub uuid: Uuid,
+    /// `backend=`; `None` is automatic for a haos.ini, and our daemon for anything else.
+    pub backend: Option<Backend>,
+    /// `stale=`: what to do where the upper of a haos.ini was made on another image.
+    pub stale: Stale,
+    /// `rootfs`: the union becomes the root of the system.
+    pub rootfs: bool,
+    /// `kernel_check=`.
+    pub kernel_check: KernelCheck,
     /// `threads=`: 1 to 256.
     pub threads: Option<usize>,
     /// `fsname=`: the source shown in mountinfo.
@@ -199,6 +220,7 @@ impl MountOptions {
             "atime" | "relatime" | "nostrictatime" => self.atime = Atime::Relative,
             "allow_other" => self.allow_other = true,
             "userxattr" => self.userxattr = true,
+            "rootfs" => self.rootfs = true,
             "volatile" => self.fsync = Fsync::Volatile,
             "squash_to_root" => (self.uid, self.gid) = (Some(0), Some(0)),
             "remount" => return Err(refused(name, "haosfs cannot change a mount; unmount and mount again")),
@@ -224,6 +246,9 @@ impl MountOptions {
             "uid" | "squash_to_uid" => self.uid = Some(number(name, value, parse_id)?),
             "gid" | "squash_to_gid" => self.gid = Some(number(name, value, parse_id)?),
             "threads" => self.threads = Some(number(name, value, parse_threads)?),
+            "backend" => self.backend = Some(number(name, value, parse_backend)?),
+            "stale" => self.stale = number(name, value, parse_stale)?,
+            "kernel_check" => self.kernel_check = number(name, value, parse_kernel_check)?,
             "fsync" => self.fsync = number(name, value, parse_fsync)?,
             "redirect_dir" => self.redirect_dir = Some(number(name, value, parse_redirect_dir)?),
             "index" => self.index = Some(number(name, value, parse_switch)?),
@@ -260,6 +285,9 @@ fn expected(name: &str) -> &'static str {
         "offset" | "data_cache" | "metadata_cache" | "listing_cache" => "BYTES, with K, M or G for powers of 1024",
         "uid" | "squash_to_uid" | "gid" | "squash_to_gid" => "a number from 0 to 4294967294",
         "threads" => "a number from 1 to 256",
+        "backend" => "auto, kernel, hybrid or fuse",
+        "stale" => "refuse, allow or ro",
+        "kernel_check" => "on or off",
         "fsync" => "auto, strict or volatile",
         "subtype" => "haosfs",
         "xino" => "off, auto or on",
@@ -296,6 +324,29 @@ fn parse_id(text: &str) -> Option<u32> {
 
 fn parse_threads(text: &str) -> Option<usize> {
     parse_digits(text).filter(|n| (1..=MOST_THREADS).contains(n)).and_then(|n| usize::try_from(n).ok())
+}
+
+fn parse_backend(text: &str) -> Option<Backend> {
+    match text {
+        "auto" => Some(Backend::Auto),
+        "kernel" => Some(Backend::Kernel),
+        "hybrid" => Some(Backend::Hybrid),
+        "fuse" => Some(Backend::Fuse),
+        _ => None,
+    }
+}
+
+fn parse_stale(text: &str) -> Option<Stale> {
+    match text {
+        "refuse" => Some(Stale::Refuse),
+        "allow" => Some(Stale::Allow),
+        "ro" => Some(Stale::ReadOnly),
+        _ => None,
+    }
+}
+
+fn parse_kernel_check(text: &str) -> Option<KernelCheck> {
+    parse_switch(text).map(|on| if on { KernelCheck::On } else { KernelCheck::Off })
 }
 
 fn parse_fsync(text: &str) -> Option<Fsync> {

@@ -1,12 +1,14 @@
 //! The upper that a data partition has for an image.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use crate::error::Result;
+use super::data::Attached;
+use crate::error::{Errno, Error, Result};
 use crate::sys::replace::Rights;
-use crate::types::Attr;
-use crate::update::base::{Base, Fit, Stale, fit};
-use crate::update::meta::Meta;
+use crate::types::{Attr, Stale};
+use crate::update::base::{Base, Fit, fit};
+use crate::update::meta::{Backend, Meta};
 use crate::update::uppers::{Generation, Uppers};
 
 /// A generation that may be mounted with an image.
@@ -37,6 +39,90 @@ pub fn open(data: &Path, base: &Base, root: &Attr, stale: Stale) -> Result<Opene
     let generation = uppers.current()?;
     let fit = fit(generation.number, &generation.meta.base, base, stale)?;
     Ok(Opened { uppers, generation, fit })
+}
+
+/// The generation that one union has, with the data partition it lies on. Who has it is known by the locks of its upper.
+#[derive(Debug)]
+pub struct Claim {
+    data: Attached,
+    opened: Opened,
+    /// Who writes, once somebody does.
+    writer: OnceLock<Backend>,
+}
+
+impl Claim {
+    /// Of a generation that was opened on this data partition.
+    #[must_use]
+    pub const fn new(data: Attached, opened: Opened) -> Self {
+        Self { data, opened, writer: OnceLock::new() }
+    }
+
+    /// The data partition.
+    #[must_use]
+    pub const fn data(&self) -> &Attached {
+        &self.data
+    }
+
+    /// The generation, as it was opened.
+    #[must_use]
+    pub const fn generation(&self) -> &Generation {
+        &self.opened.generation
+    }
+
+    /// How it goes with the image.
+    #[must_use]
+    pub const fn fit(&self) -> Fit {
+        self.opened.fit
+    }
+
+    /// The upper and its work directory, as this process reaches them.
+    #[must_use]
+    pub fn directories(&self) -> (PathBuf, PathBuf) {
+        (self.opened.generation.upper.clone(), self.opened.generation.work.clone())
+    }
+
+    /// Notes who writes to the upper from now on. The upper must be locked.
+    ///
+    /// # Errors
+    /// Where the data partition is full or cannot be written: then it is no place for an upper.
+    pub fn begin(&self, backend: Backend) -> Result<()> {
+        let generation = &self.opened.generation;
+        if !generation.meta.clean {
+            tracing::warn!("upper generation {} was not unmounted cleanly", generation.number);
+        }
+        let _first_stays = self.writer.set(backend);
+        self.save(&Meta { backend: Some(backend), clean: false, ..generation.meta.clone() })
+    }
+
+    /// Notes that everything was written out and nobody writes any more. Nothing happens where nobody has begun.
+    ///
+    /// # Errors
+    /// What writing it answers.
+    pub fn end(&self) -> Result<()> {
+        let Some(&backend) = self.writer.get() else { return Ok(()) };
+        self.save(&Meta { backend: Some(backend), clean: true, ..self.opened.generation.meta.clone() })
+    }
+
+    fn save(&self, meta: &Meta) -> Result<()> {
+        self.opened.uppers.save(self.opened.generation.number, meta).map_err(|e| match e.errno() {
+            Errno::ENOSPC | Errno::EDQUOT => {
+                let data = self.data.shown();
+                Error::Refused(format!("data partition {data} is full ({}): make room, or mount with -o ro", e.errno()))
+            }
+            _ => self.data.told(e),
+        })
+    }
+}
+
+/// Notes that the generation `number` was unmounted in order by whoever had it last.
+///
+/// # Errors
+/// Where it is not there or cannot be written.
+pub fn unmounted(data: &Attached, number: u64) -> Result<()> {
+    let at_data = |e| data.told(e);
+    let Some(uppers) = Uppers::open(data.path()).map_err(at_data)? else { return Ok(()) };
+    let generation = uppers.generation(number).map_err(at_data)?;
+    uppers.save(number, &Meta { clean: true, ..generation.meta }).map_err(at_data)
 }
 
 /// Only root may give files away.

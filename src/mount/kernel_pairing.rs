@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::image_path::{LastLink, resolve};
 use crate::error::{Errno, Error, Result};
-use crate::types::Kind;
+use crate::types::{KernelCheck, Kind};
 use crate::union::lower::Lower;
 
 /// What a union is mounted for.
@@ -17,16 +17,6 @@ pub enum Purpose {
     Root,
     /// Anything else.
     Other,
-}
-
-/// `kernel_check=`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KernelCheck {
-    /// An image for another kernel is refused as the root.
-    #[default]
-    On,
-    /// It is not looked at.
-    Off,
 }
 
 /// Where modules are (modprobe(8)); the second where the first is no link to it.

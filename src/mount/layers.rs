@@ -1,9 +1,13 @@
 //! From a plan to an opened union, before anything is mounted.
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::backend::Backend;
+use super::format::Format;
 use super::plan::{self, Layer, LayerKind, MountPlan};
+use super::{image_mount, in_use};
 use crate::config::mount_options::{Fsync, MountOptions, RedirectDir, Uuid, Xino};
 use crate::error::Result;
 use crate::image::{self, Image};
@@ -19,12 +23,34 @@ use crate::union::{self, DirLower, SquashfsLower, Union, Upper};
 pub fn open(plan: &MountPlan) -> Result<Arc<Union>> {
     let images = plan.lowers.iter().filter(|layer| matches!(layer.kind, LayerKind::Image { .. })).count();
     let lowers = plan.lowers.iter().map(|layer| open_lower(layer, &plan.options, images)).collect::<Result<Vec<_>>>()?;
-    let upper = plan
-        .upper
-        .as_ref()
-        .map(|u| Upper::open(&u.upper, &u.work, prefix(&plan.options), upper_atime(&plan.attributes)))
-        .transpose()?;
-    Ok(Arc::new(Union::new(lowers, upper, union_options(&plan.options))?))
+    Ok(Arc::new(Union::new(lowers, open_upper(plan, Backend::Fuse)?, union_options(&plan.options))?))
+}
+
+/// Opens and locks the upper of a plan, where it has one, clears its work directory, and notes who writes to it from now on.
+///
+/// # Errors
+/// What opening it answers.
+pub fn open_upper(plan: &MountPlan, backend: Backend) -> Result<Option<Upper>> {
+    let Some(asked) = &plan.upper else { return Ok(None) };
+    let told = |e| match &asked.claim {
+        Some(claim) => claim.data().told(e),
+        None => e,
+    };
+    let upper = Upper::open(&asked.upper, &asked.work, prefix(&plan.options), upper_atime(&plan.attributes), in_use::refuse)
+        .map_err(told)?;
+    if let Some(claim) = asked.claim.as_ref().filter(|_| !plan.attributes.read_only) {
+        claim.begin(backend.recorded())?;
+    }
+    Ok(Some(upper))
+}
+
+/// Joins the lowers of the plan alone, to be read only.
+///
+/// # Errors
+/// What opening an image or a directory answers.
+pub fn open_lowers(plan: &MountPlan) -> Result<Arc<Union>> {
+    let below = MountPlan { upper: None, ..plan.clone() };
+    open(&below)
 }
 
 /// Opens one lower by itself: an image or a directory.
@@ -35,11 +61,17 @@ pub fn open_lower_at(path: &Path) -> Result<Box<dyn Lower>> {
     open_lower(&plan::layer(path)?, &MountOptions::default(), 1)
 }
 
-fn open_lower(layer: &Layer, options: &MountOptions, images: usize) -> Result<Box<dyn Lower>> {
+pub(super) fn open_lower(layer: &Layer, options: &MountOptions, images: usize) -> Result<Box<dyn Lower>> {
     Ok(match layer.kind {
-        LayerKind::Image { offset } => {
-            Box::new(SquashfsLower::new(Image::open(&layer.path, &image_options(options, offset, images))?))
-        }
+        LayerKind::Image { offset } => match Format::of(&layer.path, offset)? {
+            Format::Squashfs => Box::new(SquashfsLower::new(Image::open(&layer.path, &image_options(options, offset, images))?)),
+            // A directory to us. The layer holds its root open, and by that the mount.
+            other => {
+                let mut stage = None;
+                let mount = image_mount::mount(&layer.path, offset, other, &mut stage)?;
+                Box::new(DirLower::open(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd())))?)
+            }
+        },
         LayerKind::Directory => Box::new(DirLower::open(&layer.path)?),
     })
 }

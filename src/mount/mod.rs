@@ -1,24 +1,38 @@
 //! Layer 5: from a [`MountPlan`] to a mounted union: facts about this machine, a pure choice, then the mount.
 
-mod choose;
+mod appliance;
+mod backend;
 pub mod data;
+mod format;
 mod fusermount;
 pub mod generation;
+mod holders;
+mod hybrid;
 pub mod image_choice;
+mod image_mount;
 pub mod image_path;
+mod in_use;
+mod kernel;
+mod kernel_fs;
 pub mod kernel_pairing;
 mod layers;
 mod mountinfo;
+mod overlay;
 mod paths;
 mod plan;
 mod presence;
 mod probe;
+mod record;
 mod request;
 mod serve;
+mod stage;
 mod superblock;
 mod unmount;
+mod way;
 
-pub use choose::{Way, choose};
+pub use backend::{Backend, Choice, choose};
+pub use hybrid::serve_lowers;
+pub use kernel::{Lowers, mount, try_out};
 pub use layers::open_lower_at;
 pub use mountinfo::{MountEntry, haosfs_at, overlay_with};
 pub use plan::{Layer, LayerKind, MountPlan, UpperPlan};
@@ -26,3 +40,4 @@ pub use probe::{DeviceFact, Facts, probe};
 pub use request::Request;
 pub use serve::serve;
 pub use unmount::{Daemon, unmount};
+pub use way::{Way, ways};

@@ -30,9 +30,30 @@ pub struct MountEntry {
 /// # Errors
 /// When /proc/self/mountinfo cannot be read.
 pub fn haosfs_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
+    Ok(mount_at(mountpoint)?.filter(|mount| mount.fs_type == OsStr::new(TYPE)))
+}
+
+/// The mount of any type that one sees at exactly this path, which must be canonical.
+///
+/// # Errors
+/// When /proc/self/mountinfo cannot be read.
+pub fn mount_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
+    let table = table()?;
+    Ok(topmost_at(&table, mountpoint))
+}
+
+fn table() -> Result<Vec<u8>> {
     let file = "/proc/self/mountinfo";
-    let table = fs::read(file).map_err(|e| Error::sys("read", file, e))?;
-    Ok(topmost_at(&table, mountpoint).filter(|mount| mount.fs_type == OsStr::new(TYPE)))
+    fs::read(file).map_err(|e| Error::sys("read", file, e))
+}
+
+/// Where mounts stand that one sees here, in the order in which they were mounted.
+///
+/// # Errors
+/// When /proc/self/mountinfo cannot be read.
+pub fn all() -> Result<Vec<MountEntry>> {
+    let table = table()?;
+    Ok(table.split(|&b| b == b'\n').filter_map(parse_line).collect())
 }
 
 /// Where a superblock that was unmounted here is mounted still: at another place, or in another mount namespace.
@@ -44,17 +65,32 @@ pub struct Elsewhere {
     pub mountpoint: PathBuf,
 }
 
-/// Looks through the mounts of every process that we may look at. Our own come first.
+/// Looks through the mounts of every process that we may look at for the superblock of this one. Our own come first.
 #[must_use]
-pub fn elsewhere(device: &str) -> Option<Elsewhere> {
+pub fn elsewhere(gone: &MountEntry) -> Option<Elsewhere> {
+    elsewhere_as(&gone.device, |mount| mount.fs_type == gone.fs_type && mount.source == gone.source)
+}
+
+/// The same for a device number and whatever else must be true: such numbers are used again.
+#[must_use]
+pub fn elsewhere_as(device: &str, what: impl Fn(&MountEntry) -> bool) -> Option<Elsewhere> {
     let own = std::process::id();
     let listed = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     std::iter::once(own).chain(listed).find_map(|pid| {
         // A process that has gone, or is another user's, tells nothing.
         let table = fs::read(format!("/proc/{pid}/mountinfo")).ok()?;
-        let mount = table.split(|&b| b == b'\n').filter_map(parse_line).find(|mount| mount.device == device)?;
+        let mount = table.split(|&b| b == b'\n').filter_map(parse_line).find(|mount| mount.device == device && what(mount))?;
         Some(Elsewhere { pid, mountpoint: mount.mountpoint })
     })
+}
+
+/// Where the kernel's overlayfs has a directory that `is_one` knows as upper or work directory, in this mount namespace.
+///
+/// # Errors
+/// When /proc/self/mountinfo cannot be read.
+pub fn overlay_with_upper(is_one: impl Fn(&Path) -> bool) -> Result<Option<PathBuf>> {
+    let table = table()?;
+    Ok(overlay_in(&table, is_one))
 }
 
 /// Where the kernel's overlayfs has one of these directories, which must be canonical, as upper or work directory. Only mounts of
@@ -63,9 +99,7 @@ pub fn elsewhere(device: &str) -> Option<Elsewhere> {
 /// # Errors
 /// When /proc/self/mountinfo cannot be read.
 pub fn overlay_with(directories: &[&Path]) -> Result<Option<PathBuf>> {
-    let file = "/proc/self/mountinfo";
-    let table = fs::read(file).map_err(|e| Error::sys("read", file, e))?;
-    Ok(overlay_in(&table, |used| fs::canonicalize(used).is_ok_and(|used| directories.contains(&used.as_path()))))
+    overlay_with_upper(|used| fs::canonicalize(used).is_ok_and(|used| directories.contains(&used.as_path())))
 }
 
 fn overlay_in(table: &[u8], is_one: impl Fn(&Path) -> bool) -> Option<PathBuf> {

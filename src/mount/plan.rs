@@ -5,13 +5,21 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::appliance::{self, Appliance};
+use super::generation::Claim;
+use super::kernel_pairing::{self, Purpose};
+use super::layers;
 use super::mountinfo::haosfs_at;
 use super::paths::{self, Places};
+use super::record;
 use super::request::Request;
-use crate::config::mount_options::{Access, MountOptions};
+use crate::config::mount_options::{Access, Backend, MountOptions};
 use crate::error::{Error, Result};
 use crate::sys::fuse_mount::Attributes;
+use crate::types::KernelCheck;
+use crate::update::base::Fit;
 
 /// What a lower layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +43,18 @@ pub struct Layer {
 }
 
 /// The writable side.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct UpperPlan {
-    /// Canonical path of the upper directory.
+    /// Path of the upper directory: canonical, or by a descriptor of this process and those it forks.
     pub upper: PathBuf,
-    /// Canonical path of the work directory, on the same file system.
+    /// Path of the work directory, on the same file system.
     pub work: PathBuf,
+    /// The generation it belongs to, where haos.ini has led to it.
+    pub claim: Option<Arc<Claim>>,
 }
 
 /// A mount whose parts exist and fit together. Every path is canonical, so the daemon may change its working directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct MountPlan {
     /// The source that mountinfo shows.
     pub source: OsString,
@@ -56,6 +66,8 @@ pub struct MountPlan {
     pub mountpoint: PathBuf,
     /// Flags of the mount.
     pub attributes: Attributes,
+    /// Who shall join the layers, where that was said.
+    pub backend: Option<Backend>,
     /// What else was asked for.
     pub options: MountOptions,
 }
@@ -67,8 +79,41 @@ impl MountPlan {
     /// [`Error::Refused`] or [`Error::Sys`], naming the path and, where there is one, the remedy.
     pub fn check(request: Request) -> Result<Self> {
         let mountpoint = free_mountpoint(&request.mountpoint)?;
+        match request.lowers.first().filter(|lower| appliance::is_configuration(lower)).cloned() {
+            Some(ini) => {
+                let found = appliance::find(&request, &ini)?;
+                Self::by_configuration(request, mountpoint, &ini, found)
+            }
+            None => Self::by_layers(request, mountpoint),
+        }
+    }
+
+    /// The same for an image and an upper that haos.ini has led to.
+    fn by_configuration(request: Request, mountpoint: PathBuf, ini: &Path, found: Appliance) -> Result<Self> {
+        let source = if request.source == *ini { found.image.clone().into_os_string() } else { request.source };
+        let lowers = vec![found.image];
+        let mut options = request.options;
+        options.backend.get_or_insert(Backend::Auto);
+        let mut plan = Self::by_layers(Request { source, lowers, options, ..request }, mountpoint)?;
+        if let Some(claim) = found.claim {
+            if claim.fit() == Fit::ReadOnly {
+                tracing::warn!("the upper was made on another image: the union is read-only");
+                plan.attributes.read_only = true;
+            } else if plan.options.access == Access::ReadWrite {
+                plan.attributes.read_only = false;
+            }
+            let (upper, work) = claim.directories();
+            plan.upper = Some(UpperPlan { upper, work, claim: Some(Arc::new(claim)) });
+        }
+        Ok(plan)
+    }
+
+    fn by_layers(request: Request, mountpoint: PathBuf) -> Result<Self> {
         let mut lowers = request.lowers.iter().map(|path| layer(path)).collect::<Result<Vec<_>>>()?;
         set_offset(&mut lowers, request.options.offset)?;
+        if request.options.rootfs {
+            check_kernel(&lowers, request.options.kernel_check)?;
+        }
         let upper = request.upper.map(|(upper, work)| upper_plan(&upper, &work)).transpose()?;
         let directories: Vec<&Path> =
             lowers.iter().filter(|l| l.kind == LayerKind::Directory).map(|l| l.path.as_path()).collect();
@@ -87,8 +132,16 @@ impl MountPlan {
             (Some(asked), Some(found)) if asked.as_os_str() == request.source => found.path.clone().into_os_string(),
             _ => request.source,
         };
-        Ok(Self { source, lowers, upper, mountpoint, attributes, options })
+        let backend = options.backend;
+        Ok(Self { source, lowers, upper, mountpoint, attributes, backend, options })
     }
+}
+
+/// The topmost layer brings the modules.
+fn check_kernel(lowers: &[Layer], check: KernelCheck) -> Result<()> {
+    let Some(top) = lowers.first() else { return Ok(()) };
+    let lower = layers::open_lower(top, &MountOptions::default(), 1)?;
+    kernel_pairing::check(&*lower, &top.path, &kernel_pairing::running_release(), Purpose::Root, check)
 }
 
 fn free_mountpoint(asked: &Path) -> Result<PathBuf> {
@@ -105,7 +158,7 @@ fn free_mountpoint(asked: &Path) -> Result<PathBuf> {
     if found.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN)) {
         return Err(dead_mount(asked));
     }
-    if let Some(mount) = haosfs_at(&path)? {
+    if let Some(mount) = haosfs_at(&path)?.or(record::kept_by_kernel(&path)?.map(|(mount, ..)| mount)) {
         let source = mount.source.display();
         return Err(Error::Refused(format!(
             "mountpoint {shown} is busy: it is already a haosfs mount of {source}; unmount it with `haosfs umount {shown}`"
@@ -160,7 +213,7 @@ fn upper_plan(upper: &Path, work: &Path) -> Result<UpperPlan> {
             upper.display()
         )));
     }
-    Ok(UpperPlan { upper: upper_path, work: work_path })
+    Ok(UpperPlan { upper: upper_path, work: work_path, claim: None })
 }
 
 fn existing_directory(what: &'static str, asked: &Path) -> Result<(PathBuf, Metadata)> {

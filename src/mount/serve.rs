@@ -1,17 +1,19 @@
 //! The life of a daemon: open the layers, build the mount, answer, become visible, serve until unmounted.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::choose::choose;
+use super::backend::Choice;
 use super::layers;
-use super::mountinfo::{MountEntry, haosfs_at};
+use super::mountinfo::{MountEntry, haosfs_at, mount_at};
 use super::plan::MountPlan;
 use super::presence::{Presence, Reserved};
 use super::probe::probe;
+use super::record::{self, Note};
 use super::superblock::{self, Place};
+use super::way::ways;
 use crate::error::{Errno, Error, Result};
 use crate::fuse::{self, Session};
 use crate::sys::signals::{self, Termination};
@@ -25,21 +27,30 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Whatever stands in the way of the mount, with its remedy where there is one; nothing is then left mounted.
-pub fn serve(plan: &MountPlan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
-    heap::share_one_arena();
-    let termination = Termination::block().map_err(|e| Error::sys("block", "signals", e))?;
-    if let Err(e) = daemon::raise_limits().and_then(|()| signals::ignore_file_size()) {
-        tracing::warn!("the limits of open files and of their size stay as they are: {e}");
+pub fn serve(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut mounted = false;
+    let ended = serve_union(plan, choice, || {
+        mounted = true;
+        ready()
+    });
+    if ended.is_ok() || !mounted {
+        conclude(plan);
     }
-    daemon::clear_umask();
-    // Before any thread starts: all of them create files in their callers' names.
-    if cred::privilege().impersonate
-        && let Err(e) = cred::keep_capabilities()
-    {
-        tracing::warn!("files are created in the daemon's name first: {e}");
+    ended
+}
+
+/// Notes that the upper is as its last user left it. Not for one that could not be made durable.
+pub(super) fn conclude(plan: &MountPlan) {
+    let claim = plan.upper.as_ref().and_then(|upper| upper.claim.as_ref());
+    if let Some(Err(e)) = claim.map(|claim| claim.end()) {
+        tracing::error!("{e}");
     }
+}
+
+fn serve_union(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    let termination = prepare_process()?;
     let facts = probe();
-    let ways = choose(&facts)?;
+    let ways = ways(&facts)?;
     let reserved = Reserved::take().map_err(|e| Error::sys("open", "/", e))?;
     let union = layers::open(plan)?;
     let superblock = superblock::build(plan, &ways, &facts)?;
@@ -50,14 +61,49 @@ pub fn serve(plan: &MountPlan, ready: impl FnOnce() -> Result<()>) -> Result<()>
     let place = Arc::new(superblock.place.attach(&plan.mountpoint)?);
     let mount = haosfs_at(&plan.mountpoint).inspect_err(|_| withdraw(&place, &plan.mountpoint))?;
     let presence = mount.as_ref().and_then(|mount| show_presence(mount, reserved));
-    let ending = Ending { place: Arc::clone(&place), mountpoint: plan.mountpoint.clone(), mount, union: served };
+    let note = mount.as_ref().and_then(|mount| note(mount, plan, choice));
+    let ending = Ending { place: Arc::clone(&place), plan: plan.clone(), mount, note: note.clone(), union: served };
     spawn_termination(termination, ending).and_then(|()| ready()).inspect_err(|_| withdraw(&place, &plan.mountpoint))?;
-    tracing::info!(source = %plan.source.display(), mountpoint = %plan.mountpoint.display(), "mounted");
+    tell_mounted(plan, choice);
     let ended = session.run();
     tracing::info!(mountpoint = %plan.mountpoint.display(), "unmounted");
+    forget(note.as_ref());
     // Left to the kernel to close: so whoever watches knows that this process has ended, not merely that it is about to.
     std::mem::forget(presence);
     ended
+}
+
+/// One line for whoever reads the log.
+pub(super) fn tell_mounted(plan: &MountPlan, choice: &Choice) {
+    let (source, mountpoint) = (plan.source.display(), plan.mountpoint.display());
+    tracing::info!(%source, %mountpoint, backend = choice.backend.name(), reason = %choice.reason, "mounted");
+}
+
+pub(super) fn note(mount: &MountEntry, plan: &MountPlan, choice: &Choice) -> Option<Note> {
+    record::note(mount, plan, choice).inspect_err(|e| tracing::warn!("{e}")).ok()
+}
+
+pub(super) fn forget(note: Option<&Note>) {
+    if let Some(Err(e)) = note.map(Note::forget) {
+        tracing::warn!("{e}");
+    }
+}
+
+/// What a process needs that will answer for others. Before any thread starts.
+pub(super) fn prepare_process() -> Result<Termination> {
+    heap::share_one_arena();
+    let termination = Termination::block().map_err(|e| Error::sys("block", "signals", e))?;
+    if let Err(e) = daemon::raise_limits().and_then(|()| signals::ignore_file_size()) {
+        tracing::warn!("the limits of open files and of their size stay as they are: {e}");
+    }
+    daemon::clear_umask();
+    // All threads create files in their callers' names.
+    if cred::privilege().impersonate
+        && let Err(e) = cred::keep_capabilities()
+    {
+        tracing::warn!("files are created in the daemon's name first: {e}");
+    }
+    Ok(termination)
 }
 
 /// Removes what a failed start left at the mountpoint.
@@ -67,20 +113,21 @@ fn withdraw(place: &Place, mountpoint: &Path) {
     }
 }
 
-fn show_presence(mount: &MountEntry, reserved: Reserved) -> Option<Presence> {
+pub(super) fn show_presence(mount: &MountEntry, reserved: Reserved) -> Option<Presence> {
     Presence::show(&mount.device, reserved).inspect_err(|e| tracing::debug!("umount will not wait for this daemon: {e}")).ok()
 }
 
 /// What a daemon that is asked to end must know.
-struct Ending {
-    place: Arc<Place>,
-    mountpoint: PathBuf,
-    mount: Option<MountEntry>,
-    union: Arc<Union>,
+pub(super) struct Ending {
+    pub place: Arc<Place>,
+    pub plan: MountPlan,
+    pub mount: Option<MountEntry>,
+    pub note: Option<Note>,
+    pub union: Arc<Union>,
 }
 
 /// A thread that unmounts when the daemon is asked to end; the session then ends by itself, or when asked once more.
-fn spawn_termination(termination: Termination, ending: Ending) -> Result<()> {
+pub(super) fn spawn_termination(termination: Termination, ending: Ending) -> Result<()> {
     std::thread::Builder::new()
         .name("termination".to_owned())
         .spawn(move || match termination.wait() {
@@ -97,7 +144,7 @@ fn wait_failed(e: &io::Error) {
 
 impl Ending {
     fn end(&self, signal: &str, termination: &Termination) {
-        tracing::info!("{signal}: unmounting {}", self.mountpoint.display());
+        tracing::info!("{signal}: unmounting {}", self.plan.mountpoint.display());
         match self.unmount() {
             // The session ends by itself with the last mount of its superblock, which may stand elsewhere, too (`mount --bind`,
             // other namespaces).
@@ -106,8 +153,8 @@ impl Ending {
                 Err(e) => return wait_failed(&e),
             },
             Err(e) if e.errno() == Errno::EBUSY => {
-                tracing::warn!("{} is in use; it ends in {} s at the latest", self.mountpoint.display(), GRACE.as_secs());
-                if let Err(e) = self.place.remove(&self.mountpoint, true) {
+                tracing::warn!("{} is in use; it ends in {} s at the latest", self.plan.mountpoint.display(), GRACE.as_secs());
+                if let Err(e) = self.place.remove(&self.plan.mountpoint, true) {
                     tracing::warn!("{e}");
                 }
                 std::thread::sleep(GRACE);
@@ -117,17 +164,22 @@ impl Ending {
                 std::thread::sleep(GRACE);
             }
         }
-        if let Err(e) = self.union.close() {
+        let closed = self.union.close();
+        if let Err(e) = &closed {
             tracing::error!("{e}");
         }
+        if closed.is_ok() {
+            conclude(&self.plan);
+        }
+        forget(self.note.as_ref());
         std::process::exit(0);
     }
 
     /// Only our own mount: somebody may have mounted over it, or moved it away.
     fn unmount(&self) -> Result<()> {
-        if haosfs_at(&self.mountpoint)? != self.mount {
-            return Err(Error::Refused(format!("{} shows another mount", self.mountpoint.display())));
+        if mount_at(&self.plan.mountpoint)? != self.mount {
+            return Err(Error::Refused(format!("{} shows another mount", self.plan.mountpoint.display())));
         }
-        self.place.remove(&self.mountpoint, false)
+        self.place.remove(&self.plan.mountpoint, false)
     }
 }

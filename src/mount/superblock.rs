@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::choose::{Way, no_way};
 use super::fusermount;
 use super::plan::MountPlan;
 use super::probe::Facts;
+use super::way::{Way, no_way};
 use crate::error::{Error, Result};
 use crate::sys::fuse_mount::{self, Parameters};
 

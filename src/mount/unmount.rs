@@ -5,10 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::backend::Backend;
+use super::data::Attached;
 use super::fusermount;
-use super::mountinfo::{Elsewhere, elsewhere, haosfs_at};
+use super::generation;
+use super::holders::{holders, told};
+use super::mountinfo::{self, Elsewhere, MountEntry, elsewhere, haosfs_at};
 use super::presence::Watch;
 use super::probe::probe;
+use super::record::{self, Record};
 use super::superblock::errno;
 use crate::error::{Errno, Error, Result};
 use crate::sys::fuse_mount;
@@ -34,30 +39,76 @@ pub enum Daemon {
 /// [`Error::Refused`] where no haosfs mount stands, or while it is in use, with the remedy.
 pub fn unmount(asked: &Path, lazy: bool) -> Result<Daemon> {
     let mountpoint = canonical(asked)?;
-    let shown = asked.display();
-    let Some(mount) = haosfs_at(&mountpoint)? else {
-        return Err(Error::Refused(format!("{shown} is not a haosfs mount")));
-    };
-    let watch = Watch::start(&mount.device, mount.user);
-    remove(&mountpoint, lazy).map_err(|e| match e.errno() {
-        Errno::EBUSY => {
-            Error::Refused(format!("{shown} is busy: programs use it (`fuser -vm {shown}` lists them); -l detaches it at once"))
+    if let Some((mount, record, note)) = record::kept_by_kernel(&mountpoint)? {
+        let daemon = unmount_kernel(asked, &mountpoint, &mount, &record, lazy)?;
+        if daemon == Daemon::Ended {
+            note.forget()?;
         }
+        return Ok(daemon);
+    }
+    let Some(mount) = haosfs_at(&mountpoint)? else {
+        return Err(Error::Refused(format!("{} is not a haosfs mount", asked.display())));
+    };
+    take_away(asked, &mountpoint, &mount, lazy)
+}
+
+/// The kernel's overlayfs has nobody who could note afterwards that the upper was left in order.
+fn unmount_kernel(asked: &Path, mountpoint: &Path, mount: &MountEntry, record: &Record, lazy: bool) -> Result<Daemon> {
+    let ours = record.generation.as_ref().filter(|kept| kept.writable && record.backend == Backend::Kernel);
+    // Held, the data partition's file system outlives the union for a moment and need not be mounted anew.
+    let data = ours.map(|kept| Attached::again(&kept.data, kept.driver.as_deref()).map(|data| (data, kept.number)));
+    let daemon = take_away(asked, mountpoint, mount, lazy)?;
+    if let Some(elsewhere) = remains(mount) {
+        return Ok(Daemon::GoesOn(elsewhere));
+    }
+    // Lazily detached, it may still be written to.
+    if let (Some(data), false) = (data, lazy)
+        && let Err(e) = data.and_then(|(data, number)| generation::unmounted(&data, number))
+    {
+        tracing::warn!("the upper's generation is not marked as left in order: {e}");
+    }
+    Ok(daemon)
+}
+
+/// A process that is just starting may have the mounts of its parent for a moment.
+fn remains(mount: &MountEntry) -> Option<Elsewhere> {
+    let end = Instant::now() + STEP;
+    loop {
+        match elsewhere(mount) {
+            Some(_) if Instant::now() < end => std::thread::sleep(STEP / 20),
+            found => return found,
+        }
+    }
+}
+
+fn take_away(asked: &Path, mountpoint: &Path, mount: &MountEntry, lazy: bool) -> Result<Daemon> {
+    let watch = Watch::start(&mount.device, mount.user);
+    remove(mountpoint, lazy).map_err(|e| match e.errno() {
+        Errno::EBUSY => busy(asked, mountpoint),
         _ => e,
     })?;
     match watch {
-        Some(watch) if !lazy => await_end(&watch, &mount.device, asked),
+        Some(watch) if !lazy => await_end(&watch, mount, asked),
         _ => Ok(Daemon::Ended),
     }
 }
 
-fn await_end(watch: &Watch, device: &str, asked: &Path) -> Result<Daemon> {
+fn busy(asked: &Path, mountpoint: &Path) -> Error {
+    let mounts: Vec<PathBuf> = mountinfo::all().unwrap_or_default().into_iter().map(|mount| mount.mountpoint).collect();
+    let who = match told(&holders(mountpoint, &mounts)) {
+        who if who.is_empty() => "nobody that this user may see uses it".to_owned(),
+        who => who,
+    };
+    Error::Refused(format!("{} is busy: {who}; -l detaches it at once", asked.display()))
+}
+
+fn await_end(watch: &Watch, mount: &MountEntry, asked: &Path) -> Result<Daemon> {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
         if watch.wait(STEP).map_err(|e| Error::sys("wait for the daemon of", asked, e))? {
             return Ok(Daemon::Ended);
         }
-        if let Some(elsewhere) = elsewhere(device) {
+        if let Some(elsewhere) = elsewhere(mount) {
             return Ok(Daemon::GoesOn(elsewhere));
         }
     }

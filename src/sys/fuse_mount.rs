@@ -125,7 +125,7 @@ pub fn may_administer() -> bool {
 }
 
 impl Attributes {
-    fn mount_attr(self) -> MountAttrFlags {
+    pub(super) fn mount_attr(self) -> MountAttrFlags {
         let mut flags = MountAttrFlags::empty();
         flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, self.read_only);
         flags.set(MountAttrFlags::MOUNT_ATTR_NOSUID, self.nosuid);
@@ -136,7 +136,7 @@ impl Attributes {
         flags
     }
 
-    fn mount_flags(self) -> MountFlags {
+    pub(super) fn mount_flags(self) -> MountFlags {
         let mut flags = MountFlags::empty();
         flags.set(MountFlags::RDONLY, self.read_only);
         flags.set(MountFlags::NOSUID, self.nosuid);

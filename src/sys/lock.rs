@@ -13,3 +13,11 @@ use crate::error::Errno;
 pub fn exclusive(fd: impl AsFd) -> Result<(), Errno> {
     Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
+
+/// Takes a lock that is shared with other takers of this one, in place of the one that is held, without waiting.
+///
+/// # Errors
+/// `EAGAIN` where somebody holds an exclusive one.
+pub fn shared(fd: impl AsFd) -> Result<(), Errno> {
+    Ok(flock(fd, FlockOperation::NonBlockingLockShared)?)
+}

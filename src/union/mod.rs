@@ -27,6 +27,7 @@ pub mod lower;
 pub mod merge;
 pub mod node;
 mod origin;
+mod pair;
 pub mod patience;
 mod place;
 mod protect;

@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::work;
+use super::{pair, work};
 use crate::error::{Errno, Error, Result};
 use crate::ovl;
 use crate::ovl::xattr::{Namespace, Private};
@@ -18,8 +17,7 @@ use crate::sys::cred::{Privilege, privilege};
 use crate::sys::data::OFlags;
 use crate::sys::dir::{self, RawEntry, Rename};
 use crate::sys::layer;
-use crate::sys::lock;
-use crate::sys::spot::{Spot, open_dir, open_dir_at};
+use crate::sys::spot::{Spot, open_dir_at};
 use crate::types::{Atime, Kind};
 
 /// Which name space of attributes to use.
@@ -31,9 +29,6 @@ pub enum Prefix {
     /// `user.overlay.` in any case (option `userxattr`).
     User,
 }
-
-/// How long a lock may be waited for: a daemon that has just ended lets go of its files in any order.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The writable layer.
 #[derive(Debug)]
@@ -59,19 +54,28 @@ pub struct Upper {
 impl Upper {
     /// Opens an upper directory and its work directory, takes both for this process alone, and removes what an interrupted
     /// run left in the work directory. Nothing is changed before all checks passed. What is mounted inside is no part of them, where
-    /// we may have a clone of their mount.
+    /// we may have a clone of their mount. `may_take` is asked once nobody else can take the upper, before anything changes: the
+    /// kernel's overlayfs takes no locks.
     ///
     /// # Errors
+    /// What `may_take` answers;
     /// [`Error::Refused`] naming the directory and the remedy: missing, not on one file system, one inside the other, in use,
     /// left dirty by a volatile mount; [`Error::Unsupported`] where the file system lacks whiteouts, `renameat2` or xattrs.
-    pub fn open(upper: &Path, work: &Path, prefix: Prefix, atime: Atime) -> Result<Self> {
-        let [upper_dir, work_dir] = [open_layer("upper", upper)?, open_layer("work", work)?];
-        check_apart(upper, &upper_dir, work, &work_dir)?;
+    pub fn open(
+        upper: &Path,
+        work: &Path,
+        prefix: Prefix,
+        atime: Atime,
+        may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>,
+    ) -> Result<Self> {
+        let [upper_dir, work_dir] = [pair::open("upper", upper)?, pair::open("work", work)?];
+        pair::check_apart(upper, &upper_dir, work, &work_dir)?;
         let pair = layer::open_pair([upper, work], [&upper_dir, &work_dir], atime);
         let [upper_dir, work_dir] = pair.unwrap_or([upper_dir, work_dir]);
-        check_writable("upper", upper)?;
-        check_writable("work", work)?;
-        let locks = [lock_layer(upper, &upper_dir)?, lock_layer(work, &work_dir)?];
+        pair::check_writable("upper", upper)?;
+        pair::check_writable("work", work)?;
+        let locks = [pair::lock(upper, &upper_dir)?, pair::lock(work, &work_dir)?];
+        may_take(&upper_dir)?;
         let stat = Spot::Fd(Arc::clone(&upper_dir)).stat().map_err(|e| Error::sys("stat", upper, e))?;
         let inner = work::open(work, &work_dir)?;
         let mut this = Self {
@@ -337,60 +341,4 @@ impl Upper {
             self.path.display()
         ))
     }
-}
-
-pub(super) fn open_layer(role: &str, path: &Path) -> Result<Arc<OwnedFd>> {
-    open_dir(path).map_err(|e| match e {
-        Errno::ENOENT => Error::Refused(format!("{}: the {role} directory does not exist; create it first", path.display())),
-        Errno::ENOTDIR => Error::Refused(format!("{}: the {role} directory is not a directory", path.display())),
-        e => Error::sys("open", path, e),
-    })
-}
-
-pub(super) fn check_writable(role: &str, path: &Path) -> Result<()> {
-    crate::sys::spot::may_write(path).map_err(|e| {
-        let shown = path.display();
-        Error::Refused(format!("{shown}: the {role} directory cannot be written to ({e}); choose one of your own"))
-    })
-}
-
-pub(super) fn check_apart(upper: &Path, upper_dir: &Arc<OwnedFd>, work: &Path, work_dir: &Arc<OwnedFd>) -> Result<()> {
-    let stat = |path: &Path, fd: &Arc<OwnedFd>| Spot::Fd(Arc::clone(fd)).stat().map_err(|e| Error::sys("stat", path, e));
-    let (u, w) = (stat(upper, upper_dir)?, stat(work, work_dir)?);
-    if (u.dev, u.mount) != (w.dev, w.mount) {
-        return Err(Error::Refused(format!(
-            "{} and {}: the work directory must be on the same mounted file system as the upper directory",
-            work.display(),
-            upper.display()
-        )));
-    }
-    let real = |path: &Path| path.canonicalize().map_err(|e| Error::sys("resolve", path, e));
-    let (upper_real, work_real) = (real(upper)?, real(work)?);
-    if upper_real.starts_with(&work_real) || work_real.starts_with(&upper_real) {
-        return Err(Error::Refused(format!(
-            "{} and {}: upper and work directory must be separate, neither inside the other",
-            upper.display(),
-            work.display()
-        )));
-    }
-    Ok(())
-}
-
-pub(super) fn lock_layer(path: &Path, dir: &Arc<OwnedFd>) -> Result<OwnedFd> {
-    let fd = Spot::Fd(Arc::clone(dir)).open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Error::sys("open", path, e))?;
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match lock::exclusive(&fd) {
-            Ok(()) => break,
-            Err(Errno::EAGAIN) if Instant::now() < end => std::thread::sleep(PATIENCE / 50),
-            Err(Errno::EAGAIN) => {
-                return Err(Error::Refused(format!(
-                    "{}: in use by another mount; unmount that one first (findmnt -t fuse.haosfs lists them)",
-                    path.display()
-                )));
-            }
-            Err(e) => return Err(Error::sys("lock", path, e)),
-        }
-    }
-    Ok(fd)
 }

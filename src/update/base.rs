@@ -7,6 +7,7 @@ use std::ffi::OsString;
 
 use super::version::Version;
 use crate::error::{Error, Result};
+use crate::types::Stale;
 
 /// An image as an upper remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,28 +23,18 @@ pub struct Base {
 }
 
 impl Base {
-    /// Whether both are one image, whatever its file is called.
+    /// Whether both are one image, whatever its file is called. Names that tell two versions are believed: the digest has no data in
+    /// it, and of an image that was built reproducibly, data may be all that a new version changes.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self.size == other.size && self.digest == other.digest
+        let one_version = self.version.is_none() || other.version.is_none() || self.version == other.version;
+        self.size == other.size && self.digest == other.digest && one_version
     }
 
     fn told(&self) -> String {
         let name = self.name.display();
         self.version.as_ref().map_or_else(|| name.to_string(), |version| format!("{name} (version {version})"))
     }
-}
-
-/// What to do with an upper of another image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stale {
-    /// Refuse the mount.
-    #[default]
-    Refuse,
-    /// `stale=allow`: mount it all the same.
-    Allow,
-    /// `stale=ro`: mount it, but read-only.
-    ReadOnly,
 }
 
 /// How an upper and an image go together.
@@ -94,6 +85,7 @@ mod tests {
             (base("haos-x86_64_7.1.0.0", 10, 1), Stale::Refuse, Some(Fit::Same)),
             (base("renamed", 10, 1), Stale::Refuse, Some(Fit::Same)),
             (base("renamed", 10, 1), Stale::ReadOnly, Some(Fit::Same)),
+            (base("haos-x86_64_7.1.1.0", 10, 1), Stale::Refuse, None),
             (base("haos-x86_64_7.1.0.0", 10, 2), Stale::Refuse, None),
             (base("haos-x86_64_7.1.0.0", 11, 1), Stale::Refuse, None),
             (base("haos-x86_64_7.1.1.0", 10, 2), Stale::Refuse, None),

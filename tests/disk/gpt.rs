@@ -1,4 +1,4 @@
-//! Writes a GPT with one partition (UEFI specification, 5.3).
+//! Writes a GPT (UEFI specification, 5.3).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,16 +12,30 @@ pub const BEHIND: u64 = 33 * BLOCK;
 /// "Linux filesystem data".
 const KIND: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 
-/// Makes a disk of `size` bytes have one partition, from `start` to the end.
-pub fn write(disk: &File, size: u64, start: u64, guid: &str, name: &str) {
+/// One partition.
+pub struct Entry<'a> {
+    /// Its first byte.
+    pub start: u64,
+    /// The first byte behind it.
+    pub end: u64,
+    /// Its unique id.
+    pub guid: &'a str,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// Makes a disk of `size` bytes have these partitions.
+pub fn write(disk: &File, size: u64, partitions: &[Entry<'_>]) {
     let blocks = size / BLOCK;
     let mut entries = vec![0; ENTRIES];
-    entries[..16].copy_from_slice(&bytes_of(KIND));
-    entries[16..32].copy_from_slice(&bytes_of(guid));
-    entries[32..40].copy_from_slice(&(start / BLOCK).to_le_bytes());
-    entries[40..48].copy_from_slice(&(blocks - 34).to_le_bytes());
-    let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    entries[56..56 + name.len()].copy_from_slice(&name);
+    for (partition, entry) in partitions.iter().zip(entries.chunks_mut(128)) {
+        entry[..16].copy_from_slice(&bytes_of(KIND));
+        entry[16..32].copy_from_slice(&bytes_of(partition.guid));
+        entry[32..40].copy_from_slice(&(partition.start / BLOCK).to_le_bytes());
+        entry[40..48].copy_from_slice(&(partition.end / BLOCK - 1).to_le_bytes());
+        let name: Vec<u8> = partition.name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        entry[56..56 + name.len()].copy_from_slice(&name);
+    }
     let mut protective = [0; 512];
     protective[450] = 0xee;
     protective[454..458].copy_from_slice(&1_u32.to_le_bytes());

@@ -32,7 +32,7 @@ fn errno(e: Error) -> Errno {
 /// Opens the upper. A child that another test is just starting has our descriptors, and so the last union's lock, until its
 /// exec: in use for an instant.
 fn open_upper(home: &Path) -> Upper {
-    let open = || Upper::open(&home.join("upper"), &home.join("work"), Prefix::Auto, Atime::Relative);
+    let open = || Upper::open(&home.join("upper"), &home.join("work"), Prefix::Auto, Atime::Relative, |_| Ok(()));
     for _ in 0..50 {
         match open() {
             Err(Error::Refused(_)) => std::thread::sleep(std::time::Duration::from_millis(20)),

@@ -34,7 +34,7 @@ pub fn run() -> Result<()> {
 /// An ordinary user without fusermount3 may still mount in a namespace of its own.
 fn gain_a_way_to_mount(script: &mut Script) -> Result<()> {
     let facts = mount::probe();
-    let Err(refusal) = mount::choose(&facts) else { return Ok(()) };
+    let Err(refusal) = mount::ways(&facts) else { return Ok(()) };
     if facts.device != DeviceFact::Usable || facts.euid == 0 {
         return Err(refusal);
     }

@@ -1,6 +1,7 @@
 //! From `data_partition=` of haos.ini to the one partition or directory that is meant. Nothing is taken from udev: block devices
 //! are listed from sysfs, and ids read from partition tables and superblocks, which are believed no further than their checksums.
 
+mod attach;
 mod locate;
 mod partition;
 mod probe;
@@ -8,6 +9,7 @@ mod resolve;
 mod signature;
 mod table;
 
+pub use attach::{Attached, Standing};
 pub use locate::{DataPlace, locate};
 pub use partition::{Content, DeviceNumber, Disk, Partition};
 pub use probe::partitions;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::lower::Lower;
-use super::{upper, work};
+use super::{pair, work};
 use crate::error::{Error, Result};
 use crate::ovl::xattr::Namespace;
 use crate::sys::cred::privilege;
@@ -55,14 +55,14 @@ pub type Report<'a> = dyn FnMut(Finding) -> Result<()> + 'a;
 /// cannot be read further down is a finding.
 pub fn check(request: &Request, lowers: Vec<Box<dyn Lower>>, report: &mut Report<'_>) -> Result<()> {
     let (upper_path, work_path) = (&request.upper, &request.work);
-    let upper = upper::open_layer("upper", upper_path)?;
-    let work_dir = upper::open_layer("work", work_path)?;
-    upper::check_apart(upper_path, &upper, work_path, &work_dir)?;
+    let upper = pair::open("upper", upper_path)?;
+    let work_dir = pair::open("work", work_path)?;
+    pair::check_apart(upper_path, &upper, work_path, &work_dir)?;
     if request.repair {
-        upper::check_writable("upper", upper_path)?;
-        upper::check_writable("work", work_path)?;
+        pair::check_writable("upper", upper_path)?;
+        pair::check_writable("work", work_path)?;
     }
-    let _locks = [upper::lock_layer(upper_path, &upper)?, upper::lock_layer(work_path, &work_dir)?];
+    let _locks = [pair::lock(upper_path, &upper)?, pair::lock(work_path, &work_dir)?];
     let space = namespace(request, work::marked(&work_dir))?;
     let layers = Layers::new(lowers, space)?;
     let work = if request.repair { Some(work::open(work_path, &work_dir)?) } else { None };

@@ -18,7 +18,7 @@ pub enum Way {
 ///
 /// # Errors
 /// [`Error::Refused`] with the remedy where no way is left.
-pub fn choose(facts: &Facts) -> Result<Vec<Way>> {
+pub fn ways(facts: &Facts) -> Result<Vec<Way>> {
     match facts.device {
         DeviceFact::Usable => {}
         DeviceFact::Missing => return Err(Error::Refused(missing_device(facts))),
@@ -79,14 +79,14 @@ mod tests {
     #[test]
     fn ways_follow_from_rights() {
         use DeviceFact::Usable;
-        for (facts, ways) in [
+        for (facts, expected) in [
             (facts(0, true, true, Usable, true), vec![Way::Detached, Way::OneStep]),
             (facts(0, true, false, Usable, true), vec![Way::Detached, Way::OneStep]),
             (facts(1000, false, true, Usable, true), vec![Way::Fusermount]),
             (facts(1000, true, true, Usable, true), vec![Way::Detached, Way::OneStep, Way::Fusermount]),
             (facts(1000, true, false, Usable, true), vec![Way::Detached, Way::OneStep]),
         ] {
-            assert_eq!(choose(&facts).unwrap(), ways, "{facts:?}");
+            assert_eq!(ways(&facts).unwrap(), expected, "{facts:?}");
         }
     }
 
@@ -102,7 +102,7 @@ mod tests {
             (facts(0, false, true, Usable, true), "--cap-add SYS_ADMIN"),
             (facts(1000, false, false, Usable, true), "unshare -Urm"),
         ] {
-            let message = choose(&facts).unwrap_err().to_string();
+            let message = ways(&facts).unwrap_err().to_string();
             assert!(message.contains(remedy), "{facts:?}: {message}");
         }
     }

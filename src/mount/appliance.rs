@@ -1,0 +1,94 @@
+//! A mount by haos.ini: which image, and which upper on which data partition.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::data::{Attached, locate};
+use super::generation::{self, Claim};
+use super::image_choice;
+use super::request::Request;
+use crate::config::mount_options::{MountOptions, RedirectDir, Uuid};
+use crate::config::store::{self, Stored};
+use crate::error::{Error, Result};
+use crate::image::{Image, Options};
+use crate::union::SquashfsLower;
+use crate::union::lower::Lower as _;
+
+/// What haos.ini says, found on this machine.
+#[derive(Debug)]
+pub struct Appliance {
+    /// The image.
+    pub image: PathBuf,
+    /// The upper made on it; `None` where nothing is configured yet.
+    pub claim: Option<Claim>,
+}
+
+/// True for a source that is a configuration: by its name, since one that is not there yet means something, too.
+#[must_use]
+pub fn is_configuration(source: &Path) -> bool {
+    source.extension().is_some_and(|extension| extension == "ini")
+}
+
+/// Finds the image and opens the upper. Where there is no configuration, and never was, it is the newest image beside it, without
+/// an upper.
+///
+/// # Errors
+/// What the file, the image, the data partition or the upper has wrong with it.
+pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
+    check_options(request)?;
+    let ini = absolute(ini)?;
+    let directory = store::directory_of(&ini);
+    let Some(stored) = store::read(&ini)? else {
+        let image = image_choice::newest(&directory)?;
+        tracing::warn!("{} is not there: {} is the newest image, mounted without an upper", ini.display(), image.display());
+        return Ok(Appliance { image, claim: None });
+    };
+    if request.upper.is_some() {
+        return Err(Error::Refused(format!("{} names the data partition: upperdir= and workdir= are not for it", ini.display())));
+    }
+    if stored.config.update_image.is_some() {
+        tracing::info!("{}: update_image is for the next boot, system_image is mounted", ini.display());
+    }
+    let image = image_choice::find(&stored.config.system_image, &directory)?;
+    let claim = claim(&stored, &directory, &image, &request.options)?;
+    Ok(Appliance { image, claim: Some(claim) })
+}
+
+fn absolute(ini: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(ini) {
+        Ok(path) => Ok(path),
+        // It may be missing; what is wrong with anything else is said where it is read.
+        Err(_) => std::path::absolute(ini).map_err(|e| Error::sys("find", ini, e)),
+    }
+}
+
+/// Uppers of images that will be replaced are written in a way that any of them, and both backends, can be mounted over.
+fn check_options(request: &Request) -> Result<()> {
+    let options = &request.options;
+    let refused = |what: &str| {
+        Err(Error::Refused(format!(
+            "option {what}: a haos.ini is mounted without it, because such an upper does not survive an image that is replaced"
+        )))
+    };
+    match options {
+        MountOptions { metacopy: true, .. } => refused("metacopy=on"),
+        MountOptions { redirect_dir: Some(RedirectDir::On), .. } => refused("redirect_dir=on"),
+        MountOptions { index: Some(true), .. } => refused("index=on"),
+        MountOptions { uuid: Uuid::Auto | Uuid::On, .. } => refused("uuid=on"),
+        MountOptions { userxattr: true, .. } => refused("userxattr"),
+        MountOptions { offset: Some(_), .. } => Err(Error::Refused("option offset: haos.ini names the image".to_owned())),
+        _ if request.lowers.len() > 1 => Err(Error::Refused("--lower: haos.ini names the image".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn claim(stored: &Stored, directory: &Path, image: &Path, options: &MountOptions) -> Result<Claim> {
+    let opened = Image::open(image, &Options::default())?;
+    let base = image_choice::base_of(&opened, image)?;
+    let lower = SquashfsLower::new(opened);
+    let root = lower.attr(lower.root())?;
+    let partition = &stored.config.data_partition;
+    let data = Attached::attach(locate(partition, directory)?, partition, options.atime)?;
+    let opened = generation::open(data.path(), &base, &root, options.stale).map_err(|e| data.told(e))?;
+    Ok(Claim::new(data, opened))
+}

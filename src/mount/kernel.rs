@@ -1,0 +1,133 @@
+//! The backends in which the kernel joins the layers: everything is built where nobody sees it, then placed in one step.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::backend::{Abilities, Ability, Choice};
+use super::format::Format;
+use super::layers;
+use super::mountinfo::{MountEntry, mount_at};
+use super::plan::{Layer, LayerKind, MountPlan};
+use super::probe::probe;
+use super::record::Note;
+use super::serve::{conclude, note, tell_mounted};
+use super::stage::Stage;
+use super::way::ways;
+use super::{image_mount, overlay};
+use crate::config::mount_options::Backend as Wanted;
+use crate::error::{Errno, Error, Result};
+use crate::sys::fs_context::FsContext;
+use crate::sys::layer;
+
+/// Lower layers as mounts of the kernel's, topmost first; empty where they were not asked for.
+#[derive(Debug, Default)]
+pub struct Lowers {
+    layers: Vec<Arc<OwnedFd>>,
+    stage: Option<Stage>,
+}
+
+/// Finds out by trying what the kernel can do for a plan. What came into being by that is kept for use.
+///
+/// # Errors
+/// When an image cannot be read at all.
+pub fn try_out(plan: &MountPlan) -> Result<(Abilities, Lowers)> {
+    let facts = probe();
+    let readable = plan.lowers.iter().map(is_readable).collect::<Result<Vec<_>>>()?.into_iter().all(|readable| readable);
+    let mount = if facts.may_administer && facts.initial_user_namespace {
+        Ok(())
+    } else {
+        Err("only root, outside of a user namespace, may have the kernel mount images".to_owned())
+    };
+    let wanted = plan.backend;
+    let (overlay, detached) = match &mount {
+        Ok(()) if wanted.is_some_and(|wanted| wanted != Wanted::Fuse) => (has_overlay(), builds_detached()),
+        _ => (Err("it was not looked for".to_owned()), Ok(())),
+    };
+    let (images, lowers) = match (&mount, wanted) {
+        (Ok(()), Some(Wanted::Auto | Wanted::Kernel)) => split(open_lowers(plan)),
+        _ => (Ok(()), Lowers::default()),
+    };
+    let fuse = ways(&facts).map(drop).map_err(|e| e.to_string());
+    Ok((Abilities { mount, overlay, detached, images, readable, fuse }, lowers))
+}
+
+fn is_readable(layer: &Layer) -> Result<bool> {
+    match layer.kind {
+        LayerKind::Image { offset } => Ok(Format::of(&layer.path, offset)? == Format::Squashfs),
+        LayerKind::Directory => Ok(true),
+    }
+}
+
+/// Where the kernel cannot be asked so, its list tells of drivers that are loaded or built in; mount(2) loads others.
+pub(super) fn has_overlay() -> Ability {
+    match FsContext::open("overlay") {
+        Ok(_) => Ok(()),
+        Err(Errno::ENOSYS | Errno::EPERM) => match fs::read("/proc/filesystems") {
+            Ok(list) if list.split(|&b| b == b'\n').any(|line| line.ends_with(b"\toverlay")) => Ok(()),
+            _ => Err("the kernel has no overlayfs, or it is not loaded (`modprobe overlay`)".to_owned()),
+        },
+        Err(Errno::ENODEV) => Err("the kernel has no overlayfs".to_owned()),
+        Err(e) => Err(format!("the kernel's overlayfs cannot be opened: {e}")),
+    }
+}
+
+pub(super) fn builds_detached() -> Ability {
+    match FsContext::open("fuse") {
+        Err(e @ (Errno::ENOSYS | Errno::EPERM)) => Err(format!("fsopen(2), which came with Linux 5.2, cannot be used: {e}")),
+        _ => Ok(()),
+    }
+}
+
+fn split(opened: Result<Lowers>) -> (Ability, Lowers) {
+    match opened {
+        Ok(lowers) => (Ok(()), lowers),
+        Err(e) => (Err(e.to_string()), Lowers::default()),
+    }
+}
+
+fn open_lowers(plan: &MountPlan) -> Result<Lowers> {
+    let mut lowers = Lowers::default();
+    for lower in &plan.lowers {
+        lowers.layers.push(match lower.kind {
+            LayerKind::Image { offset } => {
+                let format = Format::of(&lower.path, offset)?;
+                image_mount::mount(&lower.path, offset, format, &mut lowers.stage).map(Arc::new)?
+            }
+            LayerKind::Directory => {
+                layer::open_lower(&lower.path).map_err(|e| Error::sys("open lower directory", &lower.path, e))?
+            }
+        });
+    }
+    Ok(lowers)
+}
+
+/// Mounts a plan by the kernel alone.
+///
+/// # Errors
+/// What stands in the way, as for the daemon; nothing is then left mounted.
+pub fn mount(plan: &MountPlan, mut lowers: Lowers, choice: &Choice) -> Result<()> {
+    let layers: Vec<_> = lowers.layers.iter().map(|lower| lower.as_fd()).collect();
+    place(plan, &layers, &mut lowers.stage, choice).inspect_err(|_| conclude(plan))?;
+    tell_mounted(plan, choice);
+    Ok(())
+}
+
+/// Has overlayfs join these layers with the plan's upper, and notes that the mount is ours.
+///
+/// # Errors
+/// What stands in the way; nothing is then left mounted.
+pub fn place(
+    plan: &MountPlan,
+    lowers: &[BorrowedFd<'_>],
+    stage: &mut Option<Stage>,
+    choice: &Choice,
+) -> Result<(MountEntry, Option<Note>)> {
+    // The daemon's own checks of the upper, and its locks until the kernel's overlayfs has it.
+    let _upper = layers::open_upper(plan, choice.backend)?;
+    overlay::mount(plan, lowers, stage)?;
+    let mount = mount_at(&plan.mountpoint)?;
+    let mount = mount.ok_or_else(|| Error::Refused(format!("{} shows no mount", plan.mountpoint.display())))?;
+    let note = note(&mount, plan, choice);
+    Ok((mount, note))
+}

@@ -1,0 +1,279 @@
+//! What is known about mounts of ours: small files named after the superblock's device number. The kernel keeps a union without
+//! any process to ask, and of a daemon's the table of mounts tells little. They are gone after a reboot, as the mounts are.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::backend::{Backend, Choice};
+use super::mountinfo::{MountEntry, mount_at};
+use super::plan::MountPlan;
+use crate::error::{Error, Result};
+
+/// Where those of root are, and nothing of anybody else.
+pub const DIRECTORY: &str = "/run/haosfs";
+
+/// A mount as it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where it stood first.
+    pub mountpoint: PathBuf,
+    /// Its source.
+    pub source: OsString,
+    /// Who joins the layers.
+    pub backend: Backend,
+    /// Why.
+    pub reason: String,
+    /// Its lower layers, topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// Its upper directory; on the data partition, where there is one.
+    pub upper: Option<PathBuf>,
+    /// Device and inode number of the upper directory.
+    pub upper_inode: Option<(u64, u64)>,
+    /// What haos.ini has led to.
+    pub generation: Option<GenerationRecord>,
+}
+
+/// A generation on a data partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenerationRecord {
+    /// Its number.
+    pub number: u64,
+    /// The image it was made on.
+    pub base: OsString,
+    /// The partition's device, or the directory.
+    pub data: PathBuf,
+    /// The driver of its file system; `None` for a directory.
+    pub driver: Option<String>,
+    /// Whether it is written to.
+    pub writable: bool,
+}
+
+/// The file that a mount was noted in.
+#[derive(Clone, Debug)]
+pub struct Note(Option<PathBuf>);
+
+/// Notes what a mount is. What was noted of earlier mounts with its device number goes: such numbers are used again.
+///
+/// # Errors
+/// Where it cannot be written: `haosfs status` and `haosfs umount` will not know it.
+pub fn note(mount: &MountEntry, plan: &MountPlan, choice: &Choice) -> Result<Note> {
+    let Some(directory) = own_directory() else { return Ok(Note(None)) };
+    let failed = |e| Error::sys("note the mount in", &directory, e);
+    DirBuilder::new().mode(0o755).recursive(true).create(&directory).map_err(failed)?;
+    let earlier = of_device(&directory, &mount.device);
+    // Another name each time, so that a daemon that is late removes its own note only.
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let file = directory.join(format!("{}.{}.{:09}", mount.device, now.tv_sec, now.tv_nsec));
+    let new = directory.join(format!("new.{}", std::process::id()));
+    fs::write(&new, written(&describe(mount, plan, choice))).and_then(|()| fs::rename(new, &file)).map_err(failed)?;
+    earlier.iter().try_for_each(|earlier| forget_file(earlier))?;
+    Ok(Note(Some(file)))
+}
+
+impl Note {
+    /// Forgets the mount, which is gone.
+    ///
+    /// # Errors
+    /// When the note is there and cannot be removed.
+    pub fn forget(&self) -> Result<()> {
+        self.0.as_deref().map_or(Ok(()), forget_file)
+    }
+}
+
+/// Notes of mounts with this device number.
+fn of_device(directory: &Path, device: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| device_of(name) == Some(device)))
+        .map(|e| e.path())
+        .collect()
+}
+
+/// `DEVICE.SECONDS.NANOSECONDS`.
+fn device_of(name: &str) -> Option<&str> {
+    name.split_once('.').map(|(device, _)| device).filter(|device| device.contains(':'))
+}
+
+fn describe(mount: &MountEntry, plan: &MountPlan, choice: &Choice) -> Record {
+    let claim = plan.upper.as_ref().and_then(|upper| upper.claim.as_ref());
+    Record {
+        mountpoint: mount.mountpoint.clone(),
+        source: mount.source.clone(),
+        backend: choice.backend,
+        reason: choice.reason.clone(),
+        lowers: plan.lowers.iter().map(|lower| lower.path.clone()).collect(),
+        upper: plan.upper.as_ref().map(|upper| match claim {
+            Some(claim) => claim.data().within(&upper.upper).to_owned(),
+            None => upper.upper.clone(),
+        }),
+        upper_inode: plan
+            .upper
+            .as_ref()
+            .and_then(|upper| fs::metadata(&upper.upper).ok())
+            .map(|found| (found.dev(), found.ino())),
+        generation: claim.map(|claim| GenerationRecord {
+            number: claim.generation().number,
+            base: claim.generation().meta.base.name.clone(),
+            data: claim.data().shown().into(),
+            driver: claim.data().driver().map(str::to_owned),
+            writable: !plan.attributes.read_only,
+        }),
+    }
+}
+
+/// What was noted of a mount; `None` where nothing was, or of another mount that had its number before.
+#[must_use]
+pub fn of(mount: &MountEntry) -> Option<(Record, Note)> {
+    let directories = [Some(PathBuf::from(DIRECTORY)), own_directory()].into_iter().flatten();
+    let files = directories.flat_map(|at| of_device(&at, &mount.device));
+    files.filter_map(|file| Some((read(&file)?, Note(Some(file))))).find(|(record, _)| record.source == mount.source)
+}
+
+/// All notes of root's, with the device numbers of their superblocks; those of mounts that are gone among them.
+#[must_use]
+pub fn all() -> Vec<(String, Record)> {
+    let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((device_of(entry.file_name().to_str()?)?.to_owned(), read(&entry.path())?))).collect()
+}
+
+/// The mount of the kernel's at a canonical path, where it is one of ours.
+///
+/// # Errors
+/// When /proc/self/mountinfo cannot be read.
+pub fn kept_by_kernel(mountpoint: &Path) -> Result<Option<(MountEntry, Record, Note)>> {
+    let Some(mount) = mount_at(mountpoint)?.filter(|mount| mount.fs_type == "overlay") else { return Ok(None) };
+    Ok(of(&mount).map(|(record, note)| (mount, record, note)))
+}
+
+fn forget_file(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::sys("remove", file, e)),
+        _ => Ok(()),
+    }
+}
+
+fn own_directory() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(DIRECTORY.into());
+    }
+    env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()).map(|path| path.join("haosfs"))
+}
+
+/// Only what root or we ourselves have written is believed.
+fn read(file: &Path) -> Option<Record> {
+    let owner = fs::symlink_metadata(file).ok().filter(fs::Metadata::is_file)?.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return None;
+    }
+    parse(&fs::read(file).ok()?)
+}
+
+/// Behind the last entry: a file that is torn has none.
+const END: &[u8] = b"end=\0";
+
+/// `key=value`, each ended by a zero byte, which no path holds.
+fn written(record: &Record) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut put = |key: &str, value: &OsStr| {
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.push(b'=');
+        bytes.extend(value.as_bytes().iter().filter(|&&b| b != 0));
+        bytes.push(0);
+    };
+    put("mountpoint", record.mountpoint.as_os_str());
+    put("source", &record.source);
+    put("backend", OsStr::new(record.backend.name()));
+    put("reason", OsStr::new(&record.reason));
+    record.lowers.iter().for_each(|lower| put("lower", lower.as_os_str()));
+    if let Some(upper) = &record.upper {
+        put("upper", upper.as_os_str());
+    }
+    if let Some((dev, ino)) = record.upper_inode {
+        put("upper_inode", OsStr::new(&format!("{dev}:{ino}")));
+    }
+    if let Some(generation) = &record.generation {
+        put("generation", OsStr::new(&generation.number.to_string()));
+        put("base", &generation.base);
+        put("data", generation.data.as_os_str());
+        put("writable", OsStr::new(if generation.writable { "yes" } else { "no" }));
+        if let Some(driver) = &generation.driver {
+            put("driver", OsStr::new(driver));
+        }
+    }
+    bytes.extend_from_slice(END);
+    bytes
+}
+
+fn parse(bytes: &[u8]) -> Option<Record> {
+    let entries: Vec<(&[u8], OsString)> = bytes
+        .strip_suffix(END)?
+        .split(|&b| b == 0)
+        .filter_map(|entry| {
+            let at = entry.iter().position(|&b| b == b'=')?;
+            let (key, value) = entry.split_at_checked(at)?;
+            Some((key, OsString::from_vec(value.get(1..)?.to_vec())))
+        })
+        .collect();
+    let all = |key: &'static str| entries.iter().filter(move |(k, _)| *k == key.as_bytes()).map(|(_, value)| value.clone());
+    let one = |key| all(key).next();
+    let text = |key| one(key)?.into_string().ok();
+    let generation = text("generation").and_then(|number| {
+        Some(GenerationRecord {
+            number: number.parse().ok()?,
+            base: one("base")?,
+            data: one("data")?.into(),
+            driver: text("driver"),
+            writable: one("writable")? == "yes",
+        })
+    });
+    Some(Record {
+        mountpoint: one("mountpoint")?.into(),
+        source: one("source")?,
+        backend: Backend::named(&text("backend")?)?,
+        reason: text("reason")?,
+        lowers: all("lower").map(PathBuf::from).collect(),
+        upper: one("upper").map(PathBuf::from),
+        upper_inode: text("upper_inode").and_then(|text| {
+            let (dev, ino) = text.split_once(':')?;
+            Some((dev.parse().ok()?, ino.parse().ok()?))
+        }),
+        generation,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let generation = GenerationRecord {
+            number: 3,
+            base: OsString::from_vec(vec![b'a', 0xff, b'=']),
+            data: "/dev/sda8".into(),
+            driver: Some("ext4".to_owned()),
+            writable: true,
+        };
+        let mut record = Record {
+            mountpoint: "/mnt/a\nb".into(),
+            source: "x=y".into(),
+            backend: Backend::Hybrid,
+            reason: "the kernel has overlayfs, but no squashfs".to_owned(),
+            lowers: vec!["/a".into(), "/b".into()],
+            upper: Some("/haosfs/uppers/3/upper".into()),
+            upper_inode: Some((7, u64::MAX)),
+            generation: Some(generation),
+        };
+        assert_eq!(parse(&written(&record)), Some(record.clone()));
+        (record.upper, record.upper_inode, record.generation) = (None, None, None);
+        assert_eq!(parse(&written(&record)), Some(record.clone()));
+        let bytes = written(&record);
+        let torn = bytes.get(..bytes.len() / 2).unwrap();
+        assert_eq!(parse(torn), None, "{}", torn.escape_ascii());
+    }
+}

@@ -1,0 +1,288 @@
+//! A mount by haos.ini on a real disk: the right image with its upper, by every backend.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod disk;
+#[path = "appliance/machine.rs"]
+mod machine;
+#[path = "cli/support.rs"]
+mod support;
+mod tree;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use disk::{Disk, run};
+use machine::{Machine, architecture};
+use support::{can_run, has_tool, is_root};
+use tree::compare::{Tolerance, assert_same};
+
+const BACKENDS: [&str; 3] = ["kernel", "fuse", "hybrid"];
+
+fn possible(test: &str, fs: &str) -> bool {
+    let mkfs = format!("mkfs.{fs}");
+    let tools = [&mkfs, "mkfs.ext4", "losetup", "partx", "mksquashfs"];
+    let found = tools.into_iter().all(|tool| has_tool(tool) || Path::new("/usr/sbin").join(tool).exists());
+    can_run(test, is_root() && found, &format!("needs root, losetup, partx, mksquashfs and {mkfs}"))
+}
+
+/// One round of what people and programs do to a system.
+fn work(root: &Path, round: usize) {
+    let at = |name: &str| root.join(name);
+    fs::write(at(&format!("new-{round}")), vec![b'n'; round * 5000]).unwrap();
+    fs::write(at(&format!("etc/conf.d/{round}")), "changed\n").unwrap();
+    fs::remove_file(at(&format!("etc/conf.d/1{round}"))).unwrap();
+    fs::create_dir(at(&format!("dir-{round}"))).unwrap();
+    fs::rename(at(&format!("usr/lib/deep/er/{round}")), at(&format!("dir-{round}/moved"))).unwrap();
+    symlink("moved", at(&format!("dir-{round}/link"))).unwrap();
+    fs::hard_link(at(&format!("new-{round}")), at(&format!("dir-{round}/again"))).unwrap();
+    chown(at(&format!("dir-{round}/moved")), Some(1000), Some(100)).unwrap();
+    fs::set_permissions(at(&format!("usr/lib/deep/er/1{round}")), PermissionsExt::from_mode(0o4711)).unwrap();
+    let (name, value) = (format!("user.round{round}"), b"v");
+    rustix::fs::setxattr(at("usr/lib"), &*name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    if round == 2 {
+        fs::remove_dir_all(at("usr/lib/deep")).unwrap();
+        fs::create_dir_all(at("usr/lib/deep/er")).unwrap();
+        for n in 0..20 {
+            fs::write(at(&format!("usr/lib/deep/er/{n}")), "again").unwrap();
+        }
+    }
+}
+
+/// Six mounts, each by another backend than the one before: what one leaves is what the next shows.
+fn backends_take_turns(test: &str, fs: &str) {
+    if !possible(test, fs) {
+        return;
+    }
+    let machine = Machine::with(fs);
+    let mut before = None;
+    for (round, backend) in BACKENDS.into_iter().cycle().take(6).enumerate() {
+        machine.mount(&format!("backend={backend}")).succeeded();
+        let line = machine.scratch.mountinfo("mnt").unwrap();
+        assert!(line.contains(if backend == "fuse" { " - fuse.haosfs " } else { " - overlay " }), "{line}");
+        let found = machine.seen();
+        if let Some(before) = before {
+            assert_same(&format!("{fs}, round {round}, {backend}"), &before, &found, Tolerance::default());
+        }
+        assert_eq!(fs::read_to_string(machine.scratch.path("mnt/etc/version")).unwrap(), "7.1.0.0");
+        work(&machine.scratch.path("mnt"), round);
+        before = Some(machine.seen());
+        machine.umount();
+        let kept = if backend == "fuse" { "fuse" } else { "kernel" };
+        assert_eq!((machine.meta("backend").as_str(), machine.meta("clean").as_str()), (kept, "yes"));
+    }
+}
+
+#[test]
+fn backends_take_turns_on_ext4() {
+    backends_take_turns("backends_take_turns_on_ext4", "ext4");
+}
+
+#[test]
+fn backends_take_turns_on_btrfs() {
+    backends_take_turns("backends_take_turns_on_btrfs", "btrfs");
+}
+
+#[test]
+fn backends_take_turns_on_xfs() {
+    backends_take_turns("backends_take_turns_on_xfs", "xfs");
+}
+
+#[test]
+fn a_plain_umount_takes_everything_down() {
+    if !possible("a_plain_umount_takes_everything_down", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    for backend in BACKENDS {
+        machine.mount(&format!("backend={backend}")).succeeded();
+        fs::write(machine.scratch.path("mnt/new"), backend).unwrap();
+        run(Command::new("umount").arg(machine.scratch.path("mnt")));
+        support::wait_until("the daemon ends", || machine.scratch.daemons().is_empty());
+        machine.assert_nothing_is_left();
+        // Nobody of ours was there to note it when the kernel's union went.
+        assert_eq!(machine.meta("clean"), if backend == "kernel" { "no" } else { "yes" });
+    }
+}
+
+#[test]
+fn a_daemon_that_died_leaves_nothing_either() {
+    if !possible("a_daemon_that_died_leaves_nothing_either", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    for backend in ["fuse", "hybrid"] {
+        machine.mount(&format!("backend={backend}")).succeeded();
+        fs::write(machine.scratch.path("mnt/new"), backend).unwrap();
+        let [pid] = machine.scratch.daemons()[..] else { panic!("{:?}", machine.scratch.daemons()) };
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+        support::wait_until("the daemon ends", || machine.scratch.daemons().is_empty());
+        machine.umount();
+        assert_eq!(machine.meta("clean"), "no");
+        machine.mount("backend=fuse").succeeded();
+        assert_eq!(fs::read_to_string(machine.scratch.path("mnt/new")).unwrap(), backend);
+        machine.umount();
+        assert_eq!(machine.meta("clean"), "yes");
+    }
+}
+
+#[test]
+fn an_upper_in_use_is_not_taken_twice() {
+    if !possible("an_upper_in_use_is_not_taken_twice", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    machine.scratch.mkdir("other");
+    for first in BACKENDS {
+        machine.mount(&format!("backend={first}")).succeeded();
+        for second in BACKENDS {
+            let option = format!("backend={second}");
+            let again = machine.scratch.haosfs(&["mount", "system/haos.ini", "other", "-o", &option]);
+            again.failed(32, "in use by");
+            assert_eq!(machine.scratch.mountinfo("other"), None);
+        }
+        machine.mount("rw").failed(32, "is busy: it is already a haosfs mount");
+        machine.umount();
+        assert_eq!(machine.meta("clean"), "yes", "a refused mount changes nothing");
+    }
+}
+
+#[test]
+fn an_upper_belongs_to_its_image() {
+    if !possible("an_upper_belongs_to_its_image", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    machine.mount("rw").succeeded();
+    fs::write(machine.scratch.path("mnt/etc/conf.d/1"), "mine").unwrap();
+    machine.umount();
+    machine.configure(&format!("PARTUUID={}", machine.guid), "7.1.1.0");
+    for backend in BACKENDS {
+        let with = |more: &str| machine.mount(&format!("backend={backend}{more}"));
+        with("").failed(32, "7.1.0.0.squashfs (version 7.1.0.0)");
+        let finished = with(",stale=ro");
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        assert_eq!(fs::read_to_string(machine.scratch.path("mnt/etc/version")).unwrap(), "7.1.1.0");
+        assert_eq!(fs::read_to_string(machine.scratch.path("mnt/etc/conf.d/1")).unwrap(), "mine");
+        assert_eq!(fs::write(machine.scratch.path("mnt/new"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
+        machine.umount();
+        with(",stale=allow").succeeded();
+        fs::write(machine.scratch.path("mnt/new"), "").unwrap();
+        machine.umount();
+        with("").failed(32, "stale=allow");
+    }
+    machine.configure(&format!("PARTUUID={}", machine.guid), "7.1.0.0");
+    machine.mount("rw").succeeded();
+    machine.umount();
+}
+
+#[test]
+fn unfit_data_partitions_are_refused() {
+    if !possible("unfit_data_partitions_are_refused", "vfat") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    let partition = machine.disk.partition(2);
+    // Full.
+    machine.on_data(|data| {
+        let _until_full =
+            Command::new("dd").args(["if=/dev/zero", "bs=1M", "status=none"]).arg(format!("of={}/fill", data.display())).output();
+    });
+    for backend in ["kernel", "fuse"] {
+        machine.mount(&format!("backend={backend}")).failed(32, "No space left on device");
+        machine.assert_nothing_is_left();
+    }
+    machine.on_data(|data| fs::remove_file(data.join("fill")).unwrap());
+    machine.mount("rw").succeeded();
+    machine.umount();
+    // Read-only.
+    run(Command::new("blockdev").arg("--setro").arg(&partition));
+    for backend in ["kernel", "fuse"] {
+        let refused = machine.mount(&format!("backend={backend}"));
+        refused.failed(32, "ext4 cannot be mounted for writing");
+        machine.assert_nothing_is_left();
+    }
+    run(Command::new("blockdev").arg("--setrw").arg(&partition));
+    // Without owners, modes and attributes.
+    disk::make("mkfs.vfat", &[], &partition);
+    machine.configure(&format!("{{{}}}", machine.guid), "7.1.0.0");
+    machine.mount("rw").failed(32, "vfat cannot hold an upper");
+    machine.configure(&format!("{{{}}},fs=ext4", machine.guid), "7.1.0.0");
+    machine.mount("rw").failed(32, "has the file system vfat, not ext4");
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn what_is_not_right_is_named() {
+    if !possible("what_is_not_right_is_named", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    machine.mount("redirect_dir=on").failed(32, "option redirect_dir=on: a haos.ini is mounted without it");
+    machine.mount("upperdir=/a,workdir=/b").failed(32, "names the data partition");
+    machine.configure("{00000000-1111-2222-3333-444444444444},fs=ext4", "7.1.0.0");
+    machine.mount("rw").failed(32, "no partition of this machine has it");
+    fs::write(machine.ini(), "").unwrap();
+    machine.mount("rw").failed(32, "haos.ini: it is empty");
+    fs::write(machine.ini(), "[haos]\ndata_partition = /data\nsys").unwrap();
+    machine.mount("rw").failed(32, "haos.ini:3: expected");
+    machine.configure(&format!("{{{}}},fs=ext4", machine.guid), "7.9");
+    machine.mount("rw").failed(32, "is not there: looked for");
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn one_guid_on_two_disks_is_refused() {
+    if !possible("one_guid_on_two_disks_is_refused", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    let copy = machine.scratch.path("copy");
+    run(Command::new("cp").arg("--sparse=always").arg(machine.scratch.path("disk")).arg(&copy));
+    let second = Disk::new(&copy, 2);
+    let refused = machine.mount("rw");
+    for device in [&machine.disk, &second] {
+        assert!(refused.stderr.contains(&*device.partition(2).to_string_lossy()), "{refused:?}");
+    }
+    refused.failed(32, "2 partitions answer to it");
+    drop(second);
+    machine.mount("rw").succeeded();
+    machine.umount();
+}
+
+#[test]
+fn without_a_configuration_the_newest_image_is_shown() {
+    if !possible("without_a_configuration_the_newest_image_is_shown", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    fs::remove_file(machine.ini()).unwrap();
+    fs::write(machine.image("9.9"), "torn").unwrap();
+    for backend in ["kernel", "fuse"] {
+        let finished = machine.mount(&format!("backend={backend}"));
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        assert_eq!(fs::read_to_string(machine.scratch.path("mnt/etc/version")).unwrap(), "7.1.1.0");
+        assert_eq!(fs::write(machine.scratch.path("mnt/new"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
+        machine.umount();
+    }
+}
+
+/// A root needs the modules of the kernel that runs.
+#[test]
+fn a_root_goes_with_its_kernel() {
+    if !possible("a_root_goes_with_its_kernel", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    machine.scratch.mkdir("tree/lib/modules/1.2.3");
+    let image = machine.scratch.path("system").join(format!("haos-{}_1.0.squashfs", architecture()));
+    run(Command::new("mksquashfs").arg(machine.scratch.path("tree")).arg(&image).args(["-quiet", "-no-progress"]));
+    machine.configure(&format!("{{{}}},fs=ext4", machine.guid), "1.0");
+    machine.mount("rootfs").failed(32, "has modules for the kernel 1.2.3, but ");
+    machine.mount("rootfs,kernel_check=off").succeeded();
+    machine.umount();
+    machine.mount("rw").succeeded();
+    machine.umount();
+}

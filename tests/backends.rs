@@ -1,0 +1,206 @@
+//! The kernel's overlayfs in place of our daemon, wholly or above images that the daemon reads: what it needs from the kernel, and
+//! what happens where the kernel lacks it.
+
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "backends/kernel.rs"]
+mod kernel;
+#[path = "cli/support.rs"]
+mod support;
+mod tree;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use kernel::Lacking;
+use support::{Finished, Scratch, can_run, has_tool, is_root, wait_until};
+use tree::snapshot::Snapshot;
+
+const ROOT: &str = "needs root";
+
+fn tool_exists(name: &str) -> bool {
+    has_tool(name) || Path::new("/usr/sbin").join(name).exists()
+}
+
+/// Loop devices of an image in the scratch directory.
+fn loops(scratch: &Scratch, image: &str) -> String {
+    let output = Command::new("losetup").arg("--associated").arg(scratch.path(image)).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn mount(scratch: &Scratch, lacking: Lacking, image: &str, options: &str) -> Finished {
+    let line = ["mount", "-v", image, "mnt", "-o", options];
+    lacking.run(Command::new(support::HAOSFS).args(line).current_dir(scratch.path("")))
+}
+
+fn take_down(scratch: &Scratch, image: &str) {
+    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    assert_eq!(scratch.mountinfo("mnt"), None);
+    wait_until("the loop device goes", || loops(scratch, image).is_empty());
+    assert_eq!(scratch.daemons(), [0; 0]);
+}
+
+/// Layers by descriptor, or by path on a stage where the kernel is older; the result is the same.
+#[test]
+fn older_kernels_get_layers_by_path() {
+    if !can_run("older_kernels_get_layers_by_path", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    scratch.mkdir("second");
+    fs::write(scratch.path("second/below"), "").unwrap();
+    let mut trees = Vec::new();
+    for (lacking, backend) in [
+        (Lacking::Nothing, "kernel"),
+        (Lacking::Descriptors, "kernel"),
+        (Lacking::MountApi, "kernel"),
+        (Lacking::Nothing, "hybrid"),
+        (Lacking::Descriptors, "hybrid"),
+        (Lacking::Nothing, "fuse"),
+    ] {
+        for name in ["upper", "work"] {
+            fs::remove_dir_all(scratch.path(name)).unwrap();
+            scratch.mkdir(name);
+        }
+        let list = format!("lowerdir=image.sqfs:second,upperdir=upper,workdir=work,backend={backend},noatime,nosuid");
+        let finished = mount(&scratch, lacking, "none", &list).succeeded();
+        assert_eq!(finished.stdout, format!("haosfs: backend {backend}: it was asked for\n"));
+        let line = scratch.mountinfo("mnt").unwrap();
+        let kind = if backend == "fuse" { "fuse.haosfs" } else { "overlay" };
+        assert!(line.contains(" rw,nosuid,noatime ") && line.contains(&format!(" - {kind} none ")), "{line}");
+        fs::write(scratch.path("mnt/etc/config"), "changed").unwrap();
+        fs::remove_file(scratch.path("mnt/hello")).unwrap();
+        fs::remove_file(scratch.path("mnt/below")).unwrap();
+        trees.push(names(&scratch.path("mnt")));
+        take_down(&scratch, "image.sqfs");
+        assert!(fs::symlink_metadata(scratch.path("upper/hello")).is_ok(), "no whiteout");
+    }
+    trees.iter().for_each(|tree| assert_eq!(*tree, trees[0]));
+}
+
+fn names(root: &Path) -> Vec<Vec<u8>> {
+    Snapshot::read(root).unwrap().names.into_keys().collect()
+}
+
+#[test]
+fn odd_names_of_layers_reach_older_kernels() {
+    if !can_run("odd_names_of_layers_reach_older_kernels", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    for name in ["up,per: x\\y", "wo,rk"] {
+        scratch.mkdir(name);
+    }
+    for lacking in [Lacking::Nothing, Lacking::Descriptors, Lacking::MountApi] {
+        let line = ["mount", "image.sqfs", "mnt", "--upper", "up,per: x\\y", "--work", "wo,rk", "--backend", "kernel"];
+        lacking.run(Command::new(support::HAOSFS).args(line).current_dir(scratch.path(""))).succeeded();
+        let name = format!("{lacking:?}");
+        fs::write(scratch.path("mnt").join(&name), "").unwrap();
+        // The upper is known to be in use, whichever way the kernel was told of it.
+        scratch.mkdir("other");
+        let again = ["mount", "image.sqfs", "other", "--upper", "up,per: x\\y", "--work", "wo,rk"];
+        scratch.haosfs(&again).failed(32, "in use by the kernel's overlayfs mounted at");
+        take_down(&scratch, "image.sqfs");
+        assert!(scratch.path("up,per: x\\y").join(name).exists());
+    }
+}
+
+/// Without an upper, the kernel wants a second layer, which must not show.
+#[test]
+fn an_image_alone_is_read_only() {
+    if !can_run("an_image_alone_is_read_only", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    for (lacking, backend) in [
+        (Lacking::Nothing, "kernel"),
+        (Lacking::Descriptors, "kernel"),
+        (Lacking::MountApi, "kernel"),
+        (Lacking::Nothing, "hybrid"),
+    ] {
+        mount(&scratch, lacking, "image.sqfs", &format!("backend={backend}")).succeeded();
+        let mut entries: Vec<_> = fs::read_dir(scratch.path("mnt")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        entries.sort();
+        assert_eq!(entries, ["etc", "hello", "usr"]);
+        assert_eq!(fs::write(scratch.path("mnt/new"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
+        take_down(&scratch, "image.sqfs");
+    }
+}
+
+#[test]
+fn the_kernel_is_taken_where_it_can() {
+    if !can_run("the_kernel_is_taken_where_it_can", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    for (lacking, options, backend, words) in [
+        (Lacking::Nothing, "backend=auto", "kernel", "the kernel has overlayfs and mounts the lower layers itself"),
+        (Lacking::MountApi, "backend=auto", "kernel", "the kernel has overlayfs"),
+        (Lacking::Loop, "backend=auto", "hybrid", "the kernel has overlayfs, but there are no loop devices"),
+        (Lacking::Nothing, "backend=auto,uid=5,gid=5", "fuse", "uid="),
+        (Lacking::Nothing, "rw", "fuse", "default"),
+    ] {
+        let finished = mount(&scratch, lacking, "image.sqfs", options).succeeded();
+        assert!(finished.stdout.starts_with(&format!("haosfs: backend {backend}: ")), "{finished:?}");
+        assert!(finished.stdout.contains(words), "{finished:?}");
+        assert_eq!(fs::read_to_string(scratch.path("mnt/hello")).unwrap(), "hello\n");
+        take_down(&scratch, "image.sqfs");
+    }
+    mount(&scratch, Lacking::Loop, "image.sqfs", "backend=kernel").failed(32, "option backend=kernel: there are no loop devices");
+    mount(&scratch, Lacking::MountApi, "image.sqfs", "backend=hybrid").failed(32, "option backend=hybrid: fsopen(2)");
+    let foreground = ["mount", "image.sqfs", "mnt", "-f", "-o", "backend=kernel"];
+    scratch.haosfs(&foreground).failed(32, "option backend=kernel: --foreground asks for a daemon");
+    assert_eq!(scratch.mountinfo("mnt"), None);
+}
+
+/// What the kernel mounts is a lower on its backend, and a directory to our daemon.
+#[test]
+fn images_of_other_formats() {
+    let tools = ["mkfs.ext4", "mkfs.erofs"].into_iter().all(tool_exists);
+    if !can_run("images_of_other_formats", is_root() && tools, "needs root, mkfs.ext4 and mkfs.erofs") {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    scratch.mkdir("tree/d");
+    fs::write(scratch.path("tree/d/file"), "content").unwrap();
+    let run = |program: &str, line: &[&str]| {
+        let output = Command::new(program).args(line).current_dir(scratch.path("")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    run("truncate", &["-s", "8M", "ext4.img"]);
+    run("mkfs.ext4", &["-q", "-d", "tree", "ext4.img"]);
+    run("mkfs.erofs", &["--quiet", "erofs.img", "tree"]);
+    for image in ["ext4.img", "erofs.img"] {
+        for backend in ["kernel", "fuse", "auto"] {
+            let options = format!("upperdir=upper,workdir=work,backend={backend}");
+            mount(&scratch, Lacking::Nothing, image, &options).succeeded();
+            assert_eq!(fs::read_to_string(scratch.path("mnt/d/file")).unwrap(), "content");
+            fs::write(scratch.path("mnt/d/file"), "content").unwrap();
+            take_down(&scratch, image);
+        }
+    }
+    mount(&scratch, Lacking::Loop, "ext4.img", "backend=auto").failed(32, "there are no loop devices");
+    let broken = fs::read(scratch.path("erofs.img")).unwrap();
+    fs::write(scratch.path("torn.img"), &broken[..1200]).unwrap();
+    mount(&scratch, Lacking::Nothing, "torn.img", "backend=kernel").failed(32, "the kernel's erofs does not mount");
+}
+
+/// Nobody is left holding the image when the kernel's own backend is refused after the image was mounted.
+#[test]
+fn a_refused_upper_leaves_nothing() {
+    if !can_run("a_refused_upper_leaves_nothing", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    scratch.mkdir("shm");
+    let ramfs = Command::new("mount").args(["-t", "ramfs", "ramfs"]).arg(scratch.path("shm")).status().unwrap();
+    assert!(ramfs.success());
+    for name in ["shm/upper", "shm/work"] {
+        scratch.mkdir(name);
+    }
+    let options = "upperdir=shm/upper,workdir=shm/work,backend=kernel";
+    mount(&scratch, Lacking::Nothing, "image.sqfs", options).failed(32, "the file system of the upper cannot hold");
+    assert_eq!(scratch.mountinfo("mnt"), None);
+    wait_until("the loop device goes", || loops(&scratch, "image.sqfs").is_empty());
+}
