@@ -64,6 +64,7 @@ errnos!(
     ENOMEM,
     EAGAIN,
     EPIPE,
+    ENOTCONN,
 );
 
 impl fmt::Display for Errno {

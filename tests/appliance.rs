@@ -1,8 +1,10 @@
 //! A mount by haos.ini on a real disk: the right image with its upper, by every backend.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod disk;
+#[path = "backends/kernel.rs"]
+mod kernel;
 #[path = "appliance/machine.rs"]
 mod machine;
 #[path = "cli/support.rs"]
@@ -15,6 +17,7 @@ use std::path::Path;
 use std::process::Command;
 
 use disk::{Disk, run};
+use kernel::Lacking;
 use machine::{Machine, architecture};
 use support::{can_run, has_tool, is_root};
 use tree::compare::{Tolerance, assert_same};
@@ -176,6 +179,73 @@ fn an_upper_belongs_to_its_image() {
     machine.configure(&format!("PARTUUID={}", machine.guid), "7.1.0.0");
     machine.mount("rw").succeeded();
     machine.umount();
+}
+
+/// What `haosfs status` says, in words and in JSON.
+#[test]
+fn status_says_what_is_mounted_and_why() {
+    if !possible("status_says_what_is_mounted_and_why", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    let device = machine.disk.partition(2);
+    for backend in BACKENDS {
+        machine.mount(&format!("backend={backend}")).succeeded();
+        let words = machine.scratch.haosfs(&["status", "mnt"]).succeeded().stdout;
+        for line in [
+            format!("  backend     {backend}: it was asked for\n"),
+            format!("  lower       {}\n", machine.image("7.1.0.0").display()),
+            format!("  upper       haosfs/uppers/1/upper on {} (ext4)\n", device.display()),
+            format!("  generation  1, made on haos-{}_7.1.0.0.squashfs\n", architecture()),
+        ] {
+            assert!(words.contains(&line), "{line:?} is not in {words}");
+        }
+        assert_eq!(words.contains("  daemon      pid "), backend != "kernel", "{words}");
+        let json = machine.scratch.haosfs(&["status", "--json", "mnt"]).succeeded().stdout;
+        let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((told["backend"].as_str(), told["generation"]["number"].as_u64()), (Some(backend), Some(1)), "{json}");
+        assert_eq!(told["generation"]["data"].as_str(), device.to_str(), "{json}");
+        let (size, used) = (told["room"]["size"].as_u64().unwrap(), told["room"]["used"].as_u64().unwrap());
+        assert!(used < size && size > 100 << 20, "{json}");
+        machine.umount();
+        machine.scratch.haosfs(&["status", "mnt"]).failed(1, "mnt is not a haosfs mount");
+    }
+}
+
+#[test]
+fn a_dry_run_makes_nothing() {
+    if !possible("a_dry_run_makes_nothing", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    machine.scratch.haosfs(&["doctor", "system/haos.ini"]).succeeded();
+    machine.scratch.haosfs(&["mount", "--dry-run", "system/haos.ini", "mnt"]).succeeded();
+    machine.assert_nothing_is_left();
+    assert!(!machine.on_data(|data| data.join("haosfs").exists()));
+    machine.mount("rw").succeeded();
+    machine.umount();
+    let told = machine.scratch.haosfs(&["doctor", "system/haos.ini"]).succeeded().stdout;
+    assert!(told.contains(&format!("generation  1 on {}", machine.disk.partition(2).display())), "{told}");
+    assert!(told.contains("  upper       fit: whiteouts yes"), "{told}");
+    machine.assert_nothing_is_left();
+}
+
+/// A kernel that has mount(2) only needs stages for the image, for the data partition and for the union.
+#[test]
+fn older_kernels_mount_by_configuration_too() {
+    if !possible("older_kernels_mount_by_configuration_too", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    for lacking in [Lacking::MountApi, Lacking::Descriptors] {
+        for backend in ["kernel", "fuse"] {
+            let line = ["mount", "-o", &format!("backend={backend}"), "system/haos.ini", "mnt"];
+            lacking.run(Command::new(support::HAOSFS).args(line).current_dir(machine.scratch.path(""))).succeeded();
+            fs::write(machine.scratch.path("mnt/new"), format!("{lacking:?} {backend}")).unwrap();
+            machine.umount();
+            assert_eq!(machine.meta("clean"), "yes");
+        }
+    }
 }
 
 #[test]

@@ -33,6 +33,25 @@ pub enum Command {
         #[arg(short, long)]
         lazy: bool,
     },
+    /// Say what this machine offers this user, and which backend would be taken
+    Doctor {
+        /// A haos.ini, an image or a directory that would be mounted
+        source: Option<OsString>,
+        /// Mount options, as in fstab
+        #[arg(short, value_name = "OPTIONS")]
+        options: Vec<OsString>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what is mounted, by which backend and why, and how full its upper is
+    Status {
+        /// Only the union that stands here
+        mountpoint: Option<PathBuf>,
+        /// Print JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what is wrong with an upper that is not mounted
     Check(CheckArguments),
     /// Show or change haos.ini, which names the images and the data partition of an appliance

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 
 /// The subcommands, and what clap answers to by itself.
-const SUBCOMMANDS: [&str; 7] = ["mount", "umount", "check", "config", "image", "demo", "help"];
+const SUBCOMMANDS: [&str; 9] = ["mount", "umount", "status", "doctor", "check", "config", "image", "demo", "help"];
 
 /// Turns mount(8)'s way of calling into `haosfs mount`; leaves everything else as it is.
 pub fn rewrite(arguments: Vec<OsString>) -> Vec<OsString> {

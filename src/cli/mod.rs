@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::commands;
+use crate::commands::mount::Manner;
+use crate::config::mount_options::MountOptions;
 use crate::error::{Errno, Error, Result};
 use crate::mount::Request;
 use arguments::{Arguments, Command, MountArguments};
@@ -55,17 +57,23 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
             log_to(&Destination::Stderr).map_err(|(_, e)| (MOUNT_FAILURE, e))?;
             commands::umount::run(&mountpoint, lazy).map_err(|e| (MOUNT_FAILURE, e))?;
         }
+        Command::Doctor { source, options, json } => {
+            log_to(&Destination::Stderr)?;
+            let mut read = MountOptions::default();
+            options.iter().try_for_each(|list| read.read(list)).map_err(|e| (FAILURE, e))?;
+            quiet_at_the_end(commands::doctor::run(source.map(|source| (source, read)), json))?;
+        }
+        Command::Status { mountpoint, json } => {
+            log_to(&Destination::Stderr)?;
+            quiet_at_the_end(commands::status::run(mountpoint.as_deref(), json))?;
+        }
         Command::Check(arguments) => {
             log_to(&Destination::Stderr)?;
             return commands::check::run(&arguments.into_request()).map_err(|e| (CHECK_FAILURE, e));
         }
         Command::Image(command) => {
             log_to(&Destination::Stderr)?;
-            match commands::image::run(&command.into_action()) {
-                // A reader that has seen enough (`haosfs image ls x | head`) is no failure.
-                Err(e) if e.errno() == Errno::EPIPE => {}
-                answer => answer.map_err(|e| (FAILURE, e))?,
-            }
+            quiet_at_the_end(commands::image::run(&command.into_action()))?;
         }
         Command::Config(command) => {
             log_to(&Destination::Stderr)?;
@@ -82,6 +90,14 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
     Ok(0)
 }
 
+/// A reader that has seen enough (`haosfs image ls x | head`) is no failure.
+fn quiet_at_the_end(answer: Result<()>) -> Result<(), (u8, Error)> {
+    match answer {
+        Err(e) if e.errno() == Errno::EPIPE => Ok(()),
+        answer => answer.map_err(|e| (FAILURE, e)),
+    }
+}
+
 fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
     let destination = match (&arguments.log, arguments.foreground || arguments.dry_run) {
         (Some(file), _) => Destination::File(file.clone()),
@@ -89,7 +105,7 @@ fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
         (None, false) => Destination::Syslog,
     };
     let (manner, verbose) = (arguments.manner(), arguments.verbose);
-    let request = request(arguments).map_err(|e| (FAILURE, e))?;
+    let request = Request { dry_run: manner == Manner::DryRun, ..request(arguments).map_err(|e| (FAILURE, e))? };
     log_to(&destination).map_err(|(_, e)| (MOUNT_FAILURE, e))?;
     for name in &request.options.passed_over {
         tracing::warn!("unknown option {name} is passed over");

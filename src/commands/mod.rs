@@ -3,7 +3,9 @@
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod image;
 pub mod mount;
 mod output;
+pub mod status;
 pub mod umount;

@@ -66,6 +66,13 @@ pub fn printable(name: &OsStr) -> String {
     text
 }
 
+/// Adds a member to a JSON object.
+pub fn add(object: &mut Value, key: &str, value: Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(key.to_owned(), value);
+    }
+}
+
 /// Adds a name to a JSON object: as text, and by its bytes as `KEY_hex` where they are not UTF-8.
 pub fn add_bytes(object: &mut Value, key: &str, bytes: &OsStr) {
     let Some(members) = object.as_object_mut() else { return };

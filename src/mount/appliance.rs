@@ -19,7 +19,7 @@ use crate::union::lower::Lower as _;
 pub struct Appliance {
     /// The image.
     pub image: PathBuf,
-    /// The upper made on it; `None` where nothing is configured yet.
+    /// The upper made on it; `None` where nothing is configured yet, or nothing was to be made.
     pub claim: Option<Claim>,
 }
 
@@ -50,8 +50,8 @@ pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
         tracing::info!("{}: update_image is for the next boot, system_image is mounted", ini.display());
     }
     let image = image_choice::find(&stored.config.system_image, &directory)?;
-    let claim = claim(&stored, &directory, &image, &request.options)?;
-    Ok(Appliance { image, claim: Some(claim) })
+    let claim = claim(&stored, &directory, &image, request)?;
+    Ok(Appliance { image, claim })
 }
 
 fn absolute(ini: &Path) -> Result<PathBuf> {
@@ -82,13 +82,19 @@ fn check_options(request: &Request) -> Result<()> {
     }
 }
 
-fn claim(stored: &Stored, directory: &Path, image: &Path, options: &MountOptions) -> Result<Claim> {
+fn claim(stored: &Stored, directory: &Path, image: &Path, request: &Request) -> Result<Option<Claim>> {
     let opened = Image::open(image, &Options::default())?;
     let base = image_choice::base_of(&opened, image)?;
     let lower = SquashfsLower::new(opened);
     let root = lower.attr(lower.root())?;
     let partition = &stored.config.data_partition;
-    let data = Attached::attach(locate(partition, directory)?, partition, options.atime)?;
-    let opened = generation::open(data.path(), &base, &root, options.stale).map_err(|e| data.told(e))?;
-    Ok(Claim::new(data, opened))
+    let data = Attached::attach(locate(partition, directory)?, partition, request.options.atime)?;
+    let stale = request.options.stale;
+    let opened = if request.dry_run {
+        generation::look(data.path(), &base, stale)
+    } else {
+        generation::open(data.path(), &base, &root, stale).map(Some)
+    };
+    let opened = opened.map_err(|e| data.told(e))?;
+    Ok(opened.map(|opened| Claim::new(data, opened)))
 }

@@ -22,23 +22,31 @@ pub struct Opened {
     pub fit: Fit,
 }
 
+/// The generation in use, where the data partition has one yet.
+///
+/// # Errors
+/// As for [`open`].
+pub fn look(data: &Path, base: &Base, stale: Stale) -> Result<Option<Opened>> {
+    let Some(uppers) = Uppers::open(data)? else { return Ok(None) };
+    let generation = uppers.current()?;
+    let fit = fit(generation.number, &generation.meta.base, base, stale)?;
+    Ok(Some(Opened { uppers, generation, fit }))
+}
+
 /// Opens the generation in use for an image whose root directory has these attributes. A data partition without any gets its first,
 /// made on this image.
 ///
 /// # Errors
 /// Where it was made on another image and `stale` does not allow that, and where it is not whole.
 pub fn open(data: &Path, base: &Base, root: &Attr, stale: Stale) -> Result<Opened> {
-    let uppers = match Uppers::open(data)? {
-        Some(uppers) => uppers,
-        None => {
-            let first = Meta { base: base.clone(), backend: None, parent: None, clean: true };
-            // The root of the union shows what the root of the upper has.
-            Uppers::create(data, &first, Rights { perm: root.perm, owner: owner(root) })?
-        }
-    };
+    if let Some(found) = look(data, base, stale)? {
+        return Ok(found);
+    }
+    let first = Meta { base: base.clone(), backend: None, parent: None, clean: true };
+    // The root of the union shows what the root of the upper has.
+    let uppers = Uppers::create(data, &first, Rights { perm: root.perm, owner: owner(root) })?;
     let generation = uppers.current()?;
-    let fit = fit(generation.number, &generation.meta.base, base, stale)?;
-    Ok(Opened { uppers, generation, fit })
+    Ok(Opened { uppers, generation, fit: Fit::Same })
 }
 
 /// The generation that one union has, with the data partition it lies on. Who has it is known by the locks of its upper.

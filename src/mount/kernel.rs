@@ -9,7 +9,7 @@ use super::format::Format;
 use super::layers;
 use super::mountinfo::{MountEntry, mount_at};
 use super::plan::{Layer, LayerKind, MountPlan};
-use super::probe::probe;
+use super::probe::{Facts, probe};
 use super::record::Note;
 use super::serve::{conclude, note, tell_mounted};
 use super::stage::Stage;
@@ -34,11 +34,7 @@ pub struct Lowers {
 pub fn try_out(plan: &MountPlan) -> Result<(Abilities, Lowers)> {
     let facts = probe();
     let readable = plan.lowers.iter().map(is_readable).collect::<Result<Vec<_>>>()?.into_iter().all(|readable| readable);
-    let mount = if facts.may_administer && facts.initial_user_namespace {
-        Ok(())
-    } else {
-        Err("only root, outside of a user namespace, may have the kernel mount images".to_owned())
-    };
+    let mount = may_mount(&facts);
     let wanted = plan.backend;
     let (overlay, detached) = match &mount {
         Ok(()) if wanted.is_some_and(|wanted| wanted != Wanted::Fuse) => (has_overlay(), builds_detached()),
@@ -63,13 +59,27 @@ fn is_readable(layer: &Layer) -> Result<bool> {
 pub(super) fn has_overlay() -> Ability {
     match FsContext::open("overlay") {
         Ok(_) => Ok(()),
-        Err(Errno::ENOSYS | Errno::EPERM) => match fs::read("/proc/filesystems") {
-            Ok(list) if list.split(|&b| b == b'\n').any(|line| line.ends_with(b"\toverlay")) => Ok(()),
-            _ => Err("the kernel has no overlayfs, or it is not loaded (`modprobe overlay`)".to_owned()),
-        },
+        Err(Errno::ENOSYS | Errno::EPERM) if is_listed("overlay") => Ok(()),
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            Err("the kernel has no overlayfs, or it is not loaded (`modprobe overlay`)".to_owned())
+        }
         Err(Errno::ENODEV) => Err("the kernel has no overlayfs".to_owned()),
         Err(e) => Err(format!("the kernel's overlayfs cannot be opened: {e}")),
     }
+}
+
+/// Whether /proc/filesystems has a driver, which it has where that is loaded or built in.
+pub(super) fn is_listed(driver: &str) -> bool {
+    let listed = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    listed.lines().any(|line| line.rsplit('\t').next() == Some(driver))
+}
+
+/// The kernel reads images for root of the first user namespace alone.
+pub(super) fn may_mount(facts: &Facts) -> Ability {
+    if facts.may_administer && facts.initial_user_namespace {
+        return Ok(());
+    }
+    Err("only root, outside of a user namespace, may have the kernel mount images".to_owned())
 }
 
 pub(super) fn builds_detached() -> Ability {

@@ -13,6 +13,7 @@ use super::backend::{Backend, Choice};
 use super::mountinfo::{MountEntry, mount_at};
 use super::plan::MountPlan;
 use crate::error::{Error, Result};
+use crate::sys::namespace;
 
 /// Where those of root are, and nothing of anybody else.
 pub const DIRECTORY: &str = "/run/haosfs";
@@ -158,7 +159,8 @@ fn forget_file(file: &Path) -> Result<()> {
 }
 
 fn own_directory() -> Option<PathBuf> {
-    if rustix::process::geteuid().is_root() {
+    // Root of a user namespace has no more rights in /run than the user behind it.
+    if rustix::process::geteuid().is_root() && namespace::in_initial_user_namespace() {
         return Some(DIRECTORY.into());
     }
     env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()).map(|path| path.join("haosfs"))

@@ -19,6 +19,8 @@ pub struct Request {
     pub mountpoint: PathBuf,
     /// The rest of `-o`.
     pub options: MountOptions,
+    /// Only checks: nothing is made that a mount would need.
+    pub dry_run: bool,
 }
 
 impl Request {
@@ -61,7 +63,7 @@ impl Request {
             (None, Some(_)) => return Err(Error::Refused("--work means nothing without --upper".to_owned())),
         };
         let source = options.fsname.take().unwrap_or(source);
-        Ok(Self { source, lowers, upper, mountpoint, options })
+        Ok(Self { source, lowers, upper, mountpoint, options, dry_run: false })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use crate::sys::{kernel_mount, lock};
 
 /// What the names of stages begin with.
 const PREFIX: &str = "stage.";
+
+/// More than this many of one process are not needed; so many are in the way only where something is wrong.
+const MOST: usize = 64;
 
 /// A directory below which this process may mount. It goes with its owner; what is in use below it lives on, unseen.
 #[derive(Debug)]
@@ -60,10 +64,22 @@ fn build() -> Result<Stage, Errno> {
         sweep()?;
     }
     lock::shared(&ground)?;
-    let path = Path::new(DIRECTORY).join(format!("{PREFIX}{}", std::process::id()));
-    DirBuilder::new().mode(0o700).create(&path)?;
+    let path = fresh()?;
     kernel_mount::mount_private_tmpfs(&path).inspect_err(|_| strike(&path))?;
     Ok(Stage { path, _ground: ground, places: Cell::new(0) })
+}
+
+/// One process may have several, and another pid namespace the same numbers.
+fn fresh() -> Result<PathBuf, Errno> {
+    let own = std::process::id();
+    for number in 0..MOST {
+        let path = Path::new(DIRECTORY).join(format!("{PREFIX}{own}.{number}"));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            answer => return answer.map(|()| path).map_err(Errno::from),
+        }
+    }
+    Err(Errno::EEXIST)
 }
 
 /// Takes all stages away; only while nobody has one.

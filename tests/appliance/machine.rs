@@ -135,6 +135,7 @@ impl Machine {
 
 /// A stage whose process is gone.
 fn is_dead(stage: &Path) -> bool {
-    let pid = stage.extension().and_then(|pid| pid.to_str()).unwrap_or_default();
+    let name = stage.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let pid = name.split('.').nth(1).unwrap_or_default();
     !Path::new("/proc").join(pid).exists() && fs::metadata(stage).is_ok_and(|found| found.nlink() > 0)
 }

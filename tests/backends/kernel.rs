@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::support::Finished;
 
 /// What a program shall not find.
+#[allow(dead_code, reason = "each test binary uses a part")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lacking {
     Nothing,
