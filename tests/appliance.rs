@@ -152,6 +152,138 @@ fn an_upper_in_use_is_not_taken_twice() {
     }
 }
 
+/// Lazily unmounted, an overlay is in nobody's table of mounts, and writes all the same while a file of it is open.
+#[test]
+fn an_upper_in_use_out_of_sight_is_not_taken() {
+    if !possible("an_upper_in_use_out_of_sight_is_not_taken", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    let lazily: [&[&str]; 2] = [&["umount", "-l"], &[support::HAOSFS, "umount", "-l"]];
+    for backend in BACKENDS {
+        for umount in lazily {
+            machine.mount(&format!("backend={backend}")).succeeded();
+            let open = fs::File::create(machine.scratch.path("mnt/open")).unwrap();
+            run(Command::new(umount[0]).args(&umount[1..]).arg(machine.scratch.path("mnt")));
+            assert_eq!(machine.scratch.mountinfo("mnt"), None);
+            for second in BACKENDS {
+                machine.mount(&format!("backend={second}")).failed(32, "in use by");
+            }
+            drop(open);
+            support::wait_until("the daemon ends", || machine.scratch.daemons().is_empty());
+            machine.assert_nothing_is_left();
+            assert_eq!(machine.meta("clean"), if backend == "kernel" { "no" } else { "yes" });
+        }
+    }
+}
+
+/// The daemon below the kernel's overlayfs can be ended; what the kernel writes to goes on.
+#[test]
+fn ending_the_reader_does_not_end_the_writer() {
+    if !possible("ending_the_reader_does_not_end_the_writer", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    machine.mount("backend=hybrid").succeeded();
+    let open = fs::File::create(machine.scratch.path("mnt/open")).unwrap();
+    let [pid] = machine.scratch.daemons()[..] else { panic!("{:?}", machine.scratch.daemons()) };
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
+    support::wait_until("the daemon ends", || machine.scratch.daemons().is_empty());
+    machine.mount("backend=kernel").failed(32, "in use by");
+    drop(open);
+    machine.assert_nothing_is_left();
+    assert_eq!(machine.meta("clean"), "no");
+}
+
+/// Notes of root's are believed by root's umount.
+#[test]
+fn notes_are_written_by_their_owner_only() {
+    if !possible("notes_are_written_by_their_owner_only", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    for backend in BACKENDS {
+        machine.mount(&format!("backend={backend}")).succeeded();
+        let own = machine.image("7.1.0.0").into_os_string().into_string().unwrap();
+        let notes = fs::read_dir("/run/haosfs").unwrap().map(|entry| entry.unwrap().path());
+        let notes: Vec<_> = notes.filter(|note| fs::read(note).is_ok_and(|text| contains(&text, own.as_bytes()))).collect();
+        let [note] = &notes[..] else { panic!("{notes:?}") };
+        assert_eq!(fs::metadata(note).unwrap().permissions().mode() & 0o7777, 0o644);
+        fs::set_permissions(note, PermissionsExt::from_mode(0o666)).unwrap();
+        assert!(!machine.scratch.haosfs(&["status"]).succeeded().stdout.contains(&own) || backend == "fuse");
+        fs::set_permissions(note, PermissionsExt::from_mode(0o644)).unwrap();
+        machine.umount();
+        assert!(!note.exists());
+    }
+}
+
+fn contains(text: &[u8], words: &[u8]) -> bool {
+    text.windows(words.len()).any(|window| window == words)
+}
+
+#[test]
+fn an_upper_in_use_is_not_repaired() {
+    if !possible("an_upper_in_use_is_not_repaired", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    for backend in BACKENDS {
+        machine.mount(&format!("backend={backend}")).succeeded();
+        machine.on_data(|data| {
+            let at = |name: &str| data.join("haosfs/uppers/1").join(name).into_os_string().into_string().unwrap();
+            machine.scratch.haosfs(&["check", "--repair", &at("upper"), &at("work")]).failed(8, "in use by");
+        });
+        machine.umount();
+    }
+}
+
+/// Nobody has written to it yet, so nothing of it belongs to another image.
+#[test]
+fn an_untouched_generation_goes_with_any_image() {
+    if !possible("an_untouched_generation_goes_with_any_image", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    machine.mount("backend=kernel,uid=5").failed(32, "only our daemon can show another owner");
+    machine.configure(&format!("{{{}}},fs=ext4", machine.guid), "7.1.1.0");
+    machine.mount("rw").succeeded();
+    assert_eq!(fs::read_to_string(machine.scratch.path("mnt/etc/version")).unwrap(), "7.1.1.0");
+    machine.umount();
+    machine.configure(&format!("{{{}}},fs=ext4", machine.guid), "7.1.0.0");
+    machine.mount("rw").failed(32, "made on haos-");
+}
+
+/// Even remounted, and by whichever backend.
+#[test]
+fn read_only_is_a_barrier() {
+    if !possible("read_only_is_a_barrier", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    for backend in BACKENDS {
+        machine.mount(&format!("ro,backend={backend}")).succeeded();
+        assert_eq!(fs::read_dir(machine.scratch.path("mnt")).unwrap().count(), 2);
+        machine.umount();
+    }
+    assert!(!machine.on_data(|data| data.join("haosfs").exists()), "a look has made a generation");
+    machine.mount("rw").succeeded();
+    fs::write(machine.scratch.path("mnt/new"), "old").unwrap();
+    fs::remove_dir_all(machine.scratch.path("mnt/usr")).unwrap();
+    machine.umount();
+    let before = machine.on_data(|data| tree::snapshot::Snapshot::read(&data.join("haosfs")).unwrap());
+    for backend in BACKENDS {
+        machine.mount(&format!("ro,backend={backend}")).succeeded();
+        let mnt = machine.scratch.path("mnt");
+        assert_eq!(fs::read_to_string(mnt.join("new")).unwrap(), "old");
+        assert!(!mnt.join("usr").exists(), "a whiteout does not count");
+        let _refused_or_without_effect = Command::new("mount").args(["-i", "-o", "remount,rw"]).arg(&mnt).output().unwrap();
+        assert_eq!(fs::write(mnt.join("new"), "new").unwrap_err().raw_os_error(), Some(libc::EROFS), "{backend}");
+        machine.umount();
+    }
+    let after = machine.on_data(|data| tree::snapshot::Snapshot::read(&data.join("haosfs")).unwrap());
+    assert_same("the uppers", &before, &after, Tolerance::default());
+}
+
 #[test]
 fn an_upper_belongs_to_its_image() {
     if !possible("an_upper_belongs_to_its_image", "ext4") {
@@ -291,6 +423,7 @@ fn what_is_not_right_is_named() {
     }
     let machine = Machine::with("ext4");
     machine.mount("redirect_dir=on").failed(32, "option redirect_dir=on: a haos.ini is mounted without it");
+    machine.mount("volatile").failed(32, "option volatile: a haos.ini is mounted without it");
     machine.mount("upperdir=/a,workdir=/b").failed(32, "names the data partition");
     machine.configure("{00000000-1111-2222-3333-444444444444},fs=ext4", "7.1.0.0");
     machine.mount("rw").failed(32, "no partition of this machine has it");

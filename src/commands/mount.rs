@@ -31,18 +31,19 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<()> {
         (Manner::DryRun, _) => Ok(()),
         (_, Backend::Kernel) => mount::mount(&plan, lowers, &choice),
         (Manner::Foreground, _) => serve(&plan, &choice, || Ok(())),
-        (Manner::Background, _) => match daemon::detach().map_err(|e| Error::sys("start", "the daemon", e))? {
-            Side::Starter(starting) => match starting.wait().map_err(|e| Error::sys("wait for", "the daemon", e))? {
-                Started::Ready => Ok(()),
-                Started::Failed(reason) => Err(Error::Refused(reason)),
-                Started::Died => Err(Error::Refused("the daemon ended while starting; its log may say why".to_owned())),
-            },
-            Side::Daemon(readiness) => {
-                // Mounts that were tried out would live as long as the daemon.
-                drop(lowers);
-                run_daemon(&plan, &choice, readiness)
+        (Manner::Background, _) => {
+            // Nothing that stands where it can be seen may be shared with the daemon, or outlive both.
+            drop(lowers);
+            plan.hide();
+            match daemon::detach().map_err(|e| Error::sys("start", "the daemon", e))? {
+                Side::Starter(starting) => match starting.wait().map_err(|e| Error::sys("wait for", "the daemon", e))? {
+                    Started::Ready => Ok(()),
+                    Started::Failed(reason) => Err(Error::Refused(reason)),
+                    Started::Died => Err(Error::Refused("the daemon ended while starting; its log may say why".to_owned())),
+                },
+                Side::Daemon(readiness) => run_daemon(&plan, &choice, readiness),
             }
-        },
+        }
     }
 }
 

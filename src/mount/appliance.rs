@@ -7,7 +7,7 @@ use super::data::{Attached, locate};
 use super::generation::{self, Claim};
 use super::image_choice;
 use super::request::Request;
-use crate::config::mount_options::{MountOptions, RedirectDir, Uuid};
+use crate::config::mount_options::{Access, Fsync, MountOptions, RedirectDir, Uuid};
 use crate::config::store::{self, Stored};
 use crate::error::{Error, Result};
 use crate::image::{Image, Options};
@@ -67,7 +67,7 @@ fn check_options(request: &Request) -> Result<()> {
     let options = &request.options;
     let refused = |what: &str| {
         Err(Error::Refused(format!(
-            "option {what}: a haos.ini is mounted without it, because such an upper does not survive an image that is replaced"
+            "option {what}: a haos.ini is mounted without it, because such an upper does not survive the next image, or a power cut"
         )))
     };
     match options {
@@ -76,6 +76,7 @@ fn check_options(request: &Request) -> Result<()> {
         MountOptions { index: Some(true), .. } => refused("index=on"),
         MountOptions { uuid: Uuid::Auto | Uuid::On, .. } => refused("uuid=on"),
         MountOptions { userxattr: true, .. } => refused("userxattr"),
+        MountOptions { fsync: Fsync::Volatile, .. } => refused("volatile"),
         MountOptions { offset: Some(_), .. } => Err(Error::Refused("option offset: haos.ini names the image".to_owned())),
         _ if request.lowers.len() > 1 => Err(Error::Refused("--lower: haos.ini names the image".to_owned())),
         _ => Ok(()),
@@ -90,7 +91,8 @@ fn claim(stored: &Stored, directory: &Path, image: &Path, request: &Request) -> 
     let partition = &stored.config.data_partition;
     let data = Attached::attach(locate(partition, directory)?, partition, request.options.atime)?;
     let stale = request.options.stale;
-    let opened = if request.dry_run {
+    // Nothing is made for whoever only wants to look.
+    let opened = if request.dry_run || request.options.access == Access::ReadOnly {
         generation::look(data.path(), &base, stale)
     } else {
         generation::open(data.path(), &base, &root, stale).map(Some)

@@ -1,11 +1,17 @@
 //! The upper that a data partition has for an image.
 
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::data::Attached;
+use super::in_use;
 use crate::error::{Errno, Error, Result};
-use crate::sys::replace::Rights;
+use crate::sys::lock;
+use crate::sys::replace::{self, Rights};
+use crate::sys::spot::open_dir;
 use crate::types::{Attr, Stale};
 use crate::update::base::{Base, Fit, fit};
 use crate::update::meta::{Backend, Meta};
@@ -33,14 +39,28 @@ pub fn look(data: &Path, base: &Base, stale: Stale) -> Result<Option<Opened>> {
     Ok(Some(Opened { uppers, generation, fit }))
 }
 
+/// One that nobody has ever written to is made on whatever image it is first mounted with.
+fn rebound(uppers: Uppers, base: &Base, root: &Attr, stale: Stale) -> Result<Opened> {
+    let mut generation = uppers.current()?;
+    if generation.meta.backend.is_none() && !generation.meta.base.is_same(base) {
+        generation.meta.base = base.clone();
+        let rights = Rights { perm: root.perm, owner: owner(root) };
+        let set = replace::open_dir(&generation.upper).and_then(|upper| replace::set_rights(&upper, rights));
+        set.map_err(|e| Error::sys("change", &generation.upper, e))?;
+        uppers.save(generation.number, &generation.meta)?;
+    }
+    let fit = fit(generation.number, &generation.meta.base, base, stale)?;
+    Ok(Opened { uppers, generation, fit })
+}
+
 /// Opens the generation in use for an image whose root directory has these attributes. A data partition without any gets its first,
 /// made on this image.
 ///
 /// # Errors
 /// Where it was made on another image and `stale` does not allow that, and where it is not whole.
 pub fn open(data: &Path, base: &Base, root: &Attr, stale: Stale) -> Result<Opened> {
-    if let Some(found) = look(data, base, stale)? {
-        return Ok(found);
+    if let Some(uppers) = Uppers::open(data)? {
+        return rebound(uppers, base, root, stale);
     }
     let first = Meta { base: base.clone(), backend: None, parent: None, clean: true };
     // The root of the union shows what the root of the upper has.
@@ -89,26 +109,57 @@ impl Claim {
         (self.opened.generation.upper.clone(), self.opened.generation.work.clone())
     }
 
+    /// Takes the upper for this process, for as long as this value lives, without writing to it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where somebody writes to it.
+    pub fn hold(&self) -> Result<[OwnedFd; 2]> {
+        let generation = &self.opened.generation;
+        let held = lock_if_free(&generation.upper, &generation.work).map_err(|e| self.data.told(e))?;
+        held.ok_or_else(|| {
+            Error::Refused(format!("{}: its upper is in use by another mount; unmount that first", self.data.shown()))
+        })
+    }
+
     /// Notes who writes to the upper from now on. The upper must be locked.
     ///
     /// # Errors
     /// Where the data partition is full or cannot be written: then it is no place for an upper.
     pub fn begin(&self, backend: Backend) -> Result<()> {
-        let generation = &self.opened.generation;
-        if !generation.meta.clean {
-            tracing::warn!("upper generation {} was not unmounted cleanly", generation.number);
+        let now = self.read()?;
+        match (now.clean, now.backend) {
+            (false, Some(Backend::Fuse)) => tracing::warn!("the daemon that had the upper last did not end in order"),
+            // umount(8) and power cuts look the same.
+            (false, _) => tracing::info!("whether the upper was unmounted in order is not known"),
+            (true, _) => {}
         }
         let _first_stays = self.writer.set(backend);
-        self.save(&Meta { backend: Some(backend), clean: false, ..generation.meta.clone() })
+        self.save(&Meta { backend: Some(backend), clean: false, ..now })
     }
 
-    /// Notes that everything was written out and nobody writes any more. Nothing happens where nobody has begun.
+    /// Notes that everything was written out and nobody writes any more. Nothing happens where nobody has begun. The upper must be
+    /// locked still.
     ///
     /// # Errors
     /// What writing it answers.
     pub fn end(&self) -> Result<()> {
         let Some(&backend) = self.writer.get() else { return Ok(()) };
-        self.save(&Meta { backend: Some(backend), clean: true, ..self.opened.generation.meta.clone() })
+        self.save(&Meta { backend: Some(backend), clean: true, ..self.read()? })
+    }
+
+    /// The same once nobody holds the locks any more, unless somebody else has taken the upper since.
+    ///
+    /// # Errors
+    /// As for [`Claim::end`].
+    pub fn end_unlocked(&self) -> Result<()> {
+        let generation = &self.opened.generation;
+        let lock = lock_if_free(&generation.upper, &generation.work)?;
+        lock.map_or(Ok(()), |_locks| self.end())
+    }
+
+    fn read(&self) -> Result<Meta> {
+        let read = self.opened.uppers.generation(self.opened.generation.number);
+        read.map(|generation| generation.meta).map_err(|e| self.data.told(e))
     }
 
     fn save(&self, meta: &Meta) -> Result<()> {
@@ -122,15 +173,38 @@ impl Claim {
     }
 }
 
-/// Notes that the generation `number` was unmounted in order by whoever had it last.
+/// Notes that the generation `number`, whose upper is this inode, was unmounted in order by whoever had it last.
 ///
 /// # Errors
 /// Where it is not there or cannot be written.
-pub fn unmounted(data: &Attached, number: u64) -> Result<()> {
+pub fn unmounted(data: &Attached, number: u64, inode: Option<(u64, u64)>) -> Result<()> {
     let at_data = |e| data.told(e);
-    let Some(uppers) = Uppers::open(data.path()).map_err(at_data)? else { return Ok(()) };
+    let missing = || Error::Refused(format!("{} has no uppers", data.shown()));
+    let uppers = Uppers::open(data.path()).map_err(at_data)?.ok_or_else(missing)?;
     let generation = uppers.generation(number).map_err(at_data)?;
-    uppers.save(number, &Meta { clean: true, ..generation.meta }).map_err(at_data)
+    let found = fs::metadata(&generation.upper).map_err(|e| at_data(Error::sys("stat", &generation.upper, e)))?;
+    if inode.is_some_and(|inode| inode != (found.dev(), found.ino())) {
+        return Err(Error::Refused(format!("{} has become another partition", data.shown())));
+    }
+    let Some(_locks) = lock_if_free(&generation.upper, &generation.work)? else { return Ok(()) };
+    let meta = uppers.generation(number).map_err(at_data)?.meta;
+    uppers.save(number, &Meta { clean: true, ..meta }).map_err(at_data)
+}
+
+/// Takes an upper for a moment; `None` where somebody has it.
+fn lock_if_free(upper: &Path, work: &Path) -> Result<Option<[OwnedFd; 2]>> {
+    let take = |path: &Path| -> Result<OwnedFd, Errno> {
+        let directory = replace::open_dir(path)?;
+        lock::exclusive(&directory).map(|()| directory)
+    };
+    let locks = take(upper).and_then(|upper| Ok([upper, take(work)?]));
+    let locks = match locks {
+        Ok(locks) => locks,
+        Err(Errno::EAGAIN) => return Ok(None),
+        Err(e) => return Err(Error::sys("lock", upper, e)),
+    };
+    let directory = open_dir(upper).map_err(|e| Error::sys("open", upper, e))?;
+    Ok(in_use::refuse(&directory).is_ok().then_some(locks))
 }
 
 /// Only root may give files away.

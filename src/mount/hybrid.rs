@@ -9,7 +9,7 @@ use super::plan::MountPlan;
 use super::presence::{Presence, Reserved};
 use super::probe::probe;
 use super::record::Note;
-use super::serve::{Ending, conclude, forget, prepare_process, show_presence, spawn_termination, tell_mounted};
+use super::serve::{Ending, Writer, conclude_unlocked, forget, prepare_process, show_presence, spawn_termination, tell_mounted};
 use super::superblock::{self, Place};
 use super::way::{self, Way};
 use super::{kernel, layers};
@@ -30,7 +30,7 @@ pub fn serve_lowers(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> R
         ready()
     });
     if ended.is_ok() || !mounted.into_inner() {
-        conclude(plan);
+        conclude_unlocked(plan);
     }
     ended
 }
@@ -85,8 +85,14 @@ fn place(
     drop((lower, stage));
     let presence = show_presence(&mount, start.reserved);
     let place = Arc::new(Place::Mounted);
-    let ending =
-        Ending { place: Arc::clone(&place), plan: plan.clone(), mount: Some(mount), note: note.clone(), union: start.union };
+    let ending = Ending {
+        place: Arc::clone(&place),
+        plan: plan.clone(),
+        mount: Some(mount),
+        note: note.clone(),
+        writer: Writer::Kernel,
+        union: start.union,
+    };
     let started = spawn_termination(start.termination, ending).and_then(|()| ready());
     if let Err(e) = started {
         if let Err(e) = place.remove(&plan.mountpoint, true) {

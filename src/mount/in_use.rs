@@ -1,38 +1,55 @@
-//! Whether the kernel's overlayfs writes to an upper already. It takes no locks that one could ask for, and mounts a second time
-//! what it has, with a mere warning in its log (fs/overlayfs/super.c, `ovl_report_in_use`).
+//! Whether the kernel's overlayfs writes to an upper already. With index=off, which is its default, it mounts a second time what it
+//! has, with a mere warning in its log (fs/overlayfs/super.c, `ovl_report_in_use`).
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::mountinfo::{self, elsewhere_as};
 use super::record;
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
+use crate::sys::fs_context::FsContext;
+use crate::sys::fuse_mount::Attributes;
 use crate::sys::spot::Spot;
 
-/// Refuses an upper directory that is in use: by an overlay of this mount namespace whose options lead to it, or by one that we
-/// made, wherever it is mounted.
+/// Refuses an upper directory that an overlay has, wherever that is mounted, and if it is mounted nowhere any more but still used.
 ///
 /// # Errors
-/// [`Error::Refused`], saying where it is mounted.
+/// [`Error::Refused`], saying where it is mounted, as far as that can be seen.
 pub fn refuse(upper: &Arc<OwnedFd>) -> Result<()> {
     let stat = Spot::Fd(Arc::clone(upper)).stat().map_err(|e| Error::sys("stat", "the upper directory", e))?;
     let inode = (stat.dev, stat.attr.ino);
     let of_path = |path: &Path| fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == inode);
+    let refused = |at: &str| Err(Error::Refused(format!("the upper is in use by the kernel's overlayfs{at}")));
     match mountinfo::overlay_with_upper(of_path)?.or_else(|| noted(inode)) {
-        Some(at) => Err(Error::Refused(format!(
-            "the upper is in use by the kernel's overlayfs mounted at {}; unmount that first",
-            at.display()
-        ))),
+        Some(at) => refused(&format!(" mounted at {}; unmount that first", at.display())),
+        None if asked(upper) == Err(Errno::EBUSY) => refused(
+            ", which is mounted out of sight; end what uses it, as after `umount -l`, or look into other mount namespaces",
+        ),
         None => Ok(()),
     }
 }
 
+/// Overlays that we made, in other mount namespaces too.
 fn noted(inode: (u64, u64)) -> Option<PathBuf> {
     let ours = record::all().into_iter().filter(|(_, record)| record.upper_inode == Some(inode));
     ours.filter_map(|(device, record)| elsewhere_as(&device, |mount| mount.fs_type == "overlay" && mount.source == record.source))
         .map(|found| found.mountpoint)
         .next()
+}
+
+/// Asks the kernel for an overlay that it cannot make, since its work directory is on another file system: with index=on it says
+/// `EBUSY` for an upper in use before it says `EINVAL` for that. Nothing is changed by it. Where overlays cannot be asked for, the
+/// answer is another one.
+fn asked(upper: &Arc<OwnedFd>) -> Result<(), Errno> {
+    let empty = FsContext::open("tmpfs")?.mount(Attributes::default())?;
+    let context = FsContext::open("overlay")?;
+    let path = |fd: &dyn AsFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).into_os_string();
+    context.string("lowerdir", &path(&empty))?;
+    context.string("upperdir", &path(&**upper))?;
+    context.string("workdir", &path(&empty))?;
+    context.string("index", "on".as_ref())?;
+    context.mount(Attributes::default()).map(drop)
 }

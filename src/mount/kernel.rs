@@ -7,18 +7,18 @@ use std::sync::Arc;
 use super::backend::{Abilities, Ability, Choice};
 use super::format::Format;
 use super::layers;
-use super::mountinfo::{MountEntry, mount_at};
+use super::mountinfo::{self, MountEntry};
 use super::plan::{Layer, LayerKind, MountPlan};
 use super::probe::{Facts, probe};
 use super::record::Note;
-use super::serve::{conclude, note, tell_mounted};
+use super::serve::{conclude_unlocked, note, tell_mounted};
 use super::stage::Stage;
 use super::way::ways;
 use super::{image_mount, overlay};
 use crate::config::mount_options::Backend as Wanted;
 use crate::error::{Errno, Error, Result};
 use crate::sys::fs_context::FsContext;
-use crate::sys::layer;
+use crate::sys::{fuse_mount, layer};
 
 /// Lower layers as mounts of the kernel's, topmost first; empty where they were not asked for.
 #[derive(Debug, Default)]
@@ -118,7 +118,7 @@ fn open_lowers(plan: &MountPlan) -> Result<Lowers> {
 /// What stands in the way, as for the daemon; nothing is then left mounted.
 pub fn mount(plan: &MountPlan, mut lowers: Lowers, choice: &Choice) -> Result<()> {
     let layers: Vec<_> = lowers.layers.iter().map(|lower| lower.as_fd()).collect();
-    place(plan, &layers, &mut lowers.stage, choice).inspect_err(|_| conclude(plan))?;
+    place(plan, &layers, &mut lowers.stage, choice).inspect_err(|_| conclude_unlocked(plan))?;
     tell_mounted(plan, choice);
     Ok(())
 }
@@ -135,9 +135,20 @@ pub fn place(
 ) -> Result<(MountEntry, Option<Note>)> {
     // The daemon's own checks of the upper, and its locks until the kernel's overlayfs has it.
     let _upper = layers::open_upper(plan, choice.backend)?;
-    overlay::mount(plan, lowers, stage)?;
-    let mount = mount_at(&plan.mountpoint)?;
-    let mount = mount.ok_or_else(|| Error::Refused(format!("{} shows no mount", plan.mountpoint.display())))?;
+    let union = overlay::mount(plan, lowers, stage)?;
+    let mount = entry_of(&union, plan).inspect_err(|_| {
+        if let Err(e) = fuse_mount::unmount(&plan.mountpoint, true) {
+            tracing::warn!("{}: {e}", plan.mountpoint.display());
+        }
+    })?;
     let note = note(&mount, plan, choice);
     Ok((mount, note))
+}
+
+/// By its device number: another mount may have come to lie on it already.
+fn entry_of(union: &OwnedFd, plan: &MountPlan) -> Result<MountEntry> {
+    let stat = rustix::fs::fstat(union).map_err(|e| Error::sys("stat", &plan.mountpoint, e))?;
+    let device = format!("{}:{}", rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    let found = mountinfo::all()?.into_iter().rev().find(|mount| mount.device == device && mount.mountpoint == plan.mountpoint);
+    found.ok_or_else(|| Error::Refused(format!("{} does not show the mount", plan.mountpoint.display())))
 }

@@ -36,6 +36,7 @@ mod way;
 pub use backend::{Ability, Backend, Choice, choose};
 pub use examine::{Examination, examine, examine_plan};
 pub use hybrid::serve_lowers;
+pub use in_use::refuse as refuse_in_use;
 pub use kernel::{Lowers, mount, try_out};
 pub use layers::open_lower_at;
 pub use mountinfo::{MountEntry, haosfs_at, overlay_with};

@@ -1,7 +1,7 @@
 //! The kernel's overlayfs over layers that are open.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -15,17 +15,18 @@ use crate::sys::fuse_mount::{self, Attributes};
 use crate::sys::kernel_mount;
 use crate::sys::spot::open_dir;
 
-/// Joins the layers, topmost lower first, and places the union at the plan's mountpoint in one step.
+/// Joins the layers, topmost lower first, and places the union at the plan's mountpoint in one step. Returns its root.
 ///
 /// Layers go to the kernel as descriptors (Linux 6.13, and 6.15 for those that stand nowhere). A kernel that does not take them
 /// gets paths, for which the layers stand on a stage until the union has its own hold of them.
 ///
 /// # Errors
 /// [`Error::Refused`] with the kernel's own words; then nothing is mounted.
-pub fn mount(plan: &MountPlan, lowers: &[BorrowedFd<'_>], stage: &mut Option<Stage>) -> Result<()> {
+pub fn mount(plan: &MountPlan, lowers: &[BorrowedFd<'_>], stage: &mut Option<Stage>) -> Result<OwnedFd> {
     match by_descriptors(plan, lowers) {
         Ok(union) => {
-            fuse_mount::attach(&union, &plan.mountpoint).map_err(|e| Error::sys("mount on", &plan.mountpoint, Errno::from(e)))
+            let placed = fuse_mount::attach(&union, &plan.mountpoint);
+            placed.map(|()| union).map_err(|e| Error::sys("mount on", &plan.mountpoint, Errno::from(e)))
         }
         Err(first) if matches!(first.errno, Errno::ENOSYS | Errno::EPERM | Errno::EINVAL) => {
             tracing::debug!("overlayfs takes no descriptors: {first}");
@@ -60,7 +61,11 @@ fn configure(context: &FsContext, plan: &MountPlan, lowers: &[BorrowedFd<'_>]) -
     context.mount(plan.attributes)
 }
 
-fn by_paths(plan: &MountPlan, lowers: &[BorrowedFd<'_>], stage: &mut Option<Stage>) -> Result<std::result::Result<(), Refusal>> {
+fn by_paths(
+    plan: &MountPlan,
+    lowers: &[BorrowedFd<'_>],
+    stage: &mut Option<Stage>,
+) -> Result<std::result::Result<OwnedFd, Refusal>> {
     let stage = on(stage)?;
     let mut layers = lowers.iter().map(|lower| stand(lower.as_fd(), stage)).collect::<Result<Vec<_>>>()?;
     if needs_empty_layer(plan, lowers.len()) {
@@ -82,17 +87,23 @@ fn by_paths(plan: &MountPlan, lowers: &[BorrowedFd<'_>], stage: &mut Option<Stag
         options.push(value.map_or_else(|| format!(",{name}"), |value| format!(",{name}={value}")));
     }
     let mounted = kernel_mount::mount("overlay", &plan.source, &plan.mountpoint, plan.attributes, &options);
-    Ok(mounted.map(drop).map_err(|errno| match errno {
+    Ok(mounted.map_err(|errno| match errno {
         Errno::ENAMETOOLONG => Refusal { errno, said: "its layers' names are too long together".to_owned() },
         errno => errno.into(),
     }))
 }
 
-/// Gives a layer a path. A directory of the machine's own has one, a mount that stands nowhere gets one.
+/// Gives a layer a path. A mount that stands nowhere gets a place; before Linux 5.2 there are none, and every layer has one.
 fn stand(lower: BorrowedFd<'_>, stage: &Stage) -> Result<PathBuf> {
     let place = stage.place()?;
-    kernel_mount::place(lower, &place).map_err(|e| Error::sys("mount on", &place, e))?;
-    Ok(place)
+    match kernel_mount::place(lower, &place) {
+        Ok(()) => Ok(place),
+        Err(Errno::ENOSYS) => {
+            let link = PathBuf::from(format!("/proc/self/fd/{}", lower.as_raw_fd()));
+            std::fs::read_link(&link).map_err(|e| Error::sys("find the place of", link, e))
+        }
+        Err(e) => Err(Error::sys("mount on", &place, e)),
+    }
 }
 
 /// Without an upper the kernel wants two layers, the lower of which may be empty.

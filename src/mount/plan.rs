@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +54,15 @@ pub struct UpperPlan {
     pub claim: Option<Arc<Claim>>,
 }
 
+/// A generation that is only looked at.
+#[derive(Debug)]
+pub struct Shown {
+    /// The generation.
+    pub claim: Claim,
+    /// Nobody writes to it meanwhile.
+    _locks: [OwnedFd; 2],
+}
+
 /// A mount whose parts exist and fit together. Every path is canonical, so the daemon may change its working directory.
 #[derive(Clone, Debug)]
 pub struct MountPlan {
@@ -62,6 +72,8 @@ pub struct MountPlan {
     pub lowers: Vec<Layer>,
     /// `None` makes the union read-only.
     pub upper: Option<UpperPlan>,
+    /// A generation whose upper is shown, but not written to: it is the topmost of the lowers.
+    pub shown: Option<Arc<Shown>>,
     /// An existing directory without a haosfs mount on it.
     pub mountpoint: PathBuf,
     /// Flags of the mount.
@@ -88,6 +100,18 @@ impl MountPlan {
         }
     }
 
+    /// Takes the data partition out of sight, where the kernel could mount it in sight only.
+    pub fn hide(&self) {
+        let shown = self.shown.as_ref().map(|shown| &shown.claim);
+        self.claim().or(shown).into_iter().for_each(|claim| claim.data().hide());
+    }
+
+    /// The generation that is written to, where haos.ini has led to one.
+    #[must_use]
+    pub fn claim(&self) -> Option<&Claim> {
+        self.upper.as_ref().and_then(|upper| upper.claim.as_deref())
+    }
+
     /// The same for an image and an upper that haos.ini has led to.
     fn by_configuration(request: Request, mountpoint: PathBuf, ini: &Path, found: Appliance) -> Result<Self> {
         let source = if request.source == *ini { found.image.clone().into_os_string() } else { request.source };
@@ -95,14 +119,17 @@ impl MountPlan {
         let mut options = request.options;
         options.backend.get_or_insert(Backend::Auto);
         let mut plan = Self::by_layers(Request { source, lowers, options, ..request }, mountpoint)?;
-        if let Some(claim) = found.claim {
+        let Some(claim) = found.claim else { return Ok(plan) };
+        let (upper, work) = claim.directories();
+        if claim.fit() == Fit::ReadOnly || plan.options.access == Access::ReadOnly {
             if claim.fit() == Fit::ReadOnly {
                 tracing::warn!("the upper was made on another image: the union is read-only");
-                plan.attributes.read_only = true;
-            } else if plan.options.access == Access::ReadWrite {
-                plan.attributes.read_only = false;
             }
-            let (upper, work) = claim.directories();
+            // As the topmost lower nobody can write to it, whatever is remounted later.
+            plan.lowers.insert(0, Layer { path: upper, kind: LayerKind::Directory });
+            plan.shown = Some(Arc::new(Shown { _locks: claim.hold()?, claim }));
+        } else {
+            plan.attributes.read_only = false;
             plan.upper = Some(UpperPlan { upper, work, claim: Some(Arc::new(claim)) });
         }
         Ok(plan)
@@ -133,7 +160,7 @@ impl MountPlan {
             _ => request.source,
         };
         let backend = options.backend;
-        Ok(Self { source, lowers, upper, mountpoint, attributes, backend, options })
+        Ok(Self { source, lowers, upper, shown: None, mountpoint, attributes, backend, options })
     }
 }
 

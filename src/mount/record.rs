@@ -3,10 +3,10 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, Choice};
@@ -50,6 +50,8 @@ pub struct GenerationRecord {
     pub data: PathBuf,
     /// The driver of its file system; `None` for a directory.
     pub driver: Option<String>,
+    /// Options that the driver was given.
+    pub options: Vec<String>,
     /// Whether it is written to.
     pub writable: bool,
 }
@@ -71,9 +73,17 @@ pub fn note(mount: &MountEntry, plan: &MountPlan, choice: &Choice) -> Result<Not
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let file = directory.join(format!("{}.{}.{:09}", mount.device, now.tv_sec, now.tv_nsec));
     let new = directory.join(format!("new.{}", std::process::id()));
-    fs::write(&new, written(&describe(mount, plan, choice))).and_then(|()| fs::rename(new, &file)).map_err(failed)?;
+    write(&new, &written(&describe(mount, plan, choice))).and_then(|()| fs::rename(new, &file)).map_err(failed)?;
     earlier.iter().try_for_each(|earlier| forget_file(earlier))?;
     Ok(Note(Some(file)))
+}
+
+/// Whatever the umask, nobody else may write to it: it is believed.
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let _leftover = fs::remove_file(file);
+    let mut file = File::options().write(true).create_new(true).mode(0o644).open(file)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.write_all(bytes)
 }
 
 impl Note {
@@ -101,30 +111,37 @@ fn device_of(name: &str) -> Option<&str> {
 }
 
 fn describe(mount: &MountEntry, plan: &MountPlan, choice: &Choice) -> Record {
-    let claim = plan.upper.as_ref().and_then(|upper| upper.claim.as_ref());
+    let claim = plan.claim().or_else(|| plan.shown.as_ref().map(|shown| &shown.claim));
     Record {
         mountpoint: mount.mountpoint.clone(),
         source: mount.source.clone(),
         backend: choice.backend,
         reason: choice.reason.clone(),
-        lowers: plan.lowers.iter().map(|lower| lower.path.clone()).collect(),
+        lowers: plan
+            .lowers
+            .iter()
+            .map(|lower| claim.map_or(&*lower.path, |claim| claim.data().within(&lower.path)).to_owned())
+            .collect(),
         upper: plan.upper.as_ref().map(|upper| match claim {
             Some(claim) => claim.data().within(&upper.upper).to_owned(),
             None => upper.upper.clone(),
         }),
-        upper_inode: plan
-            .upper
-            .as_ref()
-            .and_then(|upper| fs::metadata(&upper.upper).ok())
-            .map(|found| (found.dev(), found.ino())),
+        upper_inode: upper_of(plan).and_then(|upper| fs::metadata(upper).ok()).map(|found| (found.dev(), found.ino())),
         generation: claim.map(|claim| GenerationRecord {
             number: claim.generation().number,
             base: claim.generation().meta.base.name.clone(),
             data: claim.data().shown().into(),
             driver: claim.data().driver().map(str::to_owned),
-            writable: !plan.attributes.read_only,
+            options: claim.data().options().to_vec(),
+            writable: plan.upper.is_some(),
         }),
     }
+}
+
+/// The directory that is the union's upper, written to or not.
+fn upper_of(plan: &MountPlan) -> Option<&Path> {
+    let shown = plan.shown.as_ref().and_then(|_| plan.lowers.first());
+    plan.upper.as_ref().map(|upper| upper.upper.as_path()).or_else(|| shown.map(|layer| layer.path.as_path()))
 }
 
 /// What was noted of a mount; `None` where nothing was, or of another mount that had its number before.
@@ -168,11 +185,16 @@ fn own_directory() -> Option<PathBuf> {
 
 /// Only what root or we ourselves have written is believed.
 fn read(file: &Path) -> Option<Record> {
-    let owner = fs::symlink_metadata(file).ok().filter(fs::Metadata::is_file)?.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = File::options().read(true).custom_flags(flags).open(file).ok()?;
+    let found = file.metadata().ok().filter(fs::Metadata::is_file)?;
+    let is_believed = found.uid() == 0 || found.uid() == rustix::process::geteuid().as_raw();
+    if !is_believed || found.mode() & 0o022 != 0 {
         return None;
     }
-    parse(&fs::read(file).ok()?)
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    parse(&bytes)
 }
 
 /// Behind the last entry: a file that is torn has none.
@@ -203,6 +225,7 @@ fn written(record: &Record) -> Vec<u8> {
         put("base", &generation.base);
         put("data", generation.data.as_os_str());
         put("writable", OsStr::new(if generation.writable { "yes" } else { "no" }));
+        generation.options.iter().for_each(|option| put("option", OsStr::new(option)));
         if let Some(driver) = &generation.driver {
             put("driver", OsStr::new(driver));
         }
@@ -230,6 +253,7 @@ fn parse(bytes: &[u8]) -> Option<Record> {
             base: one("base")?,
             data: one("data")?.into(),
             driver: text("driver"),
+            options: all("option").filter_map(|option| option.into_string().ok()).collect(),
             writable: one("writable")? == "yes",
         })
     });
@@ -259,6 +283,7 @@ mod tests {
             base: OsString::from_vec(vec![b'a', 0xff, b'=']),
             data: "/dev/sda8".into(),
             driver: Some("ext4".to_owned()),
+            options: vec!["discard".to_owned(), "commit=5".to_owned()],
             writable: true,
         };
         let mut record = Record {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::Choice;
+use super::generation::Claim;
 use super::layers;
 use super::mountinfo::{MountEntry, haosfs_at, mount_at};
 use super::plan::MountPlan;
@@ -33,16 +34,22 @@ pub fn serve(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<(
         mounted = true;
         ready()
     });
-    if ended.is_ok() || !mounted {
-        conclude(plan);
+    if !mounted {
+        conclude_unlocked(plan);
     }
     ended
 }
 
 /// Notes that the upper is as its last user left it. Not for one that could not be made durable.
-pub(super) fn conclude(plan: &MountPlan) {
-    let claim = plan.upper.as_ref().and_then(|upper| upper.claim.as_ref());
-    if let Some(Err(e)) = claim.map(|claim| claim.end()) {
+fn conclude(plan: &MountPlan) {
+    if let Some(Err(e)) = plan.claim().map(Claim::end) {
+        tracing::error!("{e}");
+    }
+}
+
+/// The same where the locks of the upper are not held any more.
+pub(super) fn conclude_unlocked(plan: &MountPlan) {
+    if let Some(Err(e)) = plan.claim().map(Claim::end_unlocked) {
         tracing::error!("{e}");
     }
 }
@@ -56,17 +63,29 @@ fn serve_union(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result
     let superblock = superblock::build(plan, &ways, &facts)?;
     let options = fuse::Options { threads: plan.options.threads };
     let served = Arc::clone(&union);
+    // With its upper it holds the locks to the very end.
+    let _held = Arc::clone(&union);
     let session =
         Session::start(union, superblock.device, &options).inspect_err(|_| withdraw(&superblock.place, &plan.mountpoint))?;
     let place = Arc::new(superblock.place.attach(&plan.mountpoint)?);
     let mount = haosfs_at(&plan.mountpoint).inspect_err(|_| withdraw(&place, &plan.mountpoint))?;
     let presence = mount.as_ref().and_then(|mount| show_presence(mount, reserved));
     let note = mount.as_ref().and_then(|mount| note(mount, plan, choice));
-    let ending = Ending { place: Arc::clone(&place), plan: plan.clone(), mount, note: note.clone(), union: served };
+    let ending = Ending {
+        place: Arc::clone(&place),
+        plan: plan.clone(),
+        mount,
+        note: note.clone(),
+        writer: Writer::Daemon,
+        union: served,
+    };
     spawn_termination(termination, ending).and_then(|()| ready()).inspect_err(|_| withdraw(&place, &plan.mountpoint))?;
     tell_mounted(plan, choice);
     let ended = session.run();
     tracing::info!(mountpoint = %plan.mountpoint.display(), "unmounted");
+    if ended.is_ok() {
+        conclude(plan);
+    }
     forget(note.as_ref());
     // Left to the kernel to close: so whoever watches knows that this process has ended, not merely that it is about to.
     std::mem::forget(presence);
@@ -117,12 +136,22 @@ pub(super) fn show_presence(mount: &MountEntry, reserved: Reserved) -> Option<Pr
     Presence::show(&mount.device, reserved).inspect_err(|e| tracing::debug!("umount will not wait for this daemon: {e}")).ok()
 }
 
+/// Who writes to the upper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// This process, so with its end it is over.
+    Daemon,
+    /// The kernel's overlayfs.
+    Kernel,
+}
+
 /// What a daemon that is asked to end must know.
 pub(super) struct Ending {
     pub place: Arc<Place>,
     pub plan: MountPlan,
     pub mount: Option<MountEntry>,
     pub note: Option<Note>,
+    pub writer: Writer,
     pub union: Arc<Union>,
 }
 
@@ -164,20 +193,27 @@ impl Ending {
                 std::thread::sleep(GRACE);
             }
         }
-        let closed = self.union.close();
-        if let Err(e) = &closed {
-            tracing::error!("{e}");
-        }
-        if closed.is_ok() {
-            conclude(&self.plan);
-        }
-        forget(self.note.as_ref());
+        self.conclude();
         std::process::exit(0);
+    }
+
+    /// An upper that the kernel writes to is used on, by whoever still has files of it open: nothing is known of its end.
+    fn conclude(&self) {
+        match self.union.close() {
+            Ok(()) if self.writer == Writer::Daemon => {
+                conclude(&self.plan);
+                forget(self.note.as_ref());
+            }
+            Ok(()) => {}
+            Err(e) => tracing::error!("{e}"),
+        }
     }
 
     /// Only our own mount: somebody may have mounted over it, or moved it away.
     fn unmount(&self) -> Result<()> {
-        if mount_at(&self.plan.mountpoint)? != self.mount {
+        let same = |a: &MountEntry, b: &MountEntry| (&a.device, &a.fs_type, &a.source) == (&b.device, &b.fs_type, &b.source);
+        let found = mount_at(&self.plan.mountpoint)?;
+        if !matches!((&found, &self.mount), (Some(a), Some(b)) if same(a, b)) {
             return Err(Error::Refused(format!("{} shows another mount", self.plan.mountpoint.display())));
         }
         self.place.remove(&self.plan.mountpoint, false)

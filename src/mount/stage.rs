@@ -24,6 +24,7 @@ const MOST: usize = 64;
 #[derive(Debug)]
 pub struct Stage {
     path: PathBuf,
+    owner: u32,
     /// Shared by all that have a stage.
     _ground: OwnedFd,
     places: Cell<usize>,
@@ -53,7 +54,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        strike(&self.path);
+        // A process that was forked off has none of its own.
+        if self.owner == std::process::id() {
+            strike(&self.path);
+        }
     }
 }
 
@@ -63,10 +67,11 @@ fn build() -> Result<Stage, Errno> {
     if lock::exclusive(&ground).is_ok() {
         sweep()?;
     }
+    // Whoever sweeps is soon done.
     lock::shared(&ground)?;
     let path = fresh()?;
     kernel_mount::mount_private_tmpfs(&path).inspect_err(|_| strike(&path))?;
-    Ok(Stage { path, _ground: ground, places: Cell::new(0) })
+    Ok(Stage { path, owner: std::process::id(), _ground: ground, places: Cell::new(0) })
 }
 
 /// One process may have several, and another pid namespace the same numbers.

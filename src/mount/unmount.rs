@@ -56,14 +56,15 @@ pub fn unmount(asked: &Path, lazy: bool) -> Result<Daemon> {
 fn unmount_kernel(asked: &Path, mountpoint: &Path, mount: &MountEntry, record: &Record, lazy: bool) -> Result<Daemon> {
     let ours = record.generation.as_ref().filter(|kept| kept.writable && record.backend == Backend::Kernel);
     // Held, the data partition's file system outlives the union for a moment and need not be mounted anew.
-    let data = ours.map(|kept| Attached::again(&kept.data, kept.driver.as_deref()).map(|data| (data, kept.number)));
+    let data =
+        ours.map(|kept| Attached::again(&kept.data, kept.driver.as_deref(), &kept.options).map(|data| (data, kept.number)));
     let daemon = take_away(asked, mountpoint, mount, lazy)?;
     if let Some(elsewhere) = remains(mount) {
         return Ok(Daemon::GoesOn(elsewhere));
     }
     // Lazily detached, it may still be written to.
     if let (Some(data), false) = (data, lazy)
-        && let Err(e) = data.and_then(|(data, number)| generation::unmounted(&data, number))
+        && let Err(e) = data.and_then(|(data, number)| generation::unmounted(&data, number, record.upper_inode))
     {
         tracing::warn!("the upper's generation is not marked as left in order: {e}");
     }

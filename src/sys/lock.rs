@@ -14,10 +14,11 @@ pub fn exclusive(fd: impl AsFd) -> Result<(), Errno> {
     Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
 
-/// Takes a lock that is shared with other takers of this one, in place of the one that is held, without waiting.
+/// Takes a lock that is shared with other takers of this one, in place of the one that is held; waits while somebody holds an
+/// exclusive one.
 ///
 /// # Errors
-/// `EAGAIN` where somebody holds an exclusive one.
+/// What flock(2) answers.
 pub fn shared(fd: impl AsFd) -> Result<(), Errno> {
-    Ok(flock(fd, FlockOperation::NonBlockingLockShared)?)
+    Ok(flock(fd, FlockOperation::LockShared)?)
 }

@@ -56,7 +56,14 @@ impl Uppers {
     pub fn open(data: &Path) -> Result<Option<Self>> {
         // A partition that is not there has no uppers either; that must not pass for an empty one.
         replace::open_dir(data).map_err(|errno| Error::sys("open the data partition", data, errno))?;
-        let path = data.join(HAOSFS).join(UPPERS);
+        let haosfs = data.join(HAOSFS);
+        let path = haosfs.join(UPPERS);
+        // Of a partition that came from elsewhere, a link would lead to directories of this machine.
+        if let Some(link) =
+            [&haosfs, &path].into_iter().find(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()))
+        {
+            return Err(Error::Refused(format!("{} is a symbolic link; expected a directory", link.display())));
+        }
         match replace::open_dir(&path) {
             Ok(directory) => Ok(Some(Self { path, directory })),
             Err(Errno::ENOENT) => Ok(None),

@@ -27,6 +27,7 @@ pub struct Attached {
     shown: String,
     /// The partition's root and the driver of its file system; `None` for a directory.
     root: Option<(OwnedFd, String)>,
+    options: Vec<String>,
     stage: Mutex<Option<Stage>>,
 }
 
@@ -55,7 +56,7 @@ impl Attached {
         match place {
             DataPlace::Directory(path) => {
                 let shown = path.display().to_string();
-                Ok(Self { path, shown, root: None, stage: Mutex::new(None) })
+                Ok(Self { path, shown, root: None, options: Vec::new(), stage: Mutex::new(None) })
             }
             DataPlace::Partition(partition) => mount(&partition, data, atime),
         }
@@ -71,6 +72,12 @@ impl Attached {
     #[must_use]
     pub fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// Options that its driver was given.
+    #[must_use]
+    pub fn options(&self) -> &[String] {
+        &self.options
     }
 
     /// The driver of its file system; `None` for a directory.
@@ -92,16 +99,22 @@ impl Attached {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn again(data: &Path, driver: Option<&str>) -> Result<Self> {
+    pub fn again(data: &Path, driver: Option<&str>, options: &[String]) -> Result<Self> {
         let shown = data.display().to_string();
         let Some(driver) = driver else {
-            return Ok(Self { path: data.to_owned(), shown, root: None, stage: Mutex::new(None) });
+            return Ok(Self { path: data.to_owned(), shown, root: None, options: Vec::new(), stage: Mutex::new(None) });
         };
         let mut stage = None;
         let mounted =
-            KernelFs { driver, source: data.as_os_str(), options: &[], attributes: Attributes::default() }.mount(&mut stage)?;
+            KernelFs { driver, source: data.as_os_str(), options, attributes: Attributes::default() }.mount(&mut stage)?;
         let root = mounted.map_err(|refusal| Error::Refused(format!("{shown} cannot be mounted: {refusal}")))?;
-        Ok(Self { path: path_of(&root), shown, root: Some((root, driver.to_owned())), stage: Mutex::new(stage) })
+        Ok(Self {
+            path: path_of(&root),
+            shown,
+            root: Some((root, driver.to_owned())),
+            options: options.to_vec(),
+            stage: Mutex::new(stage),
+        })
     }
 
     /// Names the partition in a message, in place of a path that says nothing.
@@ -109,7 +122,7 @@ impl Attached {
     pub fn told(&self, e: Error) -> Error {
         match &self.root {
             None => e,
-            Some(_) => Error::Refused(e.to_string().replace(&*self.path.to_string_lossy(), &self.shown)),
+            Some(_) => Error::Refused(e.to_string().replace(&format!("{}/", self.path.display()), &format!("{}:/", self.shown))),
         }
     }
 
@@ -157,7 +170,7 @@ fn mount(partition: &Partition, data: &DataPartition, atime: Atime) -> Result<At
         return Err(refused("it can only be read; repair or replace it, or mount the image alone".to_owned()));
     }
     let shown = partition.device.display().to_string();
-    Ok(Attached { path: path_of(&root), shown, root: Some((root, driver.to_owned())), stage: Mutex::new(stage) })
+    Ok(Attached { path: path_of(&root), shown, root: Some((root, driver.to_owned())), options, stage: Mutex::new(stage) })
 }
 
 /// It stands nowhere, but its descriptor leads to it.

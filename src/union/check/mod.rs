@@ -48,12 +48,18 @@ pub struct Request {
 /// Takes what was found, in the order in which it is found.
 pub type Report<'a> = dyn FnMut(Finding) -> Result<()> + 'a;
 
-/// Looks at all of an upper and its work directory. With `lowers` (topmost first) also at what needs these.
+/// Looks at all of an upper and its work directory. With `lowers` (topmost first) also at what needs these. `may_take` is asked as by
+/// [`Upper::open`](super::Upper::open).
 ///
 /// # Errors
 /// [`Error::Refused`] where the directories are missing, not on one mount, in use or not ours to read; what `report` answers. What
 /// cannot be read further down is a finding.
-pub fn check(request: &Request, lowers: Vec<Box<dyn Lower>>, report: &mut Report<'_>) -> Result<()> {
+pub fn check(
+    request: &Request,
+    lowers: Vec<Box<dyn Lower>>,
+    may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>,
+    report: &mut Report<'_>,
+) -> Result<()> {
     let (upper_path, work_path) = (&request.upper, &request.work);
     let upper = pair::open("upper", upper_path)?;
     let work_dir = pair::open("work", work_path)?;
@@ -63,6 +69,7 @@ pub fn check(request: &Request, lowers: Vec<Box<dyn Lower>>, report: &mut Report
         pair::check_writable("work", work_path)?;
     }
     let _locks = [pair::lock(upper_path, &upper)?, pair::lock(work_path, &work_dir)?];
+    may_take(&upper)?;
     let space = namespace(request, work::marked(&work_dir))?;
     let layers = Layers::new(lowers, space)?;
     let work = if request.repair { Some(work::open(work_path, &work_dir)?) } else { None };
