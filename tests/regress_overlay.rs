@@ -339,6 +339,19 @@ fn links_of_copied_up_files_have_one_number() {
     });
 }
 
+/// The kernel's VFS asks the inode of the name that is used, whose mode is the one that it had before.
+#[test]
+fn a_change_by_one_link_counts_for_the_other() {
+    by_both("a_change_by_one_link_counts_for_the_other", &[], small_tree, |driver, union| {
+        let at = |name: &str| union.path().join(name);
+        fs::hard_link(at("file"), at("link")).unwrap();
+        fs::set_permissions(at("link"), Permissions::from_mode(0o2755)).unwrap();
+        assert_eq!(perm(&at("file")), 0o2755, "{driver:?}");
+        chown(at("file"), Some(OWNER), None).unwrap();
+        assert_eq!((perm(&at("file")), perm(&at("link"))), pick(driver, (0o2755, 0o2755), (0o755, 0o755)), "{driver:?}");
+    });
+}
+
 #[test]
 fn directories_on_the_way_keep_their_link_count() {
     by_both("directories_on_the_way_keep_their_link_count", &[], small_tree, |driver, union| {

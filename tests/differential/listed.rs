@@ -42,6 +42,7 @@ impl Kernels {
             || self.copies_from_below(&step.action)
             || self.takes_rights_of_capable(&step.action)
             || self.asks_by_stale_owner(step)
+            || self.asks_by_stale_mode(&step.action)
             || self.renames_to_itself(&step.action)
             || self.changes_nobody(step)
     }
@@ -66,6 +67,19 @@ impl Kernels {
         let is_linked =
             |path: &Path| fs::symlink_metadata(self.root.join(path)).is_ok_and(|meta| !meta.is_dir() && meta.nlink() > 1);
         step.actor == Actor::Other && step.action.uses().into_iter().any(|(path, _)| is_linked(path))
+    }
+
+    /// The same, for root too: whether set-id bits go is asked of the inode of the name that is used, and that may have the mode from
+    /// before a change by another. (chown(2) takes set-user-ID unasked, and a write asks the one inode of the upper as well.)
+    fn asks_by_stale_mode(&self, action: &Action) -> bool {
+        let (path, bits) = match action {
+            Action::Chown(path, ..) => (path, libc::S_ISGID),
+            Action::Model(Op::Truncate(path, _)) => (path, libc::S_ISUID | libc::S_ISGID),
+            Action::Open(path, flags, _) if flags.contains(OFlags::TRUNC) => (path, libc::S_ISUID | libc::S_ISGID),
+            _ => return false,
+        };
+        let is_asked = |meta: fs::Metadata| !meta.is_dir() && meta.nlink() > 1 && meta.mode() & bits != 0;
+        !self.indexed && fs::symlink_metadata(self.upper.join(path)).is_ok_and(is_asked)
     }
 
     /// "Set-id bits of a file that has capabilities, too": FUSE asks for root's write what it asks for chown(2) without owners.
