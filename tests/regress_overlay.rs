@@ -352,6 +352,20 @@ fn a_change_by_one_link_counts_for_the_other() {
     });
 }
 
+/// The kernel's copies up to the size that the inode of the name that is used has, and that is the one from before the write.
+#[test]
+fn a_write_by_one_link_is_copied_by_the_other() {
+    by_both("a_write_by_one_link_is_copied_by_the_other", &[], small_tree, |driver, union| {
+        let at = |name: &str| union.path().join(name);
+        fs::hard_link(at("file"), at("link")).unwrap();
+        assert_eq!(fs::metadata(at("link")).unwrap().len(), 4, "{driver:?}");
+        fs::write(at("copy"), b"").unwrap();
+        fs::write(at("file"), b"something longer").unwrap();
+        let (source, target) = (File::open(at("link")).unwrap(), OpenOptions::new().write(true).open(at("copy")).unwrap());
+        assert_eq!(copy_file_range(&source, None, &target, None, 100), Ok(pick(driver, 4, 16)), "{driver:?}");
+    });
+}
+
 #[test]
 fn directories_on_the_way_keep_their_link_count() {
     by_both("directories_on_the_way_keep_their_link_count", &[], small_tree, |driver, union| {
