@@ -19,8 +19,8 @@ use mounted::squashfs;
 use mounted::union::{Driver, Lower, Union};
 use mounted::user::{NOBODY, as_user};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
-    copy_file_range, fallocate, lgetxattr, lremovexattr, lsetxattr, mknodat, renameat_with, statx, utimensat,
+    Access, AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
+    accessat, copy_file_range, fallocate, lgetxattr, lremovexattr, lsetxattr, mknodat, renameat_with, statx, utimensat,
 };
 use rustix::io::{Errno, Result};
 
@@ -347,6 +347,8 @@ fn a_change_by_one_link_counts_for_the_other() {
         fs::hard_link(at("file"), at("link")).unwrap();
         fs::set_permissions(at("link"), Permissions::from_mode(0o2755)).unwrap();
         assert_eq!(perm(&at("file")), 0o2755, "{driver:?}");
+        let may_run = accessat(CWD, at("file"), Access::EXEC_OK, AtFlags::empty());
+        assert_eq!(may_run, pick(driver, Err(Errno::ACCESS), Ok(())), "{driver:?}");
         chown(at("file"), Some(OWNER), None).unwrap();
         assert_eq!((perm(&at("file")), perm(&at("link"))), pick(driver, (0o2755, 0o2755), (0o755, 0o755)), "{driver:?}");
     });

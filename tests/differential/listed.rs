@@ -75,9 +75,11 @@ impl Kernels<'_> {
     }
 
     /// The same, for root too: whether set-id bits go is asked of the inode of the name that is used, and that may have the mode from
-    /// before a change by another. (chown(2) takes set-user-ID unasked, and a write asks the one inode of the upper as well.)
+    /// before a change by another. (chown(2) takes set-user-ID unasked, and a write asks the one inode of the upper as well.) So is
+    /// access(2), which tells root, too, whether anybody may execute a file.
     fn asks_by_stale_mode(&self, action: &Action) -> bool {
         let (path, bits) = match action {
+            Action::Access(path, _) => return self.has_several_inodes(path, |_| true),
             Action::Chown(path, ..) => (path, libc::S_ISGID),
             Action::Model(Op::Truncate(path, _)) => (path, libc::S_ISUID | libc::S_ISGID),
             Action::Open(path, flags, _) if flags.contains(OFlags::TRUNC) => (path, libc::S_ISUID | libc::S_ISGID),
