@@ -1,5 +1,5 @@
-//! Immutable and append-only files and directories: `protattr` of an upper, and the flags of a lower, keep out the same changes by
-//! both drivers, whoever set them.
+//! Immutable and append-only files and directories: `protattr` of an upper, and the flags of a lower or of the upper itself, keep out
+//! the same changes by both drivers, whoever set them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
 
 mod mounted;
@@ -7,7 +7,7 @@ mod mounted;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions, create_dir, create_dir_all};
 use std::io::{self, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -192,4 +192,52 @@ fn flags_of_an_upper_change_hands() {
     {
         same(&format!("{first:?}, {second:?}"), &kernel, &with(first, second));
     }
+}
+
+#[test]
+fn flags_of_the_upper_itself_keep_changes_out() {
+    if !can_run("flags_of_the_upper_itself_keep_changes_out", NEEDS) {
+        return;
+    }
+    let scratch = Scratch::new(Fs::Ext4);
+    let lower = [Lower::Dir(scratch.dir("tree"))];
+    let [kernel, haosfs] = [Driver::Kernel, Driver::Haosfs].map(|driver| {
+        let upper = scratch.dir(driver.name()).join("upper");
+        create_dir(&upper).unwrap();
+        grow(&upper);
+        flag(&upper, '+');
+        let _flagged = Flagged(&upper);
+        let union = Union::new(driver, &lower, upper.parent().unwrap());
+        let contents = |root: &Path| FILES.map(|kind| fs::read(root.join(kind)).unwrap_or_default());
+        let found = (flags(union.path()), answers(union.path()), flags(union.path()), contents(union.path()), contents(&upper));
+        // Nor can they be taken off through a union.
+        let chattr = |kind: &str| Command::new("chattr").arg(format!("-{kind}")).arg(union.path().join(kind)).output().unwrap();
+        assert!(PROTECTED.iter().all(|kind| !chattr(kind).status.success()), "{driver:?}");
+        found
+    });
+    assert_eq!((&kernel.0, &kernel.2), (&haosfs.0, &haosfs.2));
+    same("in an upper", &kernel.1, &haosfs.1);
+    assert_eq!((&kernel.3, &kernel.4), (&haosfs.3, &haosfs.4));
+    assert_eq!(kernel.3, [&b"a file"[..], b"a filex", b"a file", b""]);
+}
+
+/// A descriptor that may write anywhere once its `O_APPEND` has gone must not add to the end what belongs elsewhere.
+#[test]
+fn what_only_grows_is_not_written_elsewhere() {
+    if !can_run("what_only_grows_is_not_written_elsewhere", NEEDS) {
+        return;
+    }
+    let scratch = Scratch::new(Fs::Ext4);
+    let (lower, upper) = ([Lower::Dir(scratch.dir("tree"))], scratch.dir("home").join("upper"));
+    create_dir(&upper).unwrap();
+    grow(&upper);
+    flag(&upper, '+');
+    let _flagged = Flagged(&upper);
+    let union = Union::new(Driver::Haosfs, &lower, upper.parent().unwrap());
+    let mut file = OpenOptions::new().append(true).open(union.path().join("a")).unwrap();
+    file.write_all(b", longer").unwrap();
+    rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::empty()).unwrap();
+    assert_eq!(file.write_at(b"A", 0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+    assert_eq!(file.write_at(b"!", 14).unwrap(), 1);
+    assert_eq!(fs::read(upper.join("a")).unwrap(), b"a file, longer!");
 }

@@ -19,8 +19,8 @@ use mounted::squashfs;
 use mounted::union::{Driver, Lower, Union};
 use mounted::user::{NOBODY, as_user};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
-    copy_file_range, fallocate, lgetxattr, lremovexattr, lsetxattr, mknodat, renameat_with, statx, utimensat,
+    Access, AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
+    accessat, copy_file_range, fallocate, lgetxattr, lremovexattr, lsetxattr, mknodat, renameat_with, statx, utimensat,
 };
 use rustix::io::{Errno, Result};
 
@@ -336,6 +336,35 @@ fn links_of_copied_up_files_have_one_number() {
         let mut content = String::new();
         File::open(at("link")).unwrap().read_to_string(&mut content).unwrap();
         assert_eq!(content, "file", "{driver:?}");
+    });
+}
+
+/// The kernel's VFS asks the inode of the name that is used, whose mode is the one that it had before.
+#[test]
+fn a_change_by_one_link_counts_for_the_other() {
+    by_both("a_change_by_one_link_counts_for_the_other", &[], small_tree, |driver, union| {
+        let at = |name: &str| union.path().join(name);
+        fs::hard_link(at("file"), at("link")).unwrap();
+        fs::set_permissions(at("link"), Permissions::from_mode(0o2755)).unwrap();
+        assert_eq!(perm(&at("file")), 0o2755, "{driver:?}");
+        let may_run = accessat(CWD, at("file"), Access::EXEC_OK, AtFlags::empty());
+        assert_eq!(may_run, pick(driver, Err(Errno::ACCESS), Ok(())), "{driver:?}");
+        chown(at("file"), Some(OWNER), None).unwrap();
+        assert_eq!((perm(&at("file")), perm(&at("link"))), pick(driver, (0o2755, 0o2755), (0o755, 0o755)), "{driver:?}");
+    });
+}
+
+/// The kernel's copies up to the size that the inode of the name that is used has, and that is the one from before the write.
+#[test]
+fn a_write_by_one_link_is_copied_by_the_other() {
+    by_both("a_write_by_one_link_is_copied_by_the_other", &[], small_tree, |driver, union| {
+        let at = |name: &str| union.path().join(name);
+        fs::hard_link(at("file"), at("link")).unwrap();
+        assert_eq!(fs::metadata(at("link")).unwrap().len(), 4, "{driver:?}");
+        fs::write(at("copy"), b"").unwrap();
+        fs::write(at("file"), b"something longer").unwrap();
+        let (source, target) = (File::open(at("link")).unwrap(), OpenOptions::new().write(true).open(at("copy")).unwrap());
+        assert_eq!(copy_file_range(&source, None, &target, None, 100), Ok(pick(driver, 4, 16)), "{driver:?}");
     });
 }
 

@@ -69,6 +69,15 @@ pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize> {
     Ok(done)
 }
 
+/// True where a write at `offset` lands there: a descriptor that appends writes at the file's end alone (pwrite(2), "BUGS").
+///
+/// # Errors
+/// The kernel's answer.
+pub fn lands_at(fd: impl AsFd, offset: u64) -> Result<bool> {
+    let appends = fs::fcntl_getfl(&fd)?.contains(OFlags::APPEND);
+    Ok(!appends || u64::try_from(fs::fstat(&fd)?.st_size).is_ok_and(|size| size == offset))
+}
+
 /// Sets the size of a file open for writing.
 ///
 /// # Errors

@@ -101,6 +101,8 @@ impl Union {
             Ok(fd) => (fd, true, true),
             // Without privilege over modes: whoever may only write could still be served by a write-only descriptor.
             Err(Errno::EACCES) if write => (upper.open_data(spot, OFlags::WRONLY)?, false, true),
+            // Append-only in the upper itself.
+            Err(Errno::EPERM) if write => (upper.open_data(spot, OFlags::RDWR | OFlags::APPEND)?, true, true),
             Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) if !write => {
                 (upper.open_data(spot, OFlags::RDONLY)?, true, false)
             }
@@ -150,19 +152,18 @@ impl Union {
     }
 
     /// The upper descriptor of a node that is to be changed, copying it up first where somebody holds only a name for reading.
-    fn fd_for_writing(&self, id: NodeId, caller: Caller, kill_set_id: bool) -> Result<Arc<OwnedFd>> {
-        let node = self.table.get(id)?;
+    fn fd_for_writing(&self, node: &Arc<Node>, caller: Caller, kill_set_id: bool) -> Result<Arc<OwnedFd>> {
         if node.kind != Kind::File {
             return Err(if node.kind.is_dir() { Errno::EISDIR } else { Errno::EINVAL }.into());
         }
-        self.copy_up(&node, Content::Kept)?;
+        self.copy_up(node, Content::Kept)?;
         let _tree = self.tree.read();
         let state = node.state.read();
-        let spot = open_spot(&node, self.upper_spot(&node, &state)?);
+        let spot = open_spot(node, self.upper_spot(node, &state)?);
         if kill_set_id || self.is_shown_as_anothers(&spot)? {
-            self.kill_set_id(&node, &spot, caller)?;
+            self.kill_set_id(node, &spot, caller)?;
         }
-        self.data_fd(&node, &spot, true).map_err(|e| Error::sys("open for writing", self.name_of(&state), e))
+        self.data_fd(node, &spot, true).map_err(|e| Error::sys("open for writing", self.name_of(&state), e))
     }
 
     /// Writes at an offset; returns the bytes written. With `kill_set_id` the writer lacks `CAP_FSETID`.
@@ -170,7 +171,9 @@ impl Union {
     /// # Errors
     /// `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers.
     pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], caller: Caller, kill_set_id: bool) -> Result<usize> {
-        let fd = self.fd_for_writing(id, caller, kill_set_id)?;
+        let node = self.table.get(id)?;
+        let fd = self.fd_for_writing(&node, caller, kill_set_id)?;
+        self.check_place(&node, &fd, offset)?;
         self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))
     }
 
@@ -179,7 +182,7 @@ impl Union {
     /// # Errors
     /// `EOPNOTSUPP` for modes the upper's file system lacks.
     pub fn allocate(&self, id: NodeId, mode: u32, offset: u64, len: u64, caller: Caller) -> Result<()> {
-        let fd = self.fd_for_writing(id, caller, caller.uid != 0)?;
+        let fd = self.fd_for_writing(&self.table.get(id)?, caller, caller.uid != 0)?;
         self.removals.outlast(|| Ok(data::allocate(&fd, mode, offset, len)?))
     }
 
@@ -208,8 +211,9 @@ impl Union {
     /// # Errors
     /// The upper's answers.
     pub fn copy_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: usize, caller: Caller) -> Result<usize> {
-        let target = self.fd_for_writing(to.0, caller, caller.uid != 0)?;
-        let source = self.table.get(from.0)?;
+        let (source, written) = (self.table.get(from.0)?, self.table.get(to.0)?);
+        let target = self.fd_for_writing(&written, caller, caller.uid != 0)?;
+        self.check_place(&written, &target, to.1)?;
         let fd = {
             let _tree = self.tree.read();
             let state = source.state.read();

@@ -69,7 +69,7 @@ impl Union {
         // What a layer decides about a name holds for all layers below it, but for directories, which only lend their number.
         let mut decided: HashSet<&OsStr> = HashSet::with_capacity(if listings.is_empty() { 0 } else { raw.len() });
         if let Some(fd) = upper {
-            let impure = self.is_impure(&Spot::Fd(Arc::clone(fd))).unwrap_or(false);
+            let impure = self.is_marked_impure(fd)?;
             for entry in &raw {
                 if !listings.is_empty() {
                     decided.insert(&entry.name);
@@ -88,6 +88,13 @@ impl Union {
             }
         }
         Ok(entries)
+    }
+
+    /// Whether numbers of what is inside may be recorded by origins. Without an answer numbers would change, so there must be one.
+    fn is_marked_impure(&self, fd: &Arc<OwnedFd>) -> Result<bool> {
+        let mark = self.writable()?.private(&Spot::Fd(Arc::clone(fd)), Private::Impure);
+        let mark = mark.map_err(|e| Error::sys("read the impure mark of a directory of the upper", "", e))?;
+        Ok(mark.is_some_and(|value| value == b"y"))
     }
 
     fn upper_entry(&self, fd: &Arc<OwnedFd>, entry: &RawEntry, lowers: &[LowerAt], impure: bool) -> Result<Option<Entry>> {

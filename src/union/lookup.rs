@@ -203,18 +203,19 @@ impl Union {
         let key = found.key()?;
         // A file that is just being copied up has its entry before it has its key.
         if let (None, Some(_), Some(at)) = (&found.upper, &found.entry, found.lowers.first())
-            && let Some(node) = self.table.find(Key::Lower(*at)).filter(|node| node.kind == found.kind && node.hold())
+            && let Some(node) = self.table.find_held(Key::Lower(*at), found.kind)
         {
+            return Ok(node);
+        }
+        if let Some(node) = self.table.find_held(key, found.kind) {
             return Ok(node);
         }
         let state = match (&found.entry, &self.index) {
             (Some(entry), Some(index)) => self.state_by_entry(found, entry, index)?,
             _ => State::new(found.place(), found.lowers.clone()),
         };
-        let number = match self.table.find(key) {
-            Some(known) => known.ino,
-            None => self.first_number(parent, name, found)?,
-        };
+        // Asked for beforehand: no other name may have to wait for the upper.
+        let number = self.first_number(parent, name, found)?;
         Ok(self.table.intern(key, found.kind, || number, || state))
     }
 

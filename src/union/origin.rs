@@ -119,6 +119,7 @@ impl Union {
 
     /// Marks a directory of the upper that something with an origin comes into.
     pub(super) fn mark_impure(&self, dir: &Spot) -> Result<(), Errno> {
+        // Where it cannot be read the mark is set once more, and that answers.
         if self.is_impure(dir).unwrap_or(false) {
             return Ok(());
         }
@@ -131,7 +132,7 @@ impl Union {
         }
     }
 
-    pub(super) fn is_impure(&self, dir: &Spot) -> Result<bool, Errno> {
+    fn is_impure(&self, dir: &Spot) -> Result<bool, Errno> {
         Ok(dir.xattr(&self.private(Private::Impure))?.is_some_and(|value| value == b"y"))
     }
 

@@ -1,8 +1,9 @@
 //! Immutable and append-only files and directories, as chattr(1) makes them: by the `protattr` of what is in the upper, by the flags
-//! themselves of what a lower has. The kernel's overlayfs leaves it to the VFS to keep them (fs/namei.c, `may_delete`; fs/attr.c,
+//! themselves of what a lower has, or the upper from before the mount (util.c, `ovl_check_protattr`; overlayfs.h, `ovl_copyflags`). The kernel's overlayfs leaves it to the VFS to keep them (fs/namei.c, `may_delete`; fs/attr.c,
 //! `may_setattr`; fs/xattr.c, `xattr_permission`), which does not see them through FUSE: so they are kept here, for root too.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::attr::SetAttr;
@@ -14,7 +15,8 @@ use super::{Backing, Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::protect::Protection;
 use crate::ovl::xattr::Private;
-use crate::sys::spot::{SetTime, Spot};
+use crate::sys::data;
+use crate::sys::spot::{SetTime, Spot, Stat};
 use crate::types::Kind;
 
 /// What is to be done to a directory's names.
@@ -70,20 +72,27 @@ impl Union {
         let _tree = self.tree.read();
         let state = node.state.read();
         let found = match self.backing(node, &state)? {
-            Backing::Upper(spot) => self.protection_in_upper(self.writable()?, &spot)?,
+            Backing::Upper(spot) => {
+                let upper = self.writable()?;
+                let stat = upper.stat(&spot).map_err(|e| Error::sys("stat", self.name_of(&state), e))?;
+                self.protection_in_upper(upper, &spot, stat)?
+            }
             Backing::Lower(at) => self.lower(at)?.protection(at.id)?,
         };
         node.remember_protection(found);
         Ok(found)
     }
 
-    fn protection_in_upper(&self, upper: &Upper, spot: &Spot) -> Result<Protection> {
-        match upper.private(spot, Private::Protattr) {
-            Ok(value) => Ok(value.map_or_else(Protection::default, |value| Protection::decode(&value))),
-            // An ordinary user's daemon that may not read a file has made nothing immutable there.
-            Err(Errno::EACCES | Errno::EPERM) => Ok(Protection::default()),
-            Err(e) => Err(e.into()),
-        }
+    /// What is recorded counts before the inode's own flags, which the upper's file system keeps anyhow.
+    fn protection_in_upper(&self, upper: &Upper, spot: &Spot, stat: Stat) -> Result<Protection> {
+        let recorded = match upper.private(spot, Private::Protattr) {
+            Ok(value) => value.map_or_else(Protection::default, |value| Protection::decode(&value)),
+            // An ordinary user's daemon that may not read a file has recorded nothing there.
+            Err(Errno::EACCES | Errno::EPERM) => Protection::default(),
+            Err(e) => return Err(e.into()),
+        };
+        let own = Protection { append: stat.append, immutable: stat.immutable };
+        Ok(if recorded.is_any() { recorded } else { own })
     }
 
     /// Records on a draft the flags of what it is copied from (copy_up.c, `ovl_copy_fileattr`).
@@ -108,6 +117,13 @@ impl Union {
         refuse(protection.immutable || protection.append && !append)
     }
 
+    /// Before a write by the descriptor of a file. One that the upper itself keeps append-only has a descriptor that appends, wherever
+    /// the write belongs; so the write must belong at the end.
+    pub(super) fn check_place(&self, node: &Node, fd: &OwnedFd, offset: u64) -> Result<()> {
+        let append = node.known_protection().is_some_and(|known| known.append);
+        refuse(append && !data::lands_at(fd, offset)?)
+    }
+
     /// Before a change of attributes. The present time may be set wherever appending may.
     pub(super) fn check_setting(&self, node: &Arc<Node>, set: &SetAttr) -> Result<()> {
         let protection = self.protection_of(node)?;
@@ -130,7 +146,7 @@ impl Union {
         let known = self.table.find(found.key()?).and_then(|node| node.known_protection());
         let protection = match (known, &found.upper, found.lowers.first()) {
             (Some(known), ..) => known,
-            (None, Some(_), _) => self.protection_in_upper(self.writable()?, &Spot::at(&self.dir_fd(parent)?, name))?,
+            (None, Some(stat), _) => self.protection_in_upper(self.writable()?, &Spot::at(&self.dir_fd(parent)?, name), *stat)?,
             (None, None, Some(at)) => self.lower(*at)?.protection(at.id)?,
             (None, None, None) => return Ok(()),
         };

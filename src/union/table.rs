@@ -50,6 +50,12 @@ impl Table {
         self.keys.get(&key).map(|node| Arc::clone(&node))
     }
 
+    /// The live node of a key and type, with one more reference.
+    #[must_use]
+    pub fn find_held(&self, key: Key, kind: Kind) -> Option<Arc<Node>> {
+        self.keys.get(&key).filter(|node| node.kind == kind && node.hold()).map(|node| Arc::clone(&node))
+    }
+
     /// The node of a key with one more reference; made where there is none.
     ///
     /// A node's id is its inode number, as FUSE replies carry one number for both; only where a live node already has it (two

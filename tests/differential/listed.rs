@@ -1,6 +1,7 @@
 //! The differences that SEMANTICS.md lists, and nothing else: steps that would only show one of them are not taken, and answers
 //! that differ as listed count as the same.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,16 +23,18 @@ use crate::tree::snapshot::{Seen, Snapshot};
 pub const NOT_COMPARED: [&str; 3] = ["impure", "uuid", "nlink"];
 
 /// The two unions as one side of the comparison: the merged tree and the upper of the one that the kernel drives.
-pub struct Kernels {
+pub struct Kernels<'a> {
     pub root: PathBuf,
     pub upper: PathBuf,
     /// A squashfs image has none.
     pub lowers_have_acls: bool,
     /// Hard links of a lower stay one file in both.
     pub indexed: bool,
+    /// Inodes of the upper that were given another name since the mount.
+    pub linked: &'a HashSet<u64>,
 }
 
-impl Kernels {
+impl Kernels<'_> {
     /// True for a step that is not to be taken: it would meet a listed difference, or wait for ever.
     pub fn would_differ(&self, step: &Step) -> bool {
         let would = |(path, usage)| self.is_special(path, usage) || !self.indexed && self.is_linked_below(path, usage);
@@ -42,6 +45,8 @@ impl Kernels {
             || self.copies_from_below(&step.action)
             || self.takes_rights_of_capable(&step.action)
             || self.asks_by_stale_owner(step)
+            || self.asks_by_stale_mode(&step.action)
+            || self.copies_by_stale_size(&step.action)
             || self.renames_to_itself(&step.action)
             || self.changes_nobody(step)
     }
@@ -65,7 +70,35 @@ impl Kernels {
     fn asks_by_stale_owner(&self, step: &Step) -> bool {
         let is_linked =
             |path: &Path| fs::symlink_metadata(self.root.join(path)).is_ok_and(|meta| !meta.is_dir() && meta.nlink() > 1);
-        step.actor == Actor::Other && step.action.uses().into_iter().any(|(path, _)| is_linked(path))
+        let is_stale = |path: &Path| is_linked(path) || self.has_several_inodes(path, |_| true);
+        step.actor == Actor::Other && step.action.uses().into_iter().any(|(path, _)| is_stale(path))
+    }
+
+    /// The same, for root too: whether set-id bits go is asked of the inode of the name that is used, and that may have the mode from
+    /// before a change by another. (chown(2) takes set-user-ID unasked, and a write asks the one inode of the upper as well.) So is
+    /// access(2), which tells root, too, whether anybody may execute a file.
+    fn asks_by_stale_mode(&self, action: &Action) -> bool {
+        let (path, bits) = match action {
+            Action::Access(path, _) => return self.has_several_inodes(path, |_| true),
+            Action::Chown(path, ..) => (path, libc::S_ISGID),
+            Action::Model(Op::Truncate(path, _)) => (path, libc::S_ISUID | libc::S_ISGID),
+            Action::Open(path, flags, _) if flags.contains(OFlags::TRUNC) => (path, libc::S_ISUID | libc::S_ISGID),
+            _ => return false,
+        };
+        self.has_several_inodes(path, |meta| meta.mode() & bits != 0)
+    }
+
+    /// The same of copy_file_range(2), which ends where the inode of the name that is used says that the file ends.
+    fn copies_by_stale_size(&self, action: &Action) -> bool {
+        matches!(action, Action::CopyRange(from, ..) if self.has_several_inodes(from, |_| true))
+    }
+
+    /// True where the kernel's may have several inodes for a file with these attributes, or had them: the one that is left may still
+    /// be stale.
+    fn has_several_inodes(&self, path: &Path, also: impl Fn(&fs::Metadata) -> bool) -> bool {
+        let is_linked = |meta: &fs::Metadata| meta.nlink() > 1 || self.linked.contains(&meta.ino());
+        let has = |meta: fs::Metadata| !meta.is_dir() && is_linked(&meta) && also(&meta);
+        !self.indexed && fs::symlink_metadata(self.upper.join(path)).is_ok_and(has)
     }
 
     /// "Set-id bits of a file that has capabilities, too": FUSE asks for root's write what it asks for chown(2) without owners.

@@ -1,6 +1,8 @@
 //! Two unions over the same lowers, one begun by the kernel's overlayfs and one by haosfs.
 
-use std::fs::create_dir;
+use std::collections::HashSet;
+use std::fs::{create_dir, symlink_metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::act::act;
@@ -9,6 +11,7 @@ use super::layers::Rights;
 use super::listed::{Cache, Kernels, same_answer};
 use super::same::same_unions;
 use super::step::{Action, Step};
+use crate::history::op::Op;
 use crate::mounted::union::{Driver, Lower, Union};
 
 /// What a run is made of.
@@ -28,6 +31,8 @@ pub struct Pair {
     rights: Rights,
     lowers_have_acls: bool,
     indexed: bool,
+    /// Inodes of the kernel's upper that were given another name since the mount.
+    linked: HashSet<u64>,
 }
 
 impl Pair {
@@ -39,7 +44,8 @@ impl Pair {
             Union::with_options(driver, &setup.lowers, &home, setup.options)
         });
         let lowers_have_acls = setup.lowers.iter().all(|lower| matches!(lower, Lower::Dir(_)));
-        Self { unions, rights: setup.rights, lowers_have_acls, indexed: setup.options.contains(&"index=on") }
+        let indexed = setup.options.contains(&"index=on");
+        Self { unions, rights: setup.rights, lowers_have_acls, indexed, linked: HashSet::new() }
     }
 
     /// The union that the kernel drives now, and the one that haosfs does.
@@ -69,18 +75,24 @@ impl Pair {
         }
     }
 
-    fn act(&self, step: &Step) -> Result<(), String> {
+    fn act(&mut self, step: &Step) -> Result<(), String> {
         let (kernel, ours) = self.now();
         let listed = Kernels {
             root: kernel.path().to_path_buf(),
             upper: kernel.upper().to_path_buf(),
             lowers_have_acls: self.lowers_have_acls,
             indexed: self.indexed,
+            linked: &self.linked,
         };
         if listed.would_differ(step) {
             return Ok(());
         }
         let (expected, found) = (act(kernel.path(), step), act(ours.path(), step));
+        if let Action::Model(Op::Link(_, to)) = &step.action
+            && let Ok(meta) = symlink_metadata(kernel.upper().join(to))
+        {
+            self.linked.insert(meta.ino());
+        }
         if same_answer(step, &expected, &found) {
             return Ok(());
         }
@@ -98,6 +110,7 @@ impl Pair {
 
     fn remount(&mut self, next: impl Fn(Driver) -> Driver) -> Result<(), String> {
         self.compare(Cache::Used)?;
+        self.linked.clear();
         for union in &mut self.unions {
             union.remount_by(next(union.driver()));
         }
