@@ -45,7 +45,7 @@ pub enum Command {
     Demo,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct MountArguments {
     /// A squashfs image (file or block device), or a directory: the topmost lower layer
     pub image: OsString,
@@ -110,9 +110,10 @@ pub enum CheckOption {
     Userxattr,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Backend {
     /// Our own daemon
+    #[default]
     Fuse,
 }
 

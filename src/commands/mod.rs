@@ -6,4 +6,5 @@ pub mod demo;
 pub mod image;
 pub mod mount;
 mod output;
+pub mod remount;
 pub mod umount;

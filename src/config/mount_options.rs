@@ -201,7 +201,6 @@ impl MountOptions {
             "userxattr" => self.userxattr = true,
             "volatile" => self.fsync = Fsync::Volatile,
             "squash_to_root" => (self.uid, self.gid) = (Some(0), Some(0)),
-            "remount" => return Err(refused(name, "haosfs cannot change a mount; unmount and mount again")),
             _ if IGNORED.contains(&name) || is_for_others(name) => {}
             _ if takes_value(name) => return Err(refused(name, &format!("expected {name}={}", expected(name)))),
             _ if self.sloppy => self.passed_over.push(name.to_owned()),

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::given;
 use super::mountinfo::haosfs_at;
 use super::paths::{self, Places};
 use super::request::Request;
@@ -92,6 +93,9 @@ impl MountPlan {
 }
 
 fn free_mountpoint(asked: &Path) -> Result<PathBuf> {
+    if given::descriptor(asked).is_some() {
+        return Ok(asked.to_owned());
+    }
     let shown = asked.display();
     let path = match fs::canonicalize(asked) {
         Ok(path) => path,

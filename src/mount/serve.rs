@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::choose::choose;
+use super::given;
 use super::layers;
 use super::mountinfo::{MountEntry, haosfs_at};
 use super::plan::MountPlan;
@@ -39,7 +40,7 @@ pub fn serve(plan: &MountPlan, ready: impl FnOnce() -> Result<()>) -> Result<()>
         tracing::warn!("files are created in the daemon's name first: {e}");
     }
     let facts = probe();
-    let ways = choose(&facts)?;
+    let ways = if given::descriptor(&plan.mountpoint).is_some() { Vec::new() } else { choose(&facts)? };
     let reserved = Reserved::take().map_err(|e| Error::sys("open", "/", e))?;
     let union = layers::open(plan)?;
     let superblock = superblock::build(plan, &ways, &facts)?;

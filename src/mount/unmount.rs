@@ -81,7 +81,7 @@ fn remove(mountpoint: &Path, lazy: bool) -> Result<()> {
 }
 
 /// The root of a mount whose daemon is gone cannot be resolved; its parent can.
-fn canonical(asked: &Path) -> Result<PathBuf> {
+pub(super) fn canonical(asked: &Path) -> Result<PathBuf> {
     match fs::canonicalize(asked) {
         Ok(path) => Ok(path),
         Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => beside_parent(asked).map_err(|e| Error::sys("umount", asked, e)),

@@ -6,6 +6,7 @@ pub mod data;
 pub mod dir;
 mod fault;
 pub mod fuse_mount;
+pub mod given;
 pub mod handle;
 pub mod heap;
 pub mod layer;
@@ -15,6 +16,7 @@ pub mod replace;
 pub mod sigbus;
 pub mod signals;
 pub mod spot;
+pub mod union_ioctl;
 
 use crate::error::Errno;
 
