@@ -12,10 +12,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::commands;
+use crate::commands::mount::Manner;
 use crate::commands::remount;
 use crate::config::remount::Remount;
 use crate::error::{Errno, Error, Result};
 use crate::mount::Request;
+use crate::sys::steadfast;
 use arguments::{Arguments, Command, MountArguments};
 use log::Destination;
 
@@ -110,6 +112,10 @@ fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
     }
     let manner = arguments.manner();
     let request = request(arguments).map_err(|e| (FAILURE, e))?;
+    if request.options.rootfs && manner != Manner::DryRun && !steadfast::is_marked() {
+        // Without the mark the daemon warns of itself.
+        let _not_possible = steadfast::mark();
+    }
     log_to(&destination).map_err(|(_, e)| (MOUNT_FAILURE, e))?;
     for name in &request.options.passed_over {
         tracing::warn!("unknown option {name} is passed over");

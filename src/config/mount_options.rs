@@ -119,6 +119,8 @@ pub struct MountOptions {
     pub threads: Option<usize>,
     /// `fsname=`: the source shown in mountinfo.
     pub fsname: Option<OsString>,
+    /// `rootfs`: the union is, or becomes, the root file system, and its daemon is kept alive to the end.
+    pub rootfs: bool,
     /// Unknown options are passed over rather than refused (mount(8)'s `-s`); this is not itself an option of `-o`.
     pub sloppy: bool,
     /// Names of the options that were passed over.
@@ -199,6 +201,7 @@ impl MountOptions {
             "atime" | "relatime" | "nostrictatime" => self.atime = Atime::Relative,
             "allow_other" => self.allow_other = true,
             "userxattr" => self.userxattr = true,
+            "rootfs" => self.rootfs = true,
             "volatile" => self.fsync = Fsync::Volatile,
             "squash_to_root" => (self.uid, self.gid) = (Some(0), Some(0)),
             _ if IGNORED.contains(&name) || is_for_others(name) => {}

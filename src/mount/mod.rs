@@ -17,6 +17,7 @@ mod presence;
 mod probe;
 mod remount;
 mod request;
+mod root;
 mod serve;
 mod superblock;
 mod unmount;

@@ -12,6 +12,7 @@ use super::mountinfo::{MountEntry, haosfs_at};
 use super::plan::MountPlan;
 use super::presence::{Presence, Reserved};
 use super::probe::probe;
+use super::root;
 use super::superblock::{self, Place};
 use crate::error::{Errno, Error, Result};
 use crate::fuse::{self, Session};
@@ -28,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Whatever stands in the way of the mount, with its remedy where there is one; nothing is then left mounted.
 pub fn serve(plan: &MountPlan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     heap::share_one_arena();
+    if plan.options.rootfs {
+        root::harden();
+    }
     let termination = Termination::block().map_err(|e| Error::sys("block", "signals", e))?;
     if let Err(e) = daemon::raise_limits().and_then(|()| signals::ignore_file_size()) {
         tracing::warn!("the limits of open files and of their size stay as they are: {e}");

@@ -16,6 +16,7 @@ pub mod replace;
 pub mod sigbus;
 pub mod signals;
 pub mod spot;
+pub mod steadfast;
 pub mod union_ioctl;
 
 use crate::error::Errno;
