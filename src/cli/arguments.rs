@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::config_arguments::ConfigCommand;
+use super::install_arguments::InstallArguments;
 use crate::commands::check;
 use crate::commands::image::Action;
 use crate::commands::mount::Manner;
@@ -43,6 +44,8 @@ pub enum Command {
     Image(ImageCommand),
     /// Show in a temporary directory what haosfs does
     Demo,
+    /// Put this program, its links for mount(8), its manual pages and completions where the system looks for them
+    Install(InstallArguments),
 }
 
 #[derive(Debug, Default, Args)]

@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// The subcommands, and what clap answers to by itself.
-const SUBCOMMANDS: [&str; 7] = ["mount", "umount", "check", "config", "image", "demo", "help"];
-
 /// What may stand behind `-t`: it tells nothing new.
 const TYPES: [&str; 3] = ["haosfs", "fuse.haosfs", "fuse"];
 
@@ -109,7 +106,8 @@ pub fn read_helper(arguments: &[OsString]) -> Result<Call> {
 /// `SPEC DIR ...`.
 fn has_no_subcommand(given: &[OsString]) -> bool {
     let [spec, dir, ..] = given else { return false };
-    !SUBCOMMANDS.iter().any(|name| spec == name) && !is_flag(spec) && !is_flag(dir)
+    let is_subcommand = spec == "help" || super::command_line().find_subcommand(spec).is_some();
+    !is_subcommand && !is_flag(spec) && !is_flag(dir)
 }
 
 fn read_as(role: Role, given: &[OsString]) -> Result<Call> {

@@ -3,13 +3,14 @@
 mod arguments;
 mod config_arguments;
 mod helper_call;
+mod install_arguments;
 mod log;
 mod mount_helper;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::commands;
 use crate::commands::mount::Manner;
@@ -60,6 +61,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// The command line as clap knows it, for completions.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Arguments::command()
+}
+
 /// Runs the program as nothing but the helper of mount(8) and umount(8), whatever its name.
 pub fn run_helper(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -92,6 +99,13 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
                 Err(e) if e.errno() == Errno::EPIPE => Ok(0),
                 answer => answer.map_err(|e| (FAILURE, e)),
             };
+        }
+        Command::Install(arguments) => {
+            log_to(&Destination::Stderr)?;
+            let remove = arguments.remove;
+            let at = arguments.into_destination();
+            let done = if remove { commands::install::remove(&at) } else { commands::install::install(&at) };
+            done.map_err(|e| (FAILURE, e))?;
         }
         Command::Demo => {
             log_to(&Destination::Stderr)?;

@@ -4,6 +4,7 @@ pub mod check;
 pub mod config;
 pub mod demo;
 pub mod image;
+pub mod install;
 pub mod mount;
 mod output;
 pub mod remount;
