@@ -137,7 +137,7 @@ fn keep(scratch: &Scratch) -> Child {
     }
     let fstab_here = if Path::new("/etc/fstab").exists() { format!("mount --bind {fstab} /etc/fstab") } else { ":".to_owned() };
     // libmount keeps notes of mounts with options of user space there.
-    let notes = "if [ -d /run/mount ]; then mount -t tmpfs none /run/mount; fi";
+    let notes = "mkdir -p /run/mount && mount -t tmpfs none /run/mount";
     let script = format!("mount --bind {sbin} {} && {fstab_here} && {notes} && echo ready && exec cat", system.display());
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
