@@ -16,7 +16,7 @@ fn contradictions_and_unknown_options_are_usage_errors() {
         (&["mount", "image.sqfs", "mnt", "--upper", "upper"], "--upper needs --work"),
         (&["mount", "image.sqfs", "mnt", "--work", "work"], "--work means nothing without --upper"),
         (&["mount", "none", "mnt", "--lower", "a", "-o", "lowerdir=b"], "--lower and lowerdir="),
-        (&["image.sqfs", "mnt", "-o", "remount,ro"], "option remount: haosfs cannot change a mount"),
+        (&["image.sqfs", "mnt", "--upper", "upper"], "unknown flag --; usage: mount.haosfs SPEC DIR"),
     ] {
         scratch.haosfs(arguments).failed(1, words);
     }

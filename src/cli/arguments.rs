@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::config_arguments::ConfigCommand;
+use super::install_arguments::InstallArguments;
 use crate::commands::check;
 use crate::commands::image::Action;
 use crate::commands::mount::Manner;
@@ -62,9 +63,11 @@ pub enum Command {
     Image(ImageCommand),
     /// Show in a temporary directory what haosfs does
     Demo,
+    /// Put this program, its links for mount(8), its manual pages and completions where the system looks for them
+    Install(InstallArguments),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct MountArguments {
     /// A squashfs image (file or block device), or a directory: the topmost lower layer
     pub image: OsString,
@@ -132,7 +135,7 @@ pub enum CheckOption {
     Userxattr,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Backend {
     /// The kernel where it can, else our own daemon
     Auto,
@@ -141,6 +144,7 @@ pub enum Backend {
     /// The kernel's overlayfs over images that our own daemon reads
     Hybrid,
     /// Our own daemon
+    #[default]
     Fuse,
 }
 

@@ -3,18 +3,23 @@
 mod arguments;
 mod config_arguments;
 mod helper_call;
+mod install_arguments;
 mod log;
+mod mount_helper;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::commands;
 use crate::commands::mount::Manner;
+use crate::commands::remount;
 use crate::config::mount_options::MountOptions;
+use crate::config::remount::Remount;
 use crate::error::{Errno, Error, Result};
 use crate::mount::Request;
+use crate::sys::steadfast;
 use arguments::{Arguments, Command, MountArguments};
 use log::Destination;
 
@@ -24,13 +29,21 @@ const FAILURE: u8 = 1;
 /// A mount or an unmount failed (mount(8)).
 const MOUNT_FAILURE: u8 = 32;
 
+/// The system has no room for a daemon, or a signal came before it was ready (mount(8)).
+const SYSTEM_ERROR: u8 = 2;
+const INTERRUPTED: u8 = 8;
+
 /// Wrong usage of `haosfs check`, and what kept it from checking anything (fsck(8)).
 const CHECK_USAGE: u8 = 16;
 const CHECK_FAILURE: u8 = 8;
 
-/// Runs the program with these arguments, the first of which is its own name. Errors go to standard error in one line.
+/// Runs the program with these arguments, the first of which is its own name. Called as `mount.haosfs` or `umount.haosfs`, it is
+/// that helper. Errors go to standard error in one line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = helper_call::rewrite(arguments.into_iter().collect());
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(call) = helper_call::read(&arguments) {
+        return mount_helper::answer(call);
+    }
     let usage = if arguments.get(1).is_some_and(|name| name == "check") { CHECK_USAGE } else { FAILURE };
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
@@ -47,6 +60,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// The command line as clap knows it, for completions.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the program as nothing but the helper of mount(8) and umount(8), whatever its name.
+pub fn run_helper(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    mount_helper::answer(helper_call::read_helper(&arguments))
 }
 
 /// Returns the exit code.
@@ -82,6 +107,13 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
                 answer => answer.map_err(|e| (FAILURE, e)),
             };
         }
+        Command::Install(arguments) => {
+            log_to(&Destination::Stderr)?;
+            let remove = arguments.remove;
+            let at = arguments.into_destination();
+            let done = if remove { commands::install::remove(&at) } else { commands::install::install(&at) };
+            done.map_err(|e| (FAILURE, e))?;
+        }
         Command::Demo => {
             log_to(&Destination::Stderr)?;
             commands::demo::run().map_err(|e| (FAILURE, e))?;
@@ -104,13 +136,38 @@ fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
         (None, true) => Destination::Stderr,
         (None, false) => Destination::Syslog,
     };
+    if let Some(remount) = Remount::asked(&arguments.options, arguments.sloppy).map_err(|e| (FAILURE, e))? {
+        return remount_union(&arguments, &remount);
+    }
     let (manner, verbose) = (arguments.manner(), arguments.verbose);
     let request = Request { dry_run: manner == Manner::DryRun, ..request(arguments).map_err(|e| (FAILURE, e))? };
+    if request.options.rootfs && manner != Manner::DryRun && !steadfast::is_marked() {
+        // Without the mark the daemon warns of itself.
+        let _not_possible = steadfast::mark();
+    }
     log_to(&destination).map_err(|(_, e)| (MOUNT_FAILURE, e))?;
     for name in &request.options.passed_over {
         tracing::warn!("unknown option {name} is passed over");
     }
-    commands::mount::run(request, manner, verbose).map_err(|e| (MOUNT_FAILURE, e))
+    commands::mount::run(request, manner, verbose).map_err(|e| (mount_code(&e), e))
+}
+
+fn remount_union(arguments: &MountArguments, remount: &Remount) -> Result<(), (u8, Error)> {
+    log_to(&Destination::Stderr)?;
+    for name in &remount.passed_over {
+        tracing::warn!("unknown option {name} is passed over");
+    }
+    let way = if arguments.dry_run { remount::Manner::DryRun } else { remount::Manner::Real };
+    remount::run(&arguments.mountpoint, remount, way).map_err(|e| (MOUNT_FAILURE, e))
+}
+
+/// By what the kernel answered to this process; a daemon's error has no number here.
+fn mount_code(e: &Error) -> u8 {
+    match e.errno() {
+        Errno::EINTR => INTERRUPTED,
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE => SYSTEM_ERROR,
+        _ => MOUNT_FAILURE,
+    }
 }
 
 fn request(arguments: MountArguments) -> Result<Request> {

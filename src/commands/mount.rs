@@ -1,6 +1,6 @@
 //! `haosfs mount`.
 
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::mount::{self, Backend, Choice, MountPlan, Request};
 use crate::sys::daemon::{self, Readiness, Side, Started};
 
@@ -39,6 +39,7 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<()> {
                 Side::Starter(starting) => match starting.wait().map_err(|e| Error::sys("wait for", "the daemon", e))? {
                     Started::Ready => Ok(()),
                     Started::Failed(reason) => Err(Error::Refused(reason)),
+                    Started::Interrupted => Err(Error::sys("wait for", "the daemon", Errno::EINTR)),
                     Started::Died => Err(Error::Refused("the daemon ended while starting; its log may say why".to_owned())),
                 },
                 Side::Daemon(readiness) => run_daemon(&plan, &choice, readiness),

@@ -6,5 +6,6 @@ pub mod image_source;
 pub mod ini;
 pub mod mount_options;
 pub mod option_list;
+pub mod remount;
 pub mod size;
 pub mod store;

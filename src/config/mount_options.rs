@@ -132,14 +132,14 @@ pub struct MountOptions {
     pub backend: Option<Backend>,
     /// `stale=`: what to do where the upper of a haos.ini was made on another image.
     pub stale: Stale,
-    /// `rootfs`: the union becomes the root of the system.
-    pub rootfs: bool,
     /// `kernel_check=`.
     pub kernel_check: KernelCheck,
     /// `threads=`: 1 to 256.
     pub threads: Option<usize>,
     /// `fsname=`: the source shown in mountinfo.
     pub fsname: Option<OsString>,
+    /// `rootfs`: the union is, or becomes, the root file system, and its daemon is kept alive to the end.
+    pub rootfs: bool,
     /// Unknown options are passed over rather than refused (mount(8)'s `-s`); this is not itself an option of `-o`.
     pub sloppy: bool,
     /// Names of the options that were passed over.
@@ -223,7 +223,6 @@ impl MountOptions {
             "rootfs" => self.rootfs = true,
             "volatile" => self.fsync = Fsync::Volatile,
             "squash_to_root" => (self.uid, self.gid) = (Some(0), Some(0)),
-            "remount" => return Err(refused(name, "haosfs cannot change a mount; unmount and mount again")),
             _ if IGNORED.contains(&name) || is_for_others(name) => {}
             _ if takes_value(name) => return Err(refused(name, &format!("expected {name}={}", expected(name)))),
             _ if self.sloppy => self.passed_over.push(name.to_owned()),

@@ -12,6 +12,7 @@ use fuser::{
     ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::control::Question;
 use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, wire};
 use super::flags;
 use super::guard::guarded;
@@ -340,7 +341,8 @@ impl fuser::Filesystem for Filesystem {
         }
     }
 
-    /// lsattr(1) and chattr(1): the flags that the union keeps. Others of the upper are no business of the union's users.
+    /// lsattr(1) and chattr(1): the flags that the union keeps, others of the upper are no business of the union's users. And what
+    /// haosfs itself asks.
     fn ioctl(
         &self,
         _req: &Request,
@@ -352,12 +354,15 @@ impl fuser::Filesystem for Filesystem {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let answer = flags::Request::read(cmd, in_data).map_err(Error::from).and_then(|request| {
-            self.ask(|union| match request {
-                flags::Request::Tell(form) => Ok(form.encode(union.protection(node(ino))?)),
-                flags::Request::Set(protection) => union.protect(node(ino), protection).map(|()| Vec::new()),
-            })
-        });
+        let answer = match Question::read(cmd) {
+            Some(question) => self.ask(|union| question.answer(union)),
+            None => flags::Request::read(cmd, in_data).map_err(Error::from).and_then(|request| {
+                self.ask(|union| match request {
+                    flags::Request::Tell(form) => Ok(form.encode(union.protection(node(ino))?)),
+                    flags::Request::Set(protection) => union.protect(node(ino), protection).map(|()| Vec::new()),
+                })
+            }),
+        };
         match answer {
             Ok(bytes) if bytes.len() <= out_size as usize => reply.ioctl(0, &bytes),
             Ok(_) => reply.error(wire(Errno::EINVAL)),

@@ -46,6 +46,9 @@ impl Map {
         // SAFETY: others may write to the file or cut it while it is mapped. All that is parsed is copied first and checked as
         // untrusted input, decoders check their bounds on every step, and lost pages are caught by the registration below.
         let bytes = unsafe { options.offset(offset).len(len).map(&file) }.map_err(|e| Error::sys("map", path, e))?;
+        // A daemon that keeps its memory from being paged out (`sys::steadfast`) means its own, not images of any size. Failing
+        // costs memory, nothing else.
+        let _ = bytes.unlock();
         let registration = sigbus::register(bytes.as_ptr(), bytes.len())?;
         Ok(Self { registration, bytes, name, base: offset })
     }

@@ -36,7 +36,7 @@ pub fn serve_lowers(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> R
 }
 
 fn serve_below(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-    let termination = prepare_process()?;
+    let termination = prepare_process(plan)?;
     let reserved = Reserved::take().map_err(|e| Error::sys("open", "/", e))?;
     let union = layers::open_lowers(plan)?;
     let facts = probe();

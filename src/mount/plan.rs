@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::appliance::{self, Appliance};
 use super::generation::Claim;
+use super::given;
 use super::kernel_pairing::{self, Purpose};
 use super::layers;
 use super::mountinfo::haosfs_at;
@@ -172,6 +173,9 @@ fn check_kernel(lowers: &[Layer], check: KernelCheck) -> Result<()> {
 }
 
 fn free_mountpoint(asked: &Path) -> Result<PathBuf> {
+    if given::descriptor(asked).is_some() {
+        return Ok(asked.to_owned());
+    }
     let shown = asked.display();
     let path = match fs::canonicalize(asked) {
         Ok(path) => path,

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::backend::Choice;
 use super::generation::Claim;
+use super::given;
 use super::layers;
 use super::mountinfo::{MountEntry, haosfs_at, mount_at};
 use super::plan::MountPlan;
 use super::presence::{Presence, Reserved};
 use super::probe::probe;
 use super::record::{self, Note};
+use super::root;
 use super::superblock::{self, Place};
 use super::way::ways;
 use crate::error::{Errno, Error, Result};
@@ -55,9 +57,9 @@ pub(super) fn conclude_unlocked(plan: &MountPlan) {
 }
 
 fn serve_union(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()>) -> Result<()> {
-    let termination = prepare_process()?;
+    let termination = prepare_process(plan)?;
     let facts = probe();
-    let ways = ways(&facts)?;
+    let ways = if given::descriptor(&plan.mountpoint).is_some() { Vec::new() } else { ways(&facts)? };
     let reserved = Reserved::take().map_err(|e| Error::sys("open", "/", e))?;
     let union = layers::open(plan)?;
     let superblock = superblock::build(plan, &ways, &facts)?;
@@ -109,8 +111,11 @@ pub(super) fn forget(note: Option<&Note>) {
 }
 
 /// What a process needs that will answer for others. Before any thread starts.
-pub(super) fn prepare_process() -> Result<Termination> {
+pub(super) fn prepare_process(plan: &MountPlan) -> Result<Termination> {
     heap::share_one_arena();
+    if plan.options.rootfs {
+        root::harden();
+    }
     let termination = Termination::block().map_err(|e| Error::sys("block", "signals", e))?;
     if let Err(e) = daemon::raise_limits().and_then(|()| signals::ignore_file_size()) {
         tracing::warn!("the limits of open files and of their size stay as they are: {e}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::fusermount;
+use super::given;
 use super::plan::MountPlan;
 use super::probe::Facts;
 use super::way::{Way, no_way};
@@ -26,7 +27,9 @@ pub enum Place {
     Detached(OwnedFd),
     /// Already at the mountpoint: whoever looks waits for the daemon.
     Mounted,
-    /// The same, put there by fusermount3 at this path.
+    /// Mounted by whoever opened the device for this process.
+    Given,
+    /// The same as `Mounted`, put there by fusermount3 at this path.
     MountedByHelper(PathBuf),
 }
 
@@ -35,6 +38,9 @@ pub enum Place {
 /// # Errors
 /// What the last way answered.
 pub fn build(plan: &MountPlan, ways: &[Way], facts: &Facts) -> Result<Superblock> {
+    if let Some(number) = given::descriptor(&plan.mountpoint) {
+        return Ok(Superblock { device: given::take(number)?, place: Place::Given });
+    }
     let mut refusal = None;
     for way in ways {
         match build_one(plan, *way, facts) {
@@ -108,7 +114,8 @@ impl Place {
     /// `EBUSY` while in use and not `lazy`.
     pub fn remove(&self, mountpoint: &Path, lazy: bool) -> Result<()> {
         match self {
-            Self::Detached(_) => Ok(()),
+            Self::Given if !lazy => Err(Error::Refused("only who mounted the union can unmount it".to_owned())),
+            Self::Detached(_) | Self::Given => Ok(()),
             Self::Mounted => fuse_mount::unmount(mountpoint, lazy).map_err(|e| Error::sys("unmount", mountpoint, errno(e))),
             Self::MountedByHelper(program) => fusermount::unmount(program, mountpoint, lazy),
         }

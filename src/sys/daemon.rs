@@ -4,7 +4,10 @@
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit};
+
+use super::signals::Termination;
 
 /// First byte on the pipe when the daemon is ready; an error's text never begins with it.
 const READY: u8 = 0;
@@ -36,14 +39,29 @@ pub enum Started {
     Failed(String),
     /// It ended without a word.
     Died,
+    /// Its starter was asked to end before the daemon had said anything; it gives up as soon as it finds out.
+    Interrupted,
 }
 
 impl Starting {
-    /// Waits for the daemon's word.
+    /// Waits for the daemon's word, or for a signal to end.
     ///
     /// # Errors
-    /// What read(2) on a pipe answers.
+    /// What poll(2) and read(2) on a pipe answer.
     pub fn wait(mut self) -> io::Result<Started> {
+        let signal = Termination::block()?.descriptor()?;
+        let mut both = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&signal, PollFlags::IN)];
+        while let Err(e) = poll(&mut both, None) {
+            if e != rustix::io::Errno::INTR {
+                return Err(e.into());
+            }
+        }
+        if let [word, signal] = &both
+            && word.revents().is_empty()
+            && !signal.revents().is_empty()
+        {
+            return Ok(Started::Interrupted);
+        }
         let mut word = Vec::new();
         self.pipe.read_to_end(&mut word)?;
         Ok(match word.split_first() {

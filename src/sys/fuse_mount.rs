@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Result;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
@@ -117,6 +117,48 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> Result<()> {
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW)
 }
+
+/// Breaks the connection to the daemon, which need not answer any more, then unmounts (umount2(2), `MNT_FORCE`).
+///
+/// # Errors
+/// As for [`unmount`]; the connection is broken all the same.
+pub fn unmount_forced(mountpoint: &Path, lazy: bool) -> Result<()> {
+    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    rustix::mount::unmount(mountpoint, flags | UnmountFlags::FORCE | UnmountFlags::NOFOLLOW)
+}
+
+/// Makes the superblock and its mount at `mountpoint` read-only, or writable again; the mount's other flags must be given, or
+/// they are lost (mount(2), `MS_REMOUNT`).
+///
+/// # Errors
+/// `EBUSY` while files are open for writing, `EPERM` without the right to mount.
+pub fn remount(mountpoint: &Path, attributes: Attributes) -> Result<()> {
+    rustix::mount::mount_remount(mountpoint, attributes.mount_flags(), c"")
+}
+
+/// The flags of the mount at `mountpoint`, as statfs(2) tells them.
+///
+/// # Errors
+/// What statvfs(3) answers, `ENOTCONN` where the daemon is gone.
+pub fn attributes_of(mountpoint: &Path) -> Result<Attributes> {
+    let flags = rustix::fs::statvfs(mountpoint)?.f_flag;
+    let has = |flag| flags.contains(flag);
+    let atime = match (has(StatVfsMountFlags::NOATIME), flags.bits() & RELATIME != 0) {
+        (true, _) => Atime::Never,
+        (false, true) => Atime::Relative,
+        (false, false) => Atime::Strict,
+    };
+    Ok(Attributes {
+        read_only: has(StatVfsMountFlags::RDONLY),
+        nosuid: has(StatVfsMountFlags::NOSUID),
+        nodev: has(StatVfsMountFlags::NODEV),
+        noexec: has(StatVfsMountFlags::NOEXEC),
+        atime,
+    })
+}
+
+/// `ST_RELATIME` (`<linux/statfs.h>`).
+const RELATIME: u64 = 0x1000;
 
 /// True when this process has CAP_SYS_ADMIN in its user namespace.
 #[must_use]

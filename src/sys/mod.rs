@@ -7,6 +7,7 @@ pub mod dir;
 mod fault;
 pub mod fs_context;
 pub mod fuse_mount;
+pub mod given;
 pub mod handle;
 pub mod heap;
 pub mod kernel_mount;
@@ -18,6 +19,8 @@ pub mod replace;
 pub mod sigbus;
 pub mod signals;
 pub mod spot;
+pub mod steadfast;
+pub mod union_ioctl;
 
 use crate::error::Errno;
 

@@ -3,6 +3,11 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::thread::LinkNameSpaceType;
 
 /// Moves this process into a new user namespace, where its uid and gid read as 0 and it has every capability, and a new mount
 /// namespace. Call it before any thread is started.
@@ -18,6 +23,20 @@ pub fn enter_own_namespaces() -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
     fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))
+}
+
+/// Moves this process into the mount namespace that `file` stands for (`/proc/PID/ns/mnt`, or a descriptor of it); its working
+/// directory becomes the root there. Where it is there already, nothing changes. Call it before any thread is started.
+///
+/// # Errors
+/// `EPERM` without the right, `EINVAL` for other files.
+pub fn enter_mount_namespace(file: &Path) -> io::Result<()> {
+    let namespace = fs::File::open(file)?;
+    let (asked, own) = (namespace.metadata()?, fs::metadata("/proc/self/ns/mnt")?);
+    if (asked.dev(), asked.ino()) == (own.dev(), own.ino()) {
+        return Ok(());
+    }
+    Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?)
 }
 
 /// True in the first user namespace, whose uid map is the identity (user_namespaces(7)). Also true where /proc is missing.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// SIGTERM, SIGINT and SIGHUP, blocked in this thread and in every thread started after it.
 pub struct Termination {
@@ -46,6 +47,20 @@ impl Termination {
             0 => Ok(SIGNALS.iter().find(|(number, _)| *number == signal).map_or("signal", |(_, name)| name)),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
+    }
+
+    /// A descriptor that can be read when one of the signals has arrived (signalfd(2)).
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the set is initialised; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &raw const self.set, libc::SFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     /// True when one of the signals has arrived and was not yet waited for.

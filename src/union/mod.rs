@@ -251,10 +251,25 @@ impl Union {
     /// # Errors
     /// The kernel's answer where the upper cannot be synchronised.
     pub fn close(&self) -> Result<()> {
+        self.synchronise()?;
+        let Some(upper) = &self.upper else { return Ok(()) };
+        if self.options.fsync == Durability::Volatile { upper.clear_volatile() } else { Ok(()) }
+    }
+
+    /// Makes durable all that was written to the upper.
+    ///
+    /// # Errors
+    /// The kernel's answer where the upper cannot be synchronised.
+    pub fn synchronise(&self) -> Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
         let root = Spot::Fd(Arc::clone(upper.root())).open(data::OFlags::RDONLY | data::OFlags::DIRECTORY);
-        root.and_then(data::sync_all).map_err(|e| Error::sys("synchronise", upper.path(), e))?;
-        if self.options.fsync == Durability::Volatile { upper.clear_volatile() } else { Ok(()) }
+        root.and_then(data::sync_all).map_err(|e| Error::sys("synchronise", upper.path(), e))
+    }
+
+    /// Whether it can be written.
+    #[must_use]
+    pub const fn has_upper(&self) -> bool {
+        self.upper.is_some()
     }
 
     /// Names the one who is told of attributes that change unasked; the first stays.

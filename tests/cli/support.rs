@@ -172,6 +172,13 @@ impl Finished {
         self.ended(0, words);
     }
 
+    /// Asserts success with one line of the log on standard error that contains `words`.
+    #[track_caller]
+    pub fn succeeded_warning(self, words: &str) {
+        assert_eq!((self.code, self.stderr.lines().count()), (Some(0), 1), "{self:?}");
+        assert!(self.stderr.contains("WARN") && self.stderr.contains(words), "{words:?} not in {:?}", self.stderr);
+    }
+
     #[track_caller]
     fn ended(self, code: i32, words: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");

@@ -1,0 +1,123 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_haosfs_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_haosfs_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_haosfs_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_haosfs_using_subcommand
+    set -l cmd (__fish_haosfs_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c haosfs -n "__fish_haosfs_needs_command" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_needs_command" -s V -l version -d 'Print version'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "mount" -d 'Mount an image, or several layers, as one tree; writable with --upper'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "umount" -d 'Unmount, and wait until the upper is free again'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "check" -d 'Say what is wrong with an upper that is not mounted'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "config" -d 'Show or change haos.ini, which names the images and the data partition of an appliance'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "image" -d 'Look into an image without mounting it'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "demo" -d 'Show in a temporary directory what haosfs does'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "install" -d 'Put this program, its links for mount(8), its manual pages and completions where the system looks for them'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l upper -d 'Directory that takes every change; without it the mount is read-only' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l work -d 'Directory for unfinished work, on the same file system as the upper' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l lower -d 'A further layer below; repeat it for more, topmost first' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l backend -d 'What does the work' -r -f -a "fuse\t'Our own daemon'"
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l log -d 'Log to this file rather than to the system log' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l offset -d 'Bytes before the image in its file (K, M, G for powers of 1024)' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s o -d 'Mount options, as in fstab; README.md lists them' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s f -l foreground -d 'Stay in the foreground and log to standard error'
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l dry-run -d 'Check everything, mount nothing'
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l sloppy -d 'Pass over unknown mount options with a warning (mount(8)\'s -s)'
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c haosfs -n "__fish_haosfs_using_subcommand umount" -s l -l lazy -d 'Detach at once, even while in use'
+complete -c haosfs -n "__fish_haosfs_using_subcommand umount" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand check" -l lower -d 'A layer below it; repeat it for all of them, topmost first' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand check" -s o -d 'Options that the upper is mounted with' -r -f -a "userxattr\t'Marks stand in user.overlay'"
+complete -c haosfs -n "__fish_haosfs_using_subcommand check" -l repair -d 'Mend what can be mended without guessing and without losing anything'
+complete -c haosfs -n "__fish_haosfs_using_subcommand check" -l json -d 'Print JSON, one object a line'
+complete -c haosfs -n "__fish_haosfs_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and not __fish_seen_subcommand_from show get set check help" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and not __fish_seen_subcommand_from show get set check help" -f -a "show" -d 'Show all that is configured, or, where nothing is, the image that is used then'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and not __fish_seen_subcommand_from show get set check help" -f -a "get" -d 'Print the value of a key'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and not __fish_seen_subcommand_from show get set check help" -f -a "set" -d 'Change keys, all in one step; the file may be new'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and not __fish_seen_subcommand_from show get set check help" -f -a "check" -d 'Say what is wrong with the file, and whether this machine has what it names'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and not __fish_seen_subcommand_from show get set check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Print JSON'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from get" -l json -d 'Print JSON'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from set" -l unset -d 'Take this key away; repeat it for more' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from set" -l json -d 'Print JSON'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from check" -l json -d 'Print JSON'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show all that is configured, or, where nothing is, the image that is used then'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "get" -d 'Print the value of a key'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "set" -d 'Change keys, all in one step; the file may be new'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "check" -d 'Say what is wrong with the file, and whether this machine has what it names'
+complete -c haosfs -n "__fish_haosfs_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and not __fish_seen_subcommand_from info ls cat extract verify help" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and not __fish_seen_subcommand_from info ls cat extract verify help" -f -a "info" -d 'Show what the superblock says'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and not __fish_seen_subcommand_from info ls cat extract verify help" -f -a "ls" -d 'List a directory of the image'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and not __fish_seen_subcommand_from info ls cat extract verify help" -f -a "cat" -d 'Write a file of the image to standard output'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and not __fish_seen_subcommand_from info ls cat extract verify help" -f -a "extract" -d 'Unpack the image, or a part of it'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and not __fish_seen_subcommand_from info ls cat extract verify help" -f -a "verify" -d 'Read everything and report the first damage'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and not __fish_seen_subcommand_from info ls cat extract verify help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from info" -l offset -d 'Bytes before the image in its file (K, M, G for powers of 1024)' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from info" -l json -d 'Print JSON'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from info" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from ls" -l offset -d 'Bytes before the image in its file (K, M, G for powers of 1024)' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from ls" -s R -l recursive -d 'List directories within directories, too'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from ls" -l json -d 'Print JSON, one object a line'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from cat" -l offset -d 'Bytes before the image in its file (K, M, G for powers of 1024)' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from cat" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from extract" -l offset -d 'Bytes before the image in its file (K, M, G for powers of 1024)' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from extract" -s C -l directory -d 'Unpack into this existing directory' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from extract" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from verify" -l offset -d 'Bytes before the image in its file (K, M, G for powers of 1024)' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from help" -f -a "info" -d 'Show what the superblock says'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from help" -f -a "ls" -d 'List a directory of the image'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from help" -f -a "cat" -d 'Write a file of the image to standard output'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from help" -f -a "extract" -d 'Unpack the image, or a part of it'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from help" -f -a "verify" -d 'Read everything and report the first damage'
+complete -c haosfs -n "__fish_haosfs_using_subcommand image; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c haosfs -n "__fish_haosfs_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand install" -l destdir -d 'Install into the system whose root this directory is' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand install" -l prefix -d 'Where programs and manuals stand within it; links for mount(8) always stand in /sbin' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand install" -l remove -d 'Take away what an earlier call with the same directories installed'
+complete -c haosfs -n "__fish_haosfs_using_subcommand install" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "mount" -d 'Mount an image, or several layers, as one tree; writable with --upper'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "umount" -d 'Unmount, and wait until the upper is free again'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "check" -d 'Say what is wrong with an upper that is not mounted'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "config" -d 'Show or change haos.ini, which names the images and the data partition of an appliance'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "image" -d 'Look into an image without mounting it'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "demo" -d 'Show in a temporary directory what haosfs does'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "install" -d 'Put this program, its links for mount(8), its manual pages and completions where the system looks for them'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Show all that is configured, or, where nothing is, the image that is used then'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "get" -d 'Print the value of a key'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "set" -d 'Change keys, all in one step; the file may be new'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "check" -d 'Say what is wrong with the file, and whether this machine has what it names'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from image" -f -a "info" -d 'Show what the superblock says'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from image" -f -a "ls" -d 'List a directory of the image'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from image" -f -a "cat" -d 'Write a file of the image to standard output'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from image" -f -a "extract" -d 'Unpack the image, or a part of it'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from image" -f -a "verify" -d 'Read everything and report the first damage'

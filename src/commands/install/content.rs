@@ -1,0 +1,74 @@
+//! What belongs to an installation, and where.
+
+use std::path::{Path, PathBuf};
+
+/// One thing to put somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where, from the root of the system, without a leading slash.
+    pub path: PathBuf,
+    /// What.
+    pub what: What,
+}
+
+/// What an item is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The running program, executable.
+    Program,
+    /// A text, readable.
+    Text(&'static [u8]),
+    /// A symbolic link.
+    Link(PathBuf),
+}
+
+/// The names by which mount(8) and umount(8) look for helpers, nowhere but in /sbin (libmount, `FS_SEARCH_PATH`).
+const HELPERS: [&str; 4] = ["mount.haosfs", "mount.fuse.haosfs", "umount.haosfs", "umount.fuse.haosfs"];
+
+/// Everything but programs and links, below the prefix.
+const TEXTS: [(&str, &[u8]); 9] = [
+    ("share/man/man1/haosfs.1", include_bytes!("../../../packaging/man/haosfs.1")),
+    ("share/man/man5/haos.ini.5", include_bytes!("../../../packaging/man/haos.ini.5")),
+    ("share/man/man8/mount.haosfs.8", include_bytes!("../../../packaging/man/mount.haosfs.8")),
+    ("share/man/man8/umount.haosfs.8", include_bytes!("../../../packaging/man/umount.haosfs.8")),
+    ("share/bash-completion/completions/haosfs", include_bytes!("../../../packaging/completions/haosfs.bash")),
+    ("share/zsh/vendor-completions/_haosfs", include_bytes!("../../../packaging/completions/_haosfs")),
+    ("share/fish/vendor_completions.d/haosfs.fish", include_bytes!("../../../packaging/completions/haosfs.fish")),
+    ("share/doc/haosfs/examples/mnt.mount", include_bytes!("../../../packaging/units/mnt.mount")),
+    ("share/doc/haosfs/examples/mnt.automount", include_bytes!("../../../packaging/units/mnt.automount")),
+];
+
+/// All of it for a prefix and a directory of helpers, both from the root of the system and without a leading slash.
+#[must_use]
+pub fn items(prefix: &Path, sbin: &Path) -> Vec<Item> {
+    let program = prefix.join("bin/haosfs");
+    let to_program = way(sbin, &program);
+    let mut items = vec![Item { path: program, what: What::Program }];
+    items.extend(HELPERS.map(|name| Item { path: sbin.join(name), what: What::Link(to_program.clone()) }));
+    items.extend(TEXTS.map(|(path, text)| Item { path: prefix.join(path), what: What::Text(text) }));
+    items
+}
+
+/// The relative way from a directory to a file; without `..` in either.
+fn way(from: &Path, to: &Path) -> PathBuf {
+    let shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(shared).map(|_| Path::new(".."));
+    up.chain(to.components().skip(shared).map(|part| Path::new(part.as_os_str()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_to_the_program() {
+        for (sbin, program, expected) in [
+            ("usr/sbin", "usr/bin/haosfs", "../bin/haosfs"),
+            ("usr/sbin", "usr/local/bin/haosfs", "../local/bin/haosfs"),
+            ("sbin", "usr/bin/haosfs", "../usr/bin/haosfs"),
+            ("sbin", "bin/haosfs", "../bin/haosfs"),
+        ] {
+            assert_eq!(way(Path::new(sbin), Path::new(program)), Path::new(expected));
+        }
+    }
+}

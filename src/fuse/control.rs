@@ -1,0 +1,37 @@
+//! The ioctls by which haosfs asks its own daemons ([`crate::sys::union_ioctl`]).
+
+use crate::error::Result;
+use crate::sys::union_ioctl::{HAS_UPPER, SYNCHRONISE};
+use crate::union::Union;
+
+/// Something that only haosfs asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether the union has an upper.
+    HasUpper,
+    /// To make durable what was written.
+    Synchronise,
+}
+
+impl Question {
+    /// The question behind an ioctl's number; `None` for those of others.
+    #[must_use]
+    pub fn read(cmd: u32) -> Option<Self> {
+        match cmd {
+            HAS_UPPER => Some(Self::HasUpper),
+            SYNCHRONISE => Some(Self::Synchronise),
+            _ => None,
+        }
+    }
+
+    /// What the kernel takes for an answer.
+    ///
+    /// # Errors
+    /// What the upper's file system answers.
+    pub fn answer(self, union: &Union) -> Result<Vec<u8>> {
+        match self {
+            Self::HasUpper => Ok(u32::from(union.has_upper()).to_ne_bytes().to_vec()),
+            Self::Synchronise => union.synchronise().map(|()| Vec::new()),
+        }
+    }
+}

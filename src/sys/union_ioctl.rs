@@ -1,0 +1,35 @@
+//! What a daemon is asked through any file or directory of its union, wherever it is mounted: ioctls of our own. The numbers are
+//! made by the rule of `<asm-generic/ioctl.h>` from a letter that the kernel's ioctl-number.rst leaves free.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+
+use rustix::io::Result;
+use rustix::ioctl::{Getter, NoArg, ioctl, opcode};
+
+/// The letter of our own.
+const GROUP: u8 = 0xF8;
+
+/// Answers an int: 1 where the union has an upper, else 0.
+pub const HAS_UPPER: u32 = opcode::read::<u32>(GROUP, 1);
+/// Makes durable what was written to the upper.
+pub const SYNCHRONISE: u32 = opcode::none(GROUP, 2);
+
+/// Whether the union of `file` has an upper.
+///
+/// # Errors
+/// `ENOTTY` where the daemon does not know the question.
+pub fn has_upper(file: &File) -> Result<bool> {
+    // SAFETY: the daemon's answer to this number is one int, as the kernel's copy into the getter's value assumes.
+    let answer: u32 = unsafe { ioctl(file, Getter::<HAS_UPPER, u32>::new()) }?;
+    Ok(answer != 0)
+}
+
+/// Makes durable what was written to the upper of the union of `file`.
+///
+/// # Errors
+/// What the upper's file system answers.
+pub fn synchronise(file: &File) -> Result<()> {
+    // SAFETY: this number carries no argument in either direction.
+    unsafe { ioctl(file, NoArg::<SYNCHRONISE>::new()) }
+}
