@@ -100,7 +100,9 @@ fn a_mount_is_broken_off_by_a_signal() {
     let [slow] = sbin.daemons()[..] else { panic!("one daemon, not {:?}", sbin.daemons()) };
     let script =
         "timeout --preserve-status -s INT 1 /sbin/mount.haosfs $D/outside/inner $MNT; code=$?; kill -CONT PID; exit $code";
-    sbin.sh(&format!("kill -STOP {slow}; {}", script.replace("PID", &slow.to_string()))).failed(8, "Interrupted system call");
+    // A signal is on its way before it has come.
+    let stop = format!("kill -STOP {slow}; until grep -q '^State:.T' /proc/{slow}/task/*/status; do sleep 0.01; done");
+    sbin.sh(&format!("{stop}; {}", script.replace("PID", &slow.to_string()))).failed(8, "Interrupted system call");
     // The daemon finds out that nobody waits for it any more.
     wait_until("the second daemon ends", || sbin.daemons() == [slow]);
     assert_eq!(sbin.mountinfo("mnt"), None);

@@ -25,6 +25,9 @@ _haosfs() {
             haosfs,demo)
                 cmd="haosfs__subcmd__demo"
                 ;;
+            haosfs,doctor)
+                cmd="haosfs__subcmd__doctor"
+                ;;
             haosfs,help)
                 cmd="haosfs__subcmd__help"
                 ;;
@@ -36,6 +39,9 @@ _haosfs() {
                 ;;
             haosfs,mount)
                 cmd="haosfs__subcmd__mount"
+                ;;
+            haosfs,status)
+                cmd="haosfs__subcmd__status"
                 ;;
             haosfs,umount)
                 cmd="haosfs__subcmd__umount"
@@ -79,6 +85,9 @@ _haosfs() {
             haosfs__subcmd__help,demo)
                 cmd="haosfs__subcmd__help__subcmd__demo"
                 ;;
+            haosfs__subcmd__help,doctor)
+                cmd="haosfs__subcmd__help__subcmd__doctor"
+                ;;
             haosfs__subcmd__help,help)
                 cmd="haosfs__subcmd__help__subcmd__help"
                 ;;
@@ -90,6 +99,9 @@ _haosfs() {
                 ;;
             haosfs__subcmd__help,mount)
                 cmd="haosfs__subcmd__help__subcmd__mount"
+                ;;
+            haosfs__subcmd__help,status)
+                cmd="haosfs__subcmd__help__subcmd__status"
                 ;;
             haosfs__subcmd__help,umount)
                 cmd="haosfs__subcmd__help__subcmd__umount"
@@ -164,7 +176,7 @@ _haosfs() {
 
     case "${cmd}" in
         haosfs)
-            opts="-h -V --help --version mount umount check config image demo install help"
+            opts="-h -V --help --version mount umount doctor status check config image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -371,8 +383,26 @@ _haosfs() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        haosfs__subcmd__doctor)
+            opts="-o -h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         haosfs__subcmd__help)
-            opts="mount umount check config image demo install help"
+            opts="mount umount doctor status check config image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -470,6 +500,20 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__help__subcmd__demo)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -596,6 +640,20 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__help__subcmd__mount)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -856,7 +914,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__mount)
-            opts="-f -o -h --upper --work --lower --backend --foreground --log --offset --dry-run --sloppy --help"
+            opts="-v -f -o -h --upper --work --lower --backend --verbose --foreground --log --offset --dry-run --sloppy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -875,7 +933,7 @@ _haosfs() {
                     return 0
                     ;;
                 --backend)
-                    COMPREPLY=($(compgen -W "fuse" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto kernel hybrid fuse" -- "${cur}"))
                     return 0
                     ;;
                 --log)
@@ -890,6 +948,20 @@ _haosfs() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__status)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -28,6 +28,8 @@ complete -c haosfs -n "__fish_haosfs_needs_command" -s h -l help -d 'Print help'
 complete -c haosfs -n "__fish_haosfs_needs_command" -s V -l version -d 'Print version'
 complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "mount" -d 'Mount an image, or several layers, as one tree; writable with --upper'
 complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "umount" -d 'Unmount, and wait until the upper is free again'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "doctor" -d 'Say what this machine offers this user, and which backend would be taken'
+complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "status" -d 'Say what is mounted, by which backend and why, and how full its upper is'
 complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "check" -d 'Say what is wrong with an upper that is not mounted'
 complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "config" -d 'Show or change haos.ini, which names the images and the data partition of an appliance'
 complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "image" -d 'Look into an image without mounting it'
@@ -37,16 +39,25 @@ complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "help" -d 'Print this 
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l upper -d 'Directory that takes every change; without it the mount is read-only' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l work -d 'Directory for unfinished work, on the same file system as the upper' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l lower -d 'A further layer below; repeat it for more, topmost first' -r -F
-complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l backend -d 'What does the work' -r -f -a "fuse\t'Our own daemon'"
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l backend -d 'Who joins the layers: the same as -o backend=, by default fuse' -r -f -a "auto\t'The kernel where it can, else our own daemon'
+kernel\t'The kernel\'s overlayfs over images that the kernel mounts'
+hybrid\t'The kernel\'s overlayfs over images that our own daemon reads'
+fuse\t'Our own daemon'"
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l log -d 'Log to this file rather than to the system log' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l offset -d 'Bytes before the image in its file (K, M, G for powers of 1024)' -r
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s o -d 'Mount options, as in fstab; README.md lists them' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s v -l verbose -d 'Say which backend does the work, and why'
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s f -l foreground -d 'Stay in the foreground and log to standard error'
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l dry-run -d 'Check everything, mount nothing'
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l sloppy -d 'Pass over unknown mount options with a warning (mount(8)\'s -s)'
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c haosfs -n "__fish_haosfs_using_subcommand umount" -s l -l lazy -d 'Detach at once, even while in use'
 complete -c haosfs -n "__fish_haosfs_using_subcommand umount" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand doctor" -s o -d 'Mount options, as in fstab' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand doctor" -l json -d 'Print JSON'
+complete -c haosfs -n "__fish_haosfs_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c haosfs -n "__fish_haosfs_using_subcommand status" -l json -d 'Print JSON, one object a line'
+complete -c haosfs -n "__fish_haosfs_using_subcommand status" -s h -l help -d 'Print help'
 complete -c haosfs -n "__fish_haosfs_using_subcommand check" -l lower -d 'A layer below it; repeat it for all of them, topmost first' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand check" -s o -d 'Options that the upper is mounted with' -r -f -a "userxattr\t'Marks stand in user.overlay'"
 complete -c haosfs -n "__fish_haosfs_using_subcommand check" -l repair -d 'Mend what can be mended without guessing and without losing anything'
@@ -104,14 +115,16 @@ complete -c haosfs -n "__fish_haosfs_using_subcommand install" -l destdir -d 'In
 complete -c haosfs -n "__fish_haosfs_using_subcommand install" -l prefix -d 'Where programs and manuals stand within it; links for mount(8) always stand in /sbin' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand install" -l remove -d 'Take away what an earlier call with the same directories installed'
 complete -c haosfs -n "__fish_haosfs_using_subcommand install" -s h -l help -d 'Print help'
-complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "mount" -d 'Mount an image, or several layers, as one tree; writable with --upper'
-complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "umount" -d 'Unmount, and wait until the upper is free again'
-complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "check" -d 'Say what is wrong with an upper that is not mounted'
-complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "config" -d 'Show or change haos.ini, which names the images and the data partition of an appliance'
-complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "image" -d 'Look into an image without mounting it'
-complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "demo" -d 'Show in a temporary directory what haosfs does'
-complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "install" -d 'Put this program, its links for mount(8), its manual pages and completions where the system looks for them'
-complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount check config image demo install help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "mount" -d 'Mount an image, or several layers, as one tree; writable with --upper'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "umount" -d 'Unmount, and wait until the upper is free again'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "doctor" -d 'Say what this machine offers this user, and which backend would be taken'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "status" -d 'Say what is mounted, by which backend and why, and how full its upper is'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "check" -d 'Say what is wrong with an upper that is not mounted'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "config" -d 'Show or change haos.ini, which names the images and the data partition of an appliance'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "image" -d 'Look into an image without mounting it'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "demo" -d 'Show in a temporary directory what haosfs does'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "install" -d 'Put this program, its links for mount(8), its manual pages and completions where the system looks for them'
+complete -c haosfs -n "__fish_haosfs_using_subcommand help; and not __fish_seen_subcommand_from mount umount doctor status check config image demo install help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Show all that is configured, or, where nothing is, the image that is used then'
 complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "get" -d 'Print the value of a key'
 complete -c haosfs -n "__fish_haosfs_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "set" -d 'Change keys, all in one step; the file may be new'

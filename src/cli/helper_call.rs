@@ -40,6 +40,8 @@ pub struct MountCall {
     pub fake: bool,
     /// `-v`: tell what is done.
     pub verbose: bool,
+    /// A FUSE mount is asked for: by `-t fuse.haosfs`, by the name `mount.fuse.haosfs`, or through mount.fuse3(8).
+    pub fuse: bool,
     /// `-N`: a file of the mount namespace to mount in.
     pub namespace: Option<PathBuf>,
 }
@@ -67,6 +69,8 @@ fn role(program: &OsStr) -> Option<Role> {
     let name = name.strip_prefix(b"@").unwrap_or(name);
     if name.starts_with(b"umount.") {
         Some(Role::Umount)
+    } else if name.starts_with(b"mount.fuse") {
+        Some(Role::MountFuse)
     } else if name.starts_with(b"mount.") || name == b"mount-haosfs" {
         Some(Role::Mount)
     } else {
@@ -78,6 +82,7 @@ fn role(program: &OsStr) -> Option<Role> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Mount,
+    MountFuse,
     Umount,
 }
 
@@ -89,7 +94,7 @@ pub fn read(arguments: &[OsString]) -> Option<Result<Call>> {
     let (program, given) = arguments.split_first()?;
     match role(program) {
         Some(role) => Some(read_as(role, given)),
-        None if has_no_subcommand(given) => Some(read_as(Role::Mount, given)),
+        None if has_no_subcommand(given) => Some(read_as(Role::MountFuse, given)),
         None => None,
     }
 }
@@ -112,7 +117,7 @@ fn has_no_subcommand(given: &[OsString]) -> bool {
 
 fn read_as(role: Role, given: &[OsString]) -> Result<Call> {
     let (usage, flags) = match role {
-        Role::Mount => (MOUNT_USAGE, "fnsv"),
+        Role::Mount | Role::MountFuse => (MOUNT_USAGE, "fnsv"),
         Role::Umount => (UMOUNT_USAGE, "flnrv"),
     };
     let words = Words::read(given, flags, usage)?;
@@ -121,13 +126,14 @@ fn read_as(role: Role, given: &[OsString]) -> Result<Call> {
     }
     let namespace = words.valued(b'N').last().map(PathBuf::from);
     match (role, words.positional.as_slice()) {
-        (Role::Mount, [spec, dir]) => Ok(Call::Mount(MountCall {
+        (Role::Mount | Role::MountFuse, [spec, dir]) => Ok(Call::Mount(MountCall {
             spec: spec.clone(),
             dir: dir.into(),
             options: words.valued(b'o').map(OsStr::to_owned).collect(),
             sloppy: words.has(b's'),
             fake: words.has(b'f'),
             verbose: words.has(b'v'),
+            fuse: role == Role::MountFuse || words.valued(b't').any(|name| name.as_bytes().starts_with(b"fuse")),
             namespace,
         })),
         (Role::Umount, [dir]) => Ok(Call::Umount(UmountCall {
@@ -221,15 +227,18 @@ mod tests {
         for (line, expected) in [
             ("/sbin/mount.haosfs /img /mnt -o rw", mount(&["rw"])),
             ("/sbin/mount.haosfs /img /mnt", mount(&[])),
-            ("mount.fuse.haosfs /img /mnt -o rw,nosuid", mount(&["rw,nosuid"])),
+            ("mount.fuse.haosfs /img /mnt -o rw,nosuid", MountCall { fuse: true, ..mount(&["rw,nosuid"]) }),
             ("mount.haosfs /img /mnt -f -o rw", MountCall { fake: true, ..mount(&["rw"]) }),
             ("mount.haosfs /img /mnt -s -n -v -o a", MountCall { sloppy: true, verbose: true, ..mount(&["a"]) }),
-            ("mount.haosfs /img /mnt -o rw -t fuse.haosfs -N /proc/7/fd/4", MountCall { namespace, ..mount(&["rw"]) }),
+            (
+                "mount.haosfs /img /mnt -o rw -t fuse.haosfs -N /proc/7/fd/4",
+                MountCall { fuse: true, namespace, ..mount(&["rw"]) },
+            ),
             ("mount.haosfs -fv /img -oro /mnt -o x", MountCall { fake: true, verbose: true, ..mount(&["ro", "x"]) }),
             ("@mount.haosfs /img /mnt -o rootfs", mount(&["rootfs"])),
             ("mount-haosfs /img /mnt", mount(&[])),
-            ("/usr/bin/haosfs /img /mnt -o rw,dev,suid", mount(&["rw,dev,suid"])),
-            ("@haosfs /img /mnt -o rw", mount(&["rw"])),
+            ("/usr/bin/haosfs /img /mnt -o rw,dev,suid", MountCall { fuse: true, ..mount(&["rw,dev,suid"]) }),
+            ("@haosfs /img /mnt -o rw", MountCall { fuse: true, ..mount(&["rw"]) }),
         ] {
             assert_eq!(call(line), Some(Ok(Call::Mount(expected))), "{line}");
         }

@@ -34,12 +34,24 @@ pub fn answer(call: Result<Call>) -> ExitCode {
 
 fn mount_one(call: MountCall) -> Result<(), (u8, Error)> {
     enter(call.namespace.as_deref())?;
-    let MountCall { spec, dir, options, sloppy, fake, verbose, .. } = call;
+    let MountCall { spec, dir, mut options, sloppy, fake, verbose, fuse, .. } = call;
     let told = verbose.then(|| (spec.clone(), dir.clone(), options.join(",".as_ref())));
     if let Some((spec, dir, options)) = &told {
         println!("haosfs: mounting {} on {} with options {}", spec.display(), dir.display(), options.display());
     }
-    super::mount(MountArguments { image: spec, mountpoint: dir, options, sloppy, dry_run: fake, ..MountArguments::default() })?;
+    if fuse {
+        // What else is said of it comes later, and wins.
+        options.insert(0, "backend=fuse".into());
+    }
+    super::mount(MountArguments {
+        image: spec.clone(),
+        mountpoint: dir.clone(),
+        options,
+        sloppy,
+        verbose,
+        dry_run: fake,
+        ..MountArguments::default()
+    })?;
     if let Some((spec, dir, _)) = told {
         let outcome = if fake { "can be mounted" } else { "is mounted" };
         println!("haosfs: {} {outcome} on {}", spec.display(), dir.display());

@@ -232,11 +232,15 @@ mod tests {
         assert_eq!((first.generation.number, first.fit), (1, Fit::Same));
         assert_eq!(fs::metadata(&first.generation.upper).unwrap().mode() & 0o7777, 0o1775);
         assert_eq!(open(data, &base(1), &attr, Stale::Refuse).unwrap().generation, first.generation);
+        let written = Meta { backend: Some(Backend::Fuse), ..first.generation.meta.clone() };
+        assert_eq!(rebound(first.uppers, &base(2), &attr, Stale::Refuse).unwrap().fit, Fit::Same, "nobody has written to it");
+        let first = open(data, &base(1), &attr, Stale::Refuse).unwrap();
+        first.uppers.save(1, &written).unwrap();
         let refusal = open(data, &base(2), &attr, Stale::Refuse).unwrap_err().to_string();
         assert!(refusal.contains("upper generation 1 was made on a.squashfs"), "{refusal}");
         assert_eq!(open(data, &base(2), &attr, Stale::ReadOnly).unwrap().fit, Fit::ReadOnly);
         assert_eq!(open(data, &base(2), &attr, Stale::Allow).unwrap().fit, Fit::Allowed);
-        let second = Meta { base: base(2), parent: Some(1), ..first.generation.meta };
+        let second = Meta { base: base(2), parent: Some(1), ..written };
         let number = first.uppers.add(&second, Rights { perm: 0o755, owner: None }).unwrap();
         first.uppers.set_current(number).unwrap();
         assert_eq!(open(data, &base(2), &attr, Stale::Refuse).unwrap().generation.number, 2);

@@ -33,7 +33,11 @@ pub struct Lowers {
 /// When an image cannot be read at all.
 pub fn try_out(plan: &MountPlan) -> Result<(Abilities, Lowers)> {
     let facts = probe();
-    let readable = plan.lowers.iter().map(is_readable).collect::<Result<Vec<_>>>()?.into_iter().all(|readable| readable);
+    // Our daemon finds out by itself, and whoever waits for it can break it off meanwhile.
+    let readable = match plan.backend {
+        None | Some(Wanted::Fuse) => true,
+        Some(_) => plan.lowers.iter().map(is_readable).collect::<Result<Vec<_>>>()?.into_iter().all(|readable| readable),
+    };
     let mount = may_mount(&facts);
     let wanted = plan.backend;
     let (overlay, detached) = match &mount {
