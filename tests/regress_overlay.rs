@@ -126,6 +126,29 @@ fn an_acl_that_is_not_there_can_be_removed() {
 }
 
 #[test]
+fn removing_an_acl_takes_set_group_id() {
+    by_both("removing_an_acl_takes_set_group_id", &[], small_tree, |driver, union| {
+        let new = |name: &str, owner: u32, group: u32| {
+            let path = union.path().join(name);
+            fs::create_dir(&path).unwrap();
+            chown(&path, Some(owner), Some(group)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o2755)).unwrap();
+            path
+        };
+        let by_owner = |path: &Path| as_user(OWNER, OWNER, &[TEAM], || lremovexattr(path, ACCESS));
+        for (name, owner, group, answer, mode) in [
+            ("of others", OWNER, 0, Ok(()), 0o755),
+            ("of the team", OWNER, TEAM, Ok(()), 0o2755),
+            ("root's", 0, 0, Err(Errno::PERM), 0o2755),
+        ] {
+            let path = new(name, owner, group);
+            assert_eq!((by_owner(&path), perm(&path)), (answer, mode), "{driver:?}: {name}");
+            assert_eq!(perm(&union.upper().join(name)), mode, "{driver:?}: {name}");
+        }
+    });
+}
+
+#[test]
 fn only_y_marks_a_directory_opaque() {
     by_both("only_y_marks_a_directory_opaque", &[], small_tree, |driver, union| {
         lsetxattr(union.path().join("full"), "user.overlay.opaque", b"yes", XattrFlags::empty()).unwrap();

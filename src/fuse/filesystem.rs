@@ -309,8 +309,8 @@ impl fuser::Filesystem for Filesystem {
         sized("listxattr", names, size, reply);
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("removexattr", self.ask(|union| union.remove_xattr(node(ino), name)), reply);
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty("removexattr", self.ask(|union| union.remove_xattr(node(ino), name, caller(req))), reply);
     }
 
     fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, _flags: i32, reply: ReplyCreate) {

@@ -2,13 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use super::attr::may_set_group_id;
 use super::copy_up::Content;
-use super::node::{NodeId, Place};
+use super::node::{Node, NodeId, Place};
 use super::{Backing, Union, acl};
 use crate::error::{Errno, Error, Result};
-use crate::types::Caller;
+use crate::types::{Attr, Caller};
 
 impl Union {
     /// Value of an extended attribute.
@@ -47,7 +48,7 @@ impl Union {
     }
 
     /// Sets an extended attribute; `flags` are setxattr(2)'s. An access ACL set by somebody outside the file's group takes
-    /// set-group-id (fs/posix_acl.c, `posix_acl_update_mode`).
+    /// set-group-id.
     ///
     /// # Errors
     /// `EEXIST` and `ENODATA` by the flags, `EROFS`, and the upper's answers.
@@ -57,33 +58,32 @@ impl Union {
         let node = self.table.get(id)?;
         self.check_unprotected(&node)?;
         self.copy_up(&node, Content::Below)?;
+        if name == acl::ACCESS {
+            self.take_set_group_id(&node, caller)?;
+        }
         let _tree = self.tree.read();
         let state = node.state.read();
-        let spot = self.upper_spot(&node, &state)?;
-        spot.set_xattr(&stored, value, flags)?;
-        if name == acl::ACCESS {
-            let attr = spot.stat()?.attr;
-            if attr.perm & libc::S_ISGID != 0 && !may_set_group_id(caller, attr.gid) {
-                self.writable()?.chmod(&spot, attr.perm & !libc::S_ISGID)?;
-            }
-        }
-        Ok(())
+        Ok(self.upper_spot(&node, &state)?.set_xattr(&stored, value, flags)?)
     }
 
-    /// Removes an extended attribute. What is not set is not removed, and nothing is copied up for it.
+    /// Removes an extended attribute. What is not set is not removed, and nothing is copied up for it. To ask for the removal of an
+    /// access ACL takes set-group-id as setting one does.
     ///
     /// # Errors
     /// `ENODATA` where it is not set, except for ACLs in the upper: none is what was asked for (fs/posix_acl.c,
     /// `vfs_remove_acl`). `EROFS`.
-    pub fn remove_xattr(&self, id: NodeId, name: &OsStr) -> Result<()> {
+    pub fn remove_xattr(&self, id: NodeId, name: &OsStr, caller: Caller) -> Result<()> {
         self.writable()?;
-        self.check_unprotected(&self.table.get(id)?)?;
+        let node = self.table.get(id)?;
+        self.check_unprotected(&node)?;
+        if name == acl::ACCESS {
+            self.take_set_group_id(&node, caller)?;
+        }
         match self.xattr(id, name) {
             Err(Error::Expected(Errno::ENODATA)) if self.is_absent_acl_fine(id, name)? => return Ok(()),
             answer => answer?,
         };
         let stored = self.namespace.escape(name)?;
-        let node = self.table.get(id)?;
         self.copy_up(&node, Content::Below)?;
         let _tree = self.tree.read();
         let state = node.state.read();
@@ -92,6 +92,31 @@ impl Union {
 }
 
 impl Union {
+    /// Before somebody outside a file's group changes its access ACL, whether or not there is one (inode.c, `ovl_set_acl`).
+    fn take_set_group_id(&self, node: &Arc<Node>, caller: Caller) -> Result<()> {
+        let is_to_go = |attr: Attr| attr.perm & libc::S_ISGID != 0 && !may_set_group_id(caller, attr.gid);
+        let attr = {
+            let _tree = self.tree.read();
+            let state = node.state.read();
+            match self.backing(node, &state)? {
+                Backing::Upper(spot) => spot.stat()?.attr,
+                Backing::Lower(at) => self.lower(at)?.attr(at.id)?,
+            }
+        };
+        if !is_to_go(attr) {
+            return Ok(());
+        }
+        self.copy_up(node, Content::Below)?;
+        let _tree = self.tree.read();
+        let state = node.state.read();
+        let spot = self.upper_spot(node, &state)?;
+        let attr = spot.stat()?.attr;
+        if is_to_go(attr) {
+            self.writable()?.chmod(&spot, attr.perm & !libc::S_ISGID)?;
+        }
+        Ok(())
+    }
+
     /// The kernel's hands the removal of an ACL on to the upper's file system, which takes none for success; of what only a lower
     /// has it looks for the ACL first (inode.c, `ovl_set_or_remove_acl`).
     fn is_absent_acl_fine(&self, id: NodeId, name: &OsStr) -> Result<bool> {

@@ -292,7 +292,7 @@ impl Target for OnCore {
 
     fn remove_xattr(&mut self, path: &Path, name: &str) -> Answer<()> {
         let found = self.follow(path)?;
-        self.union().remove_xattr(found.id, OsStr::new(name)).map_err(errno)
+        self.union().remove_xattr(found.id, OsStr::new(name), CALLER).map_err(errno)
     }
 
     fn open(&mut self, slot: usize, path: &Path) -> Answer<()> {
