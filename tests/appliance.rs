@@ -455,6 +455,42 @@ fn one_guid_on_two_disks_is_refused() {
     machine.umount();
 }
 
+/// An image that the kernel mounts and we do not read.
+#[test]
+fn an_image_of_another_format_is_mounted_too() {
+    let has_erofs = has_tool("mkfs.erofs") || Path::new("/usr/sbin/mkfs.erofs").exists();
+    if !can_run("an_image_of_another_format_is_mounted_too", has_erofs, "needs mkfs.erofs")
+        || !possible("an_image_of_another_format_is_mounted_too", "ext4")
+    {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    for (name, content) in [("one", "1"), ("two", "2")] {
+        let tree = machine.scratch.path(name);
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("content"), content).unwrap();
+        let image = machine.scratch.path("system").join(name).with_extension("erofs");
+        run(Command::new("mkfs.erofs").args(["--quiet"]).arg(image).arg(tree));
+    }
+    let choose = |name: &str| {
+        let data = format!("data_partition = {{{}}},fs=ext4", machine.guid);
+        fs::write(machine.ini(), format!("[haos]\n{data}\nsystem_image = {name}.erofs\n")).unwrap();
+    };
+    choose("one");
+    for backend in ["kernel", "fuse"] {
+        machine.mount(&format!("backend={backend}")).succeeded();
+        assert_eq!(fs::read_to_string(machine.scratch.path("mnt/content")).unwrap(), "1");
+        fs::write(machine.scratch.path("mnt").join(backend), "").unwrap();
+        machine.umount();
+    }
+    choose("two");
+    machine.mount("rw").failed(32, "upper generation 1 was made on one.erofs, and two.erofs is another image");
+    choose("one");
+    machine.mount("rw").succeeded();
+    assert!(BACKENDS[..2].iter().all(|backend| machine.scratch.path("mnt").join(backend).exists()));
+    machine.umount();
+}
+
 #[test]
 fn without_a_configuration_the_newest_image_is_shown() {
     if !possible("without_a_configuration_the_newest_image_is_shown", "ext4") {

@@ -1,10 +1,14 @@
 //! What tells one image from another: a digest of all that describes it.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 use super::image::Image;
 use super::superblock::SUPERBLOCK_SIZE;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Bytes that are hashed at a time.
 const CHUNK: u64 = 1 << 20;
@@ -33,6 +37,20 @@ impl Image {
         }
         Ok(hash.finalize().into())
     }
+}
+
+/// Bytes of an image of another format that tell it from others: superblocks are among them.
+const START: u64 = 4 << 20;
+
+/// SHA-256 of the first 4 MiB of a file or block device, for images in a format that only the kernel reads.
+///
+/// # Errors
+/// What reading it answers.
+pub fn digest_of_start(path: &Path) -> Result<[u8; 32]> {
+    let failed = |e| Error::sys("read", path, e);
+    let mut start = Vec::new();
+    File::open(path).map_err(failed)?.take(START).read_to_end(&mut start).map_err(failed)?;
+    Ok(Sha256::digest(&start).into())
 }
 
 #[cfg(test)]

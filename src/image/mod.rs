@@ -36,6 +36,7 @@ mod xattr;
 pub use compressor::Compressor;
 pub use compressor_options::CompressorOptions;
 pub use data::Bytes;
+pub use identity::digest_of_start;
 pub use image::{Cached, Image, Options, Seek};
 pub use inode::InodeRef;
 pub use listing::{Entry, Listing};

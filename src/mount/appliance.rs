@@ -1,18 +1,23 @@
 //! A mount by haos.ini: which image, and which upper on which data partition.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::data::{Attached, locate};
+use super::format::Format;
 use super::generation::{self, Claim};
 use super::image_choice;
+use super::layers;
 use super::request::Request;
 use crate::config::mount_options::{Access, Fsync, MountOptions, RedirectDir, Uuid};
 use crate::config::store::{self, Stored};
 use crate::error::{Error, Result};
-use crate::image::{Image, Options};
+use crate::image::{Image, Options, digest_of_start};
+use crate::types::Attr;
 use crate::union::SquashfsLower;
 use crate::union::lower::Lower as _;
+use crate::update::base::Base;
 
 /// What haos.ini says, found on this machine.
 #[derive(Debug)]
@@ -83,11 +88,23 @@ fn check_options(request: &Request) -> Result<()> {
     }
 }
 
+/// What the upper remembers of the image, and what the root of a new one is like.
+fn base_and_root(image: &Path) -> Result<(Base, Attr)> {
+    if Format::of(image, 0)? == Format::Squashfs {
+        let opened = Image::open(image, &Options::default())?;
+        let base = image_choice::base_of(&opened, image)?;
+        let lower = SquashfsLower::new(opened);
+        return Ok((base, lower.attr(lower.root())?));
+    }
+    let lower = layers::open_lower_at(image)?;
+    let size = File::open(image).and_then(|mut file| file.seek(SeekFrom::End(0))).map_err(|e| Error::sys("read", image, e))?;
+    let name = image.file_name().unwrap_or(image.as_os_str()).to_owned();
+    let base = Base { name, version: None, size, digest: digest_of_start(image)? };
+    Ok((base, lower.attr(lower.root())?))
+}
+
 fn claim(stored: &Stored, directory: &Path, image: &Path, request: &Request) -> Result<Option<Claim>> {
-    let opened = Image::open(image, &Options::default())?;
-    let base = image_choice::base_of(&opened, image)?;
-    let lower = SquashfsLower::new(opened);
-    let root = lower.attr(lower.root())?;
+    let (base, root) = base_and_root(image)?;
     let partition = &stored.config.data_partition;
     let data = Attached::attach(locate(partition, directory)?, partition, request.options.atime)?;
     let stale = request.options.stale;
