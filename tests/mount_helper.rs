@@ -1,14 +1,20 @@
 //! mount(8) and umount(8) themselves, with haosfs as their helper: exit codes, words, and what mountinfo shows.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod disk;
+#[allow(dead_code)]
+#[path = "appliance/machine.rs"]
+mod machine;
 #[path = "cli/sbin.rs"]
 mod sbin;
 #[path = "cli/support.rs"]
 mod support;
+mod tree;
 
 use std::fs;
 
+use machine::Machine;
 use sbin::{Helper, Sbin, possible};
 
 /// What the helper is called with: a change here is a change of util-linux, and helper_call.rs must know it.
@@ -183,6 +189,40 @@ fn fstab_mounts_and_unmounts() {
     fs::write(sbin.scratch.path("own"), bad).unwrap();
     sbin.sh("mount -T own $MNT").failed(1, "unknown option frobnicate");
     sbin.is_clean();
+}
+
+/// The source that is shown is the file, so that `mount -a` knows what is mounted.
+#[test]
+fn mount_8_mounts_by_haos_ini() {
+    let tools = ["mkfs.ext4", "losetup", "partx", "mksquashfs"];
+    let found = tools.into_iter().all(|tool| support::has_tool(tool) || fs::exists(format!("/usr/sbin/{tool}")).unwrap());
+    let reason = "needs losetup, partx, mksquashfs and mkfs.ext4";
+    let test = "mount_8_mounts_by_haos_ini";
+    if !possible(test) || !support::can_run(test, found, reason) {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    let sbin = Sbin::new(Helper::Haosfs);
+    let (ini, mnt) = (machine.ini().into_os_string().into_string().unwrap(), sbin.path("mnt"));
+    for (kind, options, shown) in [
+        ("haosfs", "noatime", "overlay"),
+        ("haosfs", "noatime,backend=hybrid", "overlay"),
+        ("haosfs", "noatime,backend=fuse", "fuse.haosfs"),
+        ("fuse.haosfs", "noatime", "fuse.haosfs"),
+    ] {
+        let what = format!("{kind} {options}");
+        sbin.fstab(&format!("{ini} {mnt} {kind} {options},nofail,_netdev,x-systemd.automount 0 0\n"));
+        sbin.sh(&format!("mount -t {kind} {ini} $MNT -o {options}")).succeeded();
+        let line = sbin.mountinfo("mnt").unwrap();
+        assert!(line.contains(" rw,noatime ") && line.contains(&format!(" - {shown} {ini} ")), "{what}: {line}");
+        sbin.sh("mount -a && mount -a -t haosfs,fuse.haosfs").succeeded();
+        sbin.sh("mount -o remount,ro $MNT && ! touch $MNT/new 2>/dev/null && mount -o remount,rw $MNT && touch $MNT/new")
+            .succeeded();
+        sbin.sh("umount $MNT && mount -a && test -e $MNT/new && haosfs umount $MNT").succeeded();
+        sbin.is_clean();
+        machine.assert_nothing_is_left();
+        assert_eq!(machine.meta("clean"), "yes", "{what}");
+    }
 }
 
 #[test]

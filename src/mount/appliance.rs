@@ -22,6 +22,8 @@ use crate::update::base::Base;
 /// What haos.ini says, found on this machine.
 #[derive(Debug)]
 pub struct Appliance {
+    /// The configuration, in full: what mountinfo shows as the source, so that `mount -a` knows what is mounted.
+    pub ini: PathBuf,
     /// The image.
     pub image: PathBuf,
     /// The upper made on it; `None` where nothing is configured yet, or nothing was to be made.
@@ -46,7 +48,7 @@ pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
     let Some(stored) = store::read(&ini)? else {
         let image = image_choice::newest(&directory)?;
         tracing::warn!("{} is not there: {} is the newest image, mounted without an upper", ini.display(), image.display());
-        return Ok(Appliance { image, claim: None });
+        return Ok(Appliance { ini, image, claim: None });
     };
     if request.upper.is_some() {
         return Err(Error::Refused(format!("{} names the data partition: upperdir= and workdir= are not for it", ini.display())));
@@ -56,7 +58,7 @@ pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
     }
     let image = image_choice::find(&stored.config.system_image, &directory)?;
     let claim = claim(&stored, &directory, &image, request)?;
-    Ok(Appliance { image, claim })
+    Ok(Appliance { ini, image, claim })
 }
 
 fn absolute(ini: &Path) -> Result<PathBuf> {

@@ -115,7 +115,7 @@ impl MountPlan {
 
     /// The same for an image and an upper that haos.ini has led to.
     fn by_configuration(request: Request, mountpoint: PathBuf, ini: &Path, found: Appliance) -> Result<Self> {
-        let source = if request.source == *ini { found.image.clone().into_os_string() } else { request.source };
+        let source = if request.source == *ini { found.ini.into_os_string() } else { request.source };
         let lowers = vec![found.image];
         let mut options = request.options;
         options.backend.get_or_insert(Backend::Auto);
