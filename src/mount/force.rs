@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::mountinfo::haosfs_at;
 use super::presence::Watch;
+use super::record;
 use super::superblock::errno;
-use super::unmount::canonical;
+use super::unmount::{canonical, unmount};
 use crate::error::{Error, Result};
 use crate::sys::fuse_mount;
 
@@ -20,6 +21,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// [`Error::Refused`] where no haosfs mount stands; `EBUSY` while in use and not `lazy`.
 pub fn unmount_forced(asked: &Path, lazy: bool) -> Result<()> {
     let mountpoint = canonical(asked)?;
+    if record::kept_by_kernel(&mountpoint)?.is_some() {
+        // The kernel's overlayfs can be unmounted without any daemon: that would only read for it.
+        return unmount(asked, lazy).map(drop);
+    }
     let Some(mount) = haosfs_at(&mountpoint)? else {
         return Err(Error::Refused(format!("{} is not a haosfs mount", asked.display())));
     };
