@@ -39,7 +39,7 @@ complete -c haosfs -n "__fish_haosfs_needs_command" -f -a "help" -d 'Print this 
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l upper -d 'Directory that takes every change; without it the mount is read-only' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l work -d 'Directory for unfinished work, on the same file system as the upper' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l lower -d 'A further layer below; repeat it for more, topmost first' -r -F
-complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l backend -d 'Who joins the layers: the same as -o backend=, by default fuse' -r -f -a "auto\t'The kernel where it can, else our own daemon'
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l backend -d 'Who joins the layers: the same as -o backend=, by default auto for a haos.ini and fuse for anything else' -r -f -a "auto\t'The kernel where it can, else our own daemon'
 kernel\t'The kernel\'s overlayfs over images that the kernel mounts'
 hybrid\t'The kernel\'s overlayfs over images that our own daemon reads'
 fuse\t'Our own daemon'"

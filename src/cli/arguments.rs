@@ -69,7 +69,7 @@ pub enum Command {
 
 #[derive(Debug, Default, Args)]
 pub struct MountArguments {
-    /// A squashfs image (file or block device), or a directory: the topmost lower layer
+    /// A squashfs image (file or block device), or a directory: the topmost lower layer; or a haos.ini, by its name *.ini
     pub image: OsString,
     /// An existing directory
     pub mountpoint: PathBuf,
@@ -82,7 +82,7 @@ pub struct MountArguments {
     /// A further layer below; repeat it for more, topmost first
     #[arg(long, value_name = "IMAGE|DIR")]
     pub lower: Vec<PathBuf>,
-    /// Who joins the layers: the same as -o backend=, by default fuse
+    /// Who joins the layers: the same as -o backend=, by default auto for a haos.ini and fuse for anything else
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
     /// Say which backend does the work, and why
