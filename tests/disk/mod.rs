@@ -7,6 +7,7 @@ pub mod gpt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// A loop device with its partitions; it goes with its owner.
 pub struct Disk {
@@ -32,8 +33,18 @@ impl Disk {
 }
 
 impl Drop for Disk {
+    /// Whoever looks at all devices just now keeps it for a moment, and others would still find it.
     fn drop(&mut self) {
+        let name = self.device.file_name().unwrap_or_default();
+        let file = || fs::read(Path::new("/sys/block").join(name).join("loop/backing_file")).ok();
+        let own = file();
         let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
+        for _ in 0..200 {
+            if own.is_none() || file() != own {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
