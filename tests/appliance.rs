@@ -387,10 +387,10 @@ fn unfit_data_partitions_are_refused() {
     }
     let machine = Machine::with("ext4");
     let partition = machine.disk.partition(2);
-    // Full.
+    // Full: where large blocks do not fit any more, small ones still may.
     machine.on_data(|data| {
         let _until_full =
-            Command::new("dd").args(["if=/dev/zero", "bs=1M", "status=none"]).arg(format!("of={}/fill", data.display())).output();
+            Command::new("dd").args(["if=/dev/zero", "bs=1k", "status=none"]).arg(format!("of={}/fill", data.display())).output();
     });
     for backend in ["kernel", "fuse"] {
         machine.mount(&format!("backend={backend}")).failed(32, "No space left on device");
