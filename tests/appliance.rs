@@ -422,8 +422,11 @@ fn what_is_not_right_is_named() {
         return;
     }
     let machine = Machine::with("ext4");
-    machine.mount("redirect_dir=on").failed(32, "option redirect_dir=on: a haos.ini is mounted without it");
-    machine.mount("volatile").failed(32, "option volatile: a haos.ini is mounted without it");
+    for option in ["redirect_dir=on", "metacopy=on", "index=on", "uuid=on", "userxattr", "volatile"] {
+        machine.mount(option).failed(32, &format!("option {option}: a haos.ini is mounted without it"));
+    }
+    machine.mount("uuid=auto").failed(32, "a haos.ini is mounted without it");
+    machine.mount("offset=4096").failed(32, "option offset: haos.ini names the image");
     machine.mount("upperdir=/a,workdir=/b").failed(32, "names the data partition");
     machine.configure("{00000000-1111-2222-3333-444444444444},fs=ext4", "7.1.0.0");
     machine.mount("rw").failed(32, "no partition of this machine has it");
