@@ -62,7 +62,12 @@ impl Session {
     /// [`Error::Sys`] where the device fails, or the upper cannot be made durable.
     pub fn run(self) -> Result<()> {
         guard::watch();
-        let served = self.inner.run().map_err(|e| Error::sys("serve", "/dev/fuse", e));
+        let served = match self.inner.run() {
+            // The last request was taken from the queue while the kernel took the connection down (fs/fuse/dev.c,
+            // `fuse_dev_do_read`): an end as good as ENODEV, which it answers otherwise.
+            Err(e) if e.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
+            served => served.map_err(|e| Error::sys("serve", "/dev/fuse", e)),
+        };
         let closed = self.union.close();
         served.and(closed)
     }
