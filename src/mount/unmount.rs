@@ -23,6 +23,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// After this time it is looked whether it has a reason not to end.
 const STEP: Duration = Duration::from_secs(1);
 
+/// How long a mount is looked at again that somebody unseen keeps busy.
+const GLANCE: Duration = Duration::from_secs(1);
+
 /// What has become of a daemon whose mount was taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Daemon {
@@ -84,23 +87,34 @@ fn remains(mount: &MountEntry) -> Option<Elsewhere> {
 
 fn take_away(asked: &Path, mountpoint: &Path, mount: &MountEntry, lazy: bool) -> Result<Daemon> {
     let watch = Watch::start(&mount.device, mount.user);
-    remove(mountpoint, lazy).map_err(|e| match e.errno() {
-        Errno::EBUSY => busy(asked, mountpoint),
-        _ => e,
-    })?;
+    remove_patiently(asked, mountpoint, lazy)?;
     match watch {
         Some(watch) if !lazy => await_end(&watch, mount, asked),
         _ => Ok(Daemon::Ended),
     }
 }
 
-fn busy(asked: &Path, mountpoint: &Path) -> Error {
-    let mounts: Vec<PathBuf> = mountinfo::all().unwrap_or_default().into_iter().map(|mount| mount.mountpoint).collect();
-    let who = match told(&holders(mountpoint, &mounts)) {
-        who if who.is_empty() => "nobody that this user may see uses it".to_owned(),
-        who => who,
-    };
-    Error::Refused(format!("{} is busy: {who}; -l detaches it at once", asked.display()))
+/// Where nobody can be seen who keeps it busy, it was somebody who is gone by now: a program that had just been forked, or that
+/// looks at every mount.
+fn remove_patiently(asked: &Path, mountpoint: &Path, lazy: bool) -> Result<()> {
+    let end = Instant::now() + GLANCE;
+    loop {
+        let e = match remove(mountpoint, lazy) {
+            Err(e) if e.errno() == Errno::EBUSY => e,
+            answer => return answer,
+        };
+        tracing::debug!("{e}");
+        let mounts: Vec<PathBuf> = mountinfo::all().unwrap_or_default().into_iter().map(|mount| mount.mountpoint).collect();
+        let who = match told(&holders(mountpoint, &mounts)) {
+            who if !who.is_empty() => who,
+            _ if Instant::now() < end => {
+                std::thread::sleep(GLANCE / 20);
+                continue;
+            }
+            _ => "nobody that this user may see uses it".to_owned(),
+        };
+        return Err(Error::Refused(format!("{} is busy: {who}; -l detaches it at once", asked.display())));
+    }
 }
 
 fn await_end(watch: &Watch, mount: &MountEntry, asked: &Path) -> Result<Daemon> {
