@@ -210,7 +210,7 @@ fn notes_are_written_by_their_owner_only() {
         let [note] = &notes[..] else { panic!("{notes:?}") };
         assert_eq!(fs::metadata(note).unwrap().permissions().mode() & 0o7777, 0o644);
         fs::set_permissions(note, PermissionsExt::from_mode(0o666)).unwrap();
-        assert!(!machine.scratch.haosfs(&["status"]).succeeded().stdout.contains(&own) || backend == "fuse");
+        assert!(!machine.scratch.haosfs(&["status"]).succeeded().stdout.contains(&own));
         fs::set_permissions(note, PermissionsExt::from_mode(0o644)).unwrap();
         machine.umount();
         assert!(!note.exists());
