@@ -9,11 +9,13 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mounted::daemon::drop_caches;
 use mounted::ground::Ground;
+use mounted::mount::run;
 use mounted::requirement::{Requirement, can_run};
 use mounted::scratch::{Fs, Scratch};
 use mounted::union::{Driver, Lower, Union};
@@ -189,4 +191,30 @@ fn links_out_of_sight_keep_nothing() {
         fs::remove_file(union.path().join("hidden")).unwrap();
         union.remount();
     });
+}
+
+/// A daemon whose mount has gone may have much to write out; here it waits until somebody reads its journal of faults.
+#[cfg(debug_assertions)]
+#[test]
+fn an_upper_is_waited_for_while_its_last_daemon_writes_out() {
+    if !can_run("an_upper_is_waited_for_while_its_last_daemon_writes_out", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&[], |_| {});
+    let journal = ground.tree().join("journal");
+    let lower = std::slice::from_ref(ground.lower());
+    let mut first = Union::with_fault(Driver::Haosfs, lower, &ground.home(), &[], format!("die:0:{}", journal.display()));
+    fs::write(first.path().join("f"), "written").unwrap();
+    run(Command::new("mkfifo").arg(&journal));
+    first.abandon();
+    let start = Instant::now();
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| ground.mount(Driver::Haosfs, &[]));
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(!second.is_finished());
+        assert_eq!(fs::read_to_string(&journal).unwrap(), "syncfs\n");
+        second.join().unwrap()
+    });
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert_eq!(fs::read_to_string(second.path().join("f")).unwrap(), "written");
 }

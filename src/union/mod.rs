@@ -251,8 +251,9 @@ impl Union {
     /// # Errors
     /// The kernel's answer where the upper cannot be synchronised.
     pub fn close(&self) -> Result<()> {
-        self.synchronise()?;
         let Some(upper) = &self.upper else { return Ok(()) };
+        upper.announce_end();
+        self.synchronise()?;
         if self.options.fsync == Durability::Volatile { upper.clear_volatile() } else { Ok(()) }
     }
 

@@ -14,6 +14,12 @@ use crate::sys::spot::{Spot, Stat, open_dir, open_dir_at};
 /// How long a lock may be waited for: a daemon that has just ended lets go of its files in any order.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The same where a union has it that was unmounted and is still writing out.
+const PATIENCE_WITH_ENDING: Duration = Duration::from_secs(10);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Opens one of the two.
 ///
 /// # Errors
@@ -79,25 +85,129 @@ fn is_within(dir: &Arc<OwnedFd>, other: &Stat) -> Result<bool, Errno> {
     }
 }
 
-/// Takes a directory for this process alone, as long as the descriptor is open.
-///
-/// # Errors
-/// [`Error::Refused`] where another mount has it.
-pub fn lock(path: &Path, dir: &Arc<OwnedFd>) -> Result<OwnedFd> {
-    let fd = Spot::Fd(Arc::clone(dir)).open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| Error::sys("open", path, e))?;
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match lock::exclusive(&fd) {
-            Ok(()) => break,
-            Err(Errno::EAGAIN) if Instant::now() < end => std::thread::sleep(PATIENCE / 50),
-            Err(Errno::EAGAIN) => {
-                return Err(Error::Refused(format!(
-                    "{}: in use by another mount; unmount that one first (findmnt -t fuse.haosfs lists them)",
-                    path.display()
-                )));
-            }
-            Err(e) => return Err(Error::sys("lock", path, e)),
+/// Exclusive locks on an upper directory and on its work directory, given back when the descriptors close.
+#[derive(Debug)]
+pub struct Locks {
+    _upper: OwnedFd,
+    work: OwnedFd,
+}
+
+impl Locks {
+    /// Takes both, given in this order, for this process alone. Those of a union that has announced its end are waited for, up to
+    /// ten seconds.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where another mount has one of them.
+    pub fn take(paths: [&Path; 2], dirs: [&Arc<OwnedFd>; 2]) -> Result<Self> {
+        let [upper, work] = paths;
+        let [upper_dir, work_dir] = dirs;
+        Ok(Self { _upper: lock(upper, upper_dir, work_dir)?, work: lock(work, work_dir, work_dir)? })
+    }
+
+    /// Tells others that the union is not mounted any more and lets go of both soon. Until then nobody else can take them: the lock
+    /// of the work directory becomes a shared one, which none but an ending union has.
+    pub fn announce_end(&self) {
+        if let Err(e) = lock::shared_if_free(&self.work) {
+            tracing::debug!("who waits for the upper may be refused: {e}");
         }
     }
-    Ok(fd)
+}
+
+fn lock(path: &Path, dir: &Arc<OwnedFd>, work_dir: &Arc<OwnedFd>) -> Result<OwnedFd> {
+    let open = |dir: &Arc<OwnedFd>| {
+        let opened = Spot::Fd(Arc::clone(dir)).open(OFlags::RDONLY | OFlags::DIRECTORY);
+        opened.map_err(|e| Error::sys("open", path, e))
+    };
+    let fd = open(dir)?;
+    let start = Instant::now();
+    loop {
+        match lock::exclusive(&fd) {
+            Ok(()) => return Ok(fd),
+            Err(Errno::EAGAIN) => {}
+            Err(e) => return Err(Error::sys("lock", path, e)),
+        }
+        let (patience, why) = if is_ending(&open(work_dir)?) {
+            (PATIENCE_WITH_ENDING, "in use by a union that was unmounted, and is still writing out; try again when that is done")
+        } else {
+            (PATIENCE, "in use by another mount; unmount that one first (findmnt -t fuse.haosfs lists them)")
+        };
+        if start.elapsed() >= patience {
+            return Err(Error::Refused(format!("{}: {why}", path.display())));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Whether whoever has this work directory has announced his end: a shared lock can be had, and an exclusive one cannot. A work
+/// directory that nobody has says nothing.
+fn is_ending(work: &OwnedFd) -> bool {
+    lock::shared_if_free(work).is_ok() && lock::exclusive(work) == Err(Errno::EAGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    struct Pair {
+        paths: [std::path::PathBuf; 2],
+        _dir: TempDir,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = ["upper", "work"].map(|name| dir.path().join(name));
+            paths.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+            Self { paths, _dir: dir }
+        }
+
+        /// With how long it took.
+        fn take(&self) -> (Result<Locks>, Duration) {
+            let [upper, work] = &self.paths;
+            let start = Instant::now();
+            let dirs = [open("upper", upper).unwrap(), open("work", work).unwrap()];
+            (Locks::take([upper, work], [&dirs[0], &dirs[1]]), start.elapsed())
+        }
+    }
+
+    #[test]
+    fn a_living_union_is_not_waited_for() {
+        let pair = Pair::new();
+        let held = pair.take().0.unwrap();
+        let (refused, after) = pair.take();
+        assert!(refused.unwrap_err().to_string().contains("in use by another mount"));
+        assert!(after < PATIENCE_WITH_ENDING / 2, "{after:?}");
+        drop(held);
+        pair.take().0.unwrap();
+    }
+
+    #[test]
+    fn an_ending_union_is_waited_for() {
+        let pair = Pair::new();
+        let held = pair.take().0.unwrap();
+        held.announce_end();
+        let ending = std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE * 2);
+            drop(held);
+        });
+        let (taken, after) = pair.take();
+        let _locks = taken.unwrap();
+        assert!(after > PATIENCE && after < PATIENCE_WITH_ENDING, "{after:?}");
+        ending.join().unwrap();
+    }
+
+    /// Another upper with the same work directory, and the same upper with another work directory.
+    #[test]
+    fn nothing_is_shared_with_an_ending_union() {
+        let (pair, other) = (Pair::new(), Pair::new());
+        let held = pair.take().0.unwrap();
+        held.announce_end();
+        for path in &pair.paths {
+            assert_eq!(lock::exclusive(std::fs::File::open(path).unwrap()), Err(Errno::EAGAIN));
+        }
+        let mixed = Pair { paths: [pair.paths[0].clone(), other.paths[1].clone()], _dir: tempfile::tempdir().unwrap() };
+        let (refused, after) = mixed.take();
+        assert!(refused.is_err() && after < PATIENCE_WITH_ENDING / 2, "{after:?}");
+    }
 }

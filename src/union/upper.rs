@@ -47,8 +47,8 @@ pub struct Upper {
     whiteout: Mutex<Option<OsString>>,
     /// Shared by those who look at modes, exclusive for those who lend permissions.
     pub(super) lending: RwLock<()>,
-    /// Exclusive locks on both directories, released when the descriptors close.
-    _locks: [OwnedFd; 2],
+    /// On both directories.
+    locks: pair::Locks,
 }
 
 impl Upper {
@@ -74,7 +74,7 @@ impl Upper {
         let [upper_dir, work_dir] = pair.unwrap_or([upper_dir, work_dir]);
         pair::check_writable("upper", upper)?;
         pair::check_writable("work", work)?;
-        let locks = [pair::lock(upper, &upper_dir)?, pair::lock(work, &work_dir)?];
+        let locks = pair::Locks::take([upper, work], [&upper_dir, &work_dir])?;
         may_take(&upper_dir)?;
         let stat = Spot::Fd(Arc::clone(&upper_dir)).stat().map_err(|e| Error::sys("stat", upper, e))?;
         let inner = work::open(work, &work_dir)?;
@@ -90,7 +90,7 @@ impl Upper {
             next_temp: AtomicU64::new(0),
             whiteout: Mutex::new(None),
             lending: RwLock::new(()),
-            _locks: locks,
+            locks,
         };
         work::clean(upper, work, &this.work)?;
         this.probe(prefix, work::marked(&work_dir))?;
@@ -293,6 +293,11 @@ impl Upper {
             dir::create(open_dir_at(&incompat, OsStr::new("volatile"))?, OsStr::new("dirty"), 0o600).map(drop)
         };
         make().map_err(|e| Error::sys("mark as volatile", &self.path, e))
+    }
+
+    /// Lets others wait for the upper rather than refuse it to them. For after the last request.
+    pub fn announce_end(&self) {
+        self.locks.announce_end();
     }
 
     /// Takes the mark away again.

@@ -68,7 +68,7 @@ pub fn check(
         pair::check_writable("upper", upper_path)?;
         pair::check_writable("work", work_path)?;
     }
-    let _locks = [pair::lock(upper_path, &upper)?, pair::lock(work_path, &work_dir)?];
+    let _locks = pair::Locks::take([upper_path, work_path], [&upper, &work_dir])?;
     may_take(&upper)?;
     let space = namespace(request, work::marked(&work_dir))?;
     let layers = Layers::new(lowers, space)?;
