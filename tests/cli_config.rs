@@ -86,6 +86,9 @@ fn show_and_get_speak_json() {
             },
             "system_image": "haos-x86_64_7.1.0.0.squashfs",
             "update_image": null,
+            "previous_image": null,
+            "failed_image": null,
+            "failed_reason": null,
             "unknown": [{ "key": "colour", "value": "blue", "line": 6 }],
             "sections": [{
                 "name": "network",

@@ -19,6 +19,12 @@ pub struct Config {
     pub system_image: ImageSource,
     /// `update_image=`: the image to be tried next.
     pub update_image: Option<ImageSource>,
+    /// `previous_image=`: the image that was good before.
+    pub previous_image: Option<ImageSource>,
+    /// `failed_image=`: the image that failed last, which is not tried again by accident.
+    pub failed_image: Option<ImageSource>,
+    /// `failed_reason=`: why, in one line.
+    pub failed_reason: Option<String>,
     /// Keys of `[haos]` that this version does not know.
     pub unknown: Vec<Entry>,
     /// All other sections, in order: for set-up, networks and the like, and for versions to come.
@@ -26,7 +32,7 @@ pub struct Config {
 }
 
 /// The keys of `[haos]`.
-const KEYS: [&str; 3] = ["data_partition", "system_image", "update_image"];
+const KEYS: [&str; 6] = ["data_partition", "system_image", "update_image", "previous_image", "failed_image", "failed_reason"];
 
 impl Config {
     /// Reads and validates a file.
@@ -61,6 +67,9 @@ fn validate(section: Section, extensions: Vec<Section>) -> Result<Config, Vec<Fl
     let data_partition = take(&known, "data_partition", DataPartition::parse, &mut flaws);
     let system_image = take(&known, "system_image", ImageSource::parse, &mut flaws);
     let update_image = take(&known, "update_image", ImageSource::parse, &mut flaws);
+    let previous_image = take(&known, "previous_image", ImageSource::parse, &mut flaws);
+    let failed_image = take(&known, "failed_image", ImageSource::parse, &mut flaws);
+    let failed_reason = take(&known, "failed_reason", |why| Ok(why.to_owned()), &mut flaws);
     let mut require = |key: &str, expected: &str| {
         if !known.iter().any(|entry| entry.key == key) {
             flaws.push(Flaw::without(key, format!("it is missing from [{HAOS}]; expected {key} = {expected}")));
@@ -69,9 +78,16 @@ fn validate(section: Section, extensions: Vec<Section>) -> Result<Config, Vec<Fl
     require("data_partition", "{GUID},fs=TYPE");
     require("system_image", "IMAGE");
     match (data_partition, system_image) {
-        (Some(data_partition), Some(system_image)) if flaws.is_empty() => {
-            Ok(Config { data_partition, system_image, update_image, unknown, extensions })
-        }
+        (Some(data_partition), Some(system_image)) if flaws.is_empty() => Ok(Config {
+            data_partition,
+            system_image,
+            update_image,
+            previous_image,
+            failed_image,
+            failed_reason,
+            unknown,
+            extensions,
+        }),
         _ => Err(flaws),
     }
 }
@@ -105,6 +121,7 @@ update_image = haos-x86_64_7.1.1.0.squashfs
         let config = Config::parse(&format!("{SOUND}colour = blue\n[network]\naddress = 10.0.0.2\n[setup]\n")).unwrap();
         assert_eq!(config.system_image.as_str(), "haos-x86_64_7.1.0.0.squashfs");
         assert_eq!(config.update_image.unwrap().as_str(), "haos-x86_64_7.1.1.0.squashfs");
+        assert_eq!((config.previous_image, config.failed_image, config.failed_reason), (None, None, None));
         assert_eq!(config.data_partition.fs.as_deref(), Some("btrfs"));
         assert_eq!(config.unknown.iter().map(|e| (&*e.key, e.line)).collect::<Vec<_>>(), [("colour", 5)]);
         assert_eq!(config.extensions.iter().map(|s| &*s.name).collect::<Vec<_>>(), ["network", "setup"]);
@@ -134,6 +151,10 @@ update_image = haos-x86_64_7.1.1.0.squashfs
             (
                 "[haos]\ndata_partition=/d\nsystem_image = x\nsystem_image = y\n",
                 &["haos.ini:4: system_image: it is given again; line 3 has it already"],
+            ),
+            (
+                "[haos]\ndata_partition=/d\nsystem_image = x\nfailed_image = ../y\nprevious_image =\n",
+                &["haos.ini:5: previous_image: it is empty", "haos.ini:4: failed_image: ../y: expected the name of an image"],
             ),
             ("[haos]\nsystem_image\n", &["haos.ini:2: expected [section], key = value or # comment, found \"system_image\""]),
         ] {

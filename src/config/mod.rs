@@ -9,3 +9,4 @@ pub mod option_list;
 pub mod remount;
 pub mod size;
 pub mod store;
+pub mod update_rules;

@@ -9,6 +9,7 @@ use crate::config::haos_ini::{Config, HAOS};
 use crate::config::image_source::ImageSource;
 use crate::config::ini::{self, Flaw};
 use crate::config::store;
+use crate::config::update_rules::{UPDATE, UpdateRules};
 use crate::error::{Error, Result};
 use crate::image::{Image, Options};
 use crate::mount::data::{self, DataPlace};
@@ -24,6 +25,7 @@ pub fn run(file: &Path, json: bool) -> Result<u8> {
     match Config::parse(&text) {
         Ok(config) => {
             judge_text(&text, &config, &mut findings);
+            judge_rules(&config, &mut findings);
             judge_machine(&text, &config, &store::directory_of(file), &mut findings);
         }
         Err(flaws) => findings.extend(flaws.into_iter().map(|flaw| Finding { severity: Severity::Error, flaw })),
@@ -47,6 +49,20 @@ fn judge_text(text: &str, config: &Config, findings: &mut Vec<Finding>) {
     }
     if !text.ends_with('\n') {
         warn(Flaw::at(text.lines().count(), "the last line does not end: the file may be cut off"));
+    }
+}
+
+/// `[update]` is checked here, since a mistake in it keeps nobody from mounting.
+fn judge_rules(config: &Config, findings: &mut Vec<Finding>) {
+    let mut add = |severity, flaw| findings.push(Finding { severity, flaw });
+    match UpdateRules::of(config) {
+        Ok(rules) => {
+            for entry in &rules.unknown {
+                let why = format!("this version knows no such key in [{UPDATE}]; it is kept");
+                add(Severity::Warning, Flaw::of(entry.line, &entry.key, why));
+            }
+        }
+        Err(flaws) => flaws.into_iter().for_each(|flaw| add(Severity::Error, flaw)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `haosfs config show`.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -48,6 +49,13 @@ pub fn print(stored: &Stored, json: bool) -> Result<()> {
     output.line(&format!("data partition  {}", data_line(&config.data_partition)))?;
     output.line(&format!("system image    {}", config.system_image))?;
     output.line(&format!("update image    {}", config.update_image.as_ref().map_or("none", ImageSource::as_str)))?;
+    if let Some(previous) = &config.previous_image {
+        output.line(&format!("previous image  {previous}"))?;
+    }
+    if let Some(failed) = &config.failed_image {
+        let why = config.failed_reason.as_ref().map_or_else(String::new, |why| format!(": {}", printable(OsStr::new(why))));
+        output.line(&format!("failed image    {failed}{why}"))?;
+    }
     let line = |entry: &Entry| format!("{} = {}", entry.key, entry.value);
     for entry in &config.unknown {
         output.line(&format!("unknown         {}", line(entry)))?;
@@ -87,6 +95,9 @@ fn object(stored: &Stored) -> Value {
         "data_partition": data_object(&config.data_partition),
         "system_image": config.system_image.as_str(),
         "update_image": config.update_image.as_ref().map(ImageSource::as_str),
+        "previous_image": config.previous_image.as_ref().map(ImageSource::as_str),
+        "failed_image": config.failed_image.as_ref().map(ImageSource::as_str),
+        "failed_reason": config.failed_reason,
         "unknown": entries(&config.unknown),
         "sections": sections,
     });
