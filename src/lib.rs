@@ -8,9 +8,8 @@
 //! | 0 | [`types`], [`error`] |
 //! | 1 | [`sys`]: every `unsafe` block and raw system call |
 //! | 2 | [`image`]: squashfs; [`ovl`]: the on-disk contract with the kernel's overlayfs; [`config`]: what users write |
-//! | 2 | [`update`]: versions of images, generations of uppers |
 //! | 3 | [`union`]: overlay semantics over lowers and one upper |
-//! | 4 | [`fuse`]: the only user of fuser |
+//! | 4 | [`fuse`]: the only user of fuser; [`update`]: trial and rollback of images, generations of uppers |
 //! | 5 | [`mount`]: `MountPlan` to a mounted union |
 //! | 6 | [`commands`] |
 //! | 7 | [`cli`] |

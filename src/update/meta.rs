@@ -1,10 +1,11 @@
 //! `meta.ini` beside every upper. We alone write it, in one form; what is read is not believed before it was parsed whole.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::base::Base;
+use super::escape::{escaped, hex, unescaped, unhex};
 use super::version::Version;
 
 /// What serves, or last served, an upper.
@@ -54,7 +55,7 @@ impl Meta {
         let mut text = HEAD.to_owned();
         for (key, value) in [
             ("format", FORMAT.to_string()),
-            ("image", escaped(&self.base.name)),
+            ("image", escaped(self.base.name.as_bytes(), |byte| byte.is_ascii_graphic())),
             ("version", or_none(self.base.version.as_ref().map(ToString::to_string))),
             ("size", self.base.size.to_string()),
             ("sha256", hex(&self.base.digest)),
@@ -83,7 +84,7 @@ impl Meta {
         }
         let version = entries.optional("version")?;
         let version = version.map(|text| Version::parse(text).ok_or(format!("version = {text}: this is none"))).transpose()?;
-        let name = unescaped(entries.value("image")?).ok_or("image: expected a file's name")?;
+        let name = file_name(entries.value("image")?).ok_or("image: expected a file's name")?;
         let size = entries.number("size")?.ok_or("size = none: expected a number")?;
         let digest = unhex(entries.value("sha256")?).ok_or("sha256: expected 64 hexadecimal digits")?;
         let backend = match entries.optional("backend")? {
@@ -141,54 +142,9 @@ impl<'a> Entries<'a> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = hex_byte(digits)?;
-    }
-    Some(bytes)
-}
-
-fn hex_byte(digits: &[u8]) -> Option<u8> {
-    let is_hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
-    std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(is_hex)).and_then(|text| u8::from_str_radix(text, 16).ok())
-}
-
-/// A name's bytes in one word: `%xx` for all that is not a printable ASCII character, and for `%`.
-fn escaped(name: &OsStr) -> String {
-    let mut text = String::new();
-    for &byte in name.as_bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "%{byte:02x}");
-        }
-    }
-    text
-}
-
 /// `None` for what is no file's name.
-fn unescaped(text: &str) -> Option<OsString> {
-    let mut name = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            name.push(byte);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2)?;
-        name.push(hex_byte(digits)?);
-        rest = after;
-    }
+fn file_name(text: &str) -> Option<OsString> {
+    let name = unescaped(text)?;
     let sound = !name.is_empty() && name.len() <= 255 && !name.iter().any(|b| matches!(b, 0 | b'/'));
     sound.then(|| OsString::from_vec(name))
 }

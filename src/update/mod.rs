@@ -1,8 +1,14 @@
-//! Layer 2: versions of images, and the generations of uppers made on them. Decisions are pure; [`uppers`] keeps them.
+//! Layer 4: versions of images, the state of an update, and the generations of uppers. Decisions are pure ([`state`], [`record`],
+//! [`choice`], [`base`]); [`store`] and [`uppers`] keep them.
 
 pub mod base;
 pub mod choice;
+mod escape;
 pub mod image_name;
 pub mod meta;
+pub mod record;
+pub mod state;
+pub mod store;
+pub mod trial_file;
 pub mod uppers;
 pub mod version;

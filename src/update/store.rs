@@ -1,0 +1,185 @@
+//! A state where it survives a power cut: haos.ini, and `trial/` beside it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::record::{Keys, Record, Write};
+use super::state::State;
+use super::trial_file::{Count, stem};
+use crate::config::image_source::ImageSource;
+use crate::config::store::{self, Stored, directory_of};
+use crate::config::update_rules::UpdateRules;
+use crate::error::{Errno, Error, Result};
+use crate::sys::dir::{self, Rename};
+use crate::sys::replace::{self, Rights};
+use crate::sys::{data, lock};
+
+/// The directory beside haos.ini.
+const TRIAL: &str = "trial";
+
+/// The state of one appliance.
+#[derive(Debug)]
+pub struct Store {
+    ini: PathBuf,
+    /// `trial/`, held by this process alone; `None` for whoever only reads.
+    trial: Option<OwnedFd>,
+}
+
+/// What stands there now.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// haos.ini.
+    pub stored: Stored,
+    /// The rules by which updates are made.
+    pub rules: UpdateRules,
+    /// What survives of the state.
+    pub record: Record,
+    /// The state.
+    pub state: State,
+}
+
+impl Store {
+    /// To be read only.
+    ///
+    /// # Errors
+    /// Where haos.ini cannot be found for another reason than that it is missing.
+    pub fn look(ini: &Path) -> Result<Self> {
+        let ini = match fs::canonicalize(ini) {
+            Ok(ini) => ini,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => std::path::absolute(ini).map_err(|e| Error::sys("find", ini, e))?,
+            Err(e) => return Err(Error::sys("find", ini, e)),
+        };
+        Ok(Self { ini, trial: None })
+    }
+
+    /// To be changed: nobody else does meanwhile. The directory `trial/` is made where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where somebody else is at it; what the kernel answers.
+    pub fn take(ini: &Path) -> Result<Self> {
+        let store = Self::look(ini)?;
+        // A file that is not sound is told of before anything is made.
+        store.stored()?;
+        let path = store.trial_directory();
+        let failed = |errno| Error::sys("make", &path, errno);
+        let beside = replace::open_dir(&store.directory()).map_err(failed)?;
+        match dir::mkdir(&beside, OsStr::new(TRIAL), 0o755).and_then(|()| data::sync(&beside, false)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let trial = replace::open_dir(&path).map_err(failed)?;
+        lock::exclusive(&trial).map_err(|errno| match errno {
+            Errno::EAGAIN => Error::Refused(format!("{}: another update is being seen to; try again", path.display())),
+            errno => Error::sys("lock", &path, errno),
+        })?;
+        Ok(Self { trial: Some(trial), ..store })
+    }
+
+    /// haos.ini, in full.
+    #[must_use]
+    pub fn ini(&self) -> &Path {
+        &self.ini
+    }
+
+    /// Where haos.ini and its images stand.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        directory_of(&self.ini)
+    }
+
+    fn trial_directory(&self) -> PathBuf {
+        self.directory().join(TRIAL)
+    }
+
+    /// Where the log of a boot that failed is kept, for each image that of the last.
+    #[must_use]
+    pub fn log_of(&self, image: &ImageSource) -> PathBuf {
+        self.trial_directory().join(format!("{}.log", stem(image)))
+    }
+
+    fn stored(&self) -> Result<Stored> {
+        let missing = || Error::Refused(format!("{} is not there: nothing is configured", self.ini.display()));
+        store::read(&self.ini)?.ok_or_else(missing)
+    }
+
+    /// Reads what stands there.
+    ///
+    /// # Errors
+    /// Where haos.ini is missing or not sound, `[update]` included, or `trial/` cannot be read.
+    pub fn read(&self) -> Result<Standing> {
+        let stored = self.stored()?;
+        let rules = UpdateRules::of(&stored.config).map_err(|flaws| {
+            let flaw = flaws.first().map_or_else(String::new, ToString::to_string);
+            Error::Refused(format!("{}:{flaw}", self.ini.display()))
+        })?;
+        let record = Record { keys: Keys::of(&stored.config), counts: self.counts()? };
+        let state = record.state(rules.tries);
+        Ok(Standing { stored, rules, record, state })
+    }
+
+    fn counts(&self) -> Result<Vec<Count>> {
+        let path = self.trial_directory();
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::sys("list", path, e)),
+        };
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+        let names = names.collect::<io::Result<Vec<OsString>>>().map_err(|e| Error::sys("list", path, e))?;
+        Ok(names.iter().filter_map(|name| Count::parse(name)).collect())
+    }
+
+    /// Makes a state durable, in steps of which each leaves either what was there before or something that leads on to it.
+    ///
+    /// # Errors
+    /// What writing answers. Then some of the steps may have been made.
+    pub fn save(&self, state: &State) -> Result<()> {
+        let record = self.read()?.record;
+        for write in record.writes(state) {
+            match write {
+                Write::Count(count) => self.count(&count, &record),
+                Write::Keys(edits) => store::change(&self.ini, &edits).map(drop),
+                Write::Forget(count) => self.forget(&count),
+            }?;
+        }
+        Ok(())
+    }
+
+    fn trial(&self) -> Result<&OwnedFd> {
+        self.trial.as_ref().ok_or_else(|| Error::Refused("the state was opened to be read only".to_owned()))
+    }
+
+    fn count(&self, count: &Count, record: &Record) -> Result<()> {
+        let (trial, name) = (self.trial()?, count.file_name());
+        let made = match record.count(&count.image) {
+            Some(old) => dir::rename(trial, OsStr::new(&old.file_name()), trial, OsStr::new(&name), Rename::Replace),
+            None => dir::create(trial, OsStr::new(&name), 0o644).and_then(|file| data::sync(file, false)),
+        };
+        let made = made.and_then(|()| data::sync(trial, false));
+        made.map_err(|errno| Error::sys("count an attempt as", self.trial_directory().join(name), errno))
+    }
+
+    fn forget(&self, count: &Count) -> Result<()> {
+        let (trial, name) = (self.trial()?, count.file_name());
+        let gone = match dir::unlink(trial, OsStr::new(&name)) {
+            Err(Errno::ENOENT) => Ok(()),
+            answer => answer,
+        };
+        gone.and_then(|()| data::sync(trial, false))
+            .map_err(|errno| Error::sys("remove", self.trial_directory().join(name), errno))
+    }
+
+    /// Keeps the log of a boot that failed.
+    ///
+    /// # Errors
+    /// What writing it answers.
+    pub fn save_log(&self, image: &ImageSource, log: &[u8]) -> Result<()> {
+        let path = self.log_of(image);
+        let name = path.file_name().unwrap_or_default();
+        let written = replace::file(self.trial()?, name, log, Rights { perm: 0o644, owner: None });
+        written.map_err(|errno| Error::sys("write", &path, errno))
+    }
+}
