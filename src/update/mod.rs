@@ -4,9 +4,11 @@
 pub mod base;
 pub mod choice;
 mod escape;
+
 pub mod image_name;
 pub mod meta;
 pub mod record;
+pub mod signature;
 pub mod state;
 pub mod store;
 pub mod trial_file;

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::{Image, Options};
 use crate::mount::data::{self, DataPlace};
 use crate::mount::image_choice;
+use crate::update::signature;
 
 /// Prints what is wrong; returns the exit code, 1 where something will not work.
 ///
@@ -60,6 +61,11 @@ fn judge_rules(config: &Config, findings: &mut Vec<Finding>) {
             for entry in &rules.unknown {
                 let why = format!("this version knows no such key in [{UPDATE}]; it is kept");
                 add(Severity::Warning, Flaw::of(entry.line, &entry.key, why));
+            }
+            let flaw = |why| Flaw { line: None, key: Some("public_key".to_owned()), why };
+            let sound = rules.public_key.map(|key| signature::public_key(&key));
+            if let Some(Err(e)) = sound {
+                add(Severity::Error, flaw(e.to_string()));
             }
         }
         Err(flaws) => flaws.into_iter().for_each(|flaw| add(Severity::Error, flaw)),
