@@ -46,6 +46,9 @@ _haosfs() {
             haosfs,umount)
                 cmd="haosfs__subcmd__umount"
                 ;;
+            haosfs,update)
+                cmd="haosfs__subcmd__update"
+                ;;
             haosfs__subcmd__config,check)
                 cmd="haosfs__subcmd__config__subcmd__check"
                 ;;
@@ -106,6 +109,9 @@ _haosfs() {
             haosfs__subcmd__help,umount)
                 cmd="haosfs__subcmd__help__subcmd__umount"
                 ;;
+            haosfs__subcmd__help,update)
+                cmd="haosfs__subcmd__help__subcmd__update"
+                ;;
             haosfs__subcmd__help__subcmd__config,check)
                 cmd="haosfs__subcmd__help__subcmd__config__subcmd__check"
                 ;;
@@ -132,6 +138,24 @@ _haosfs() {
                 ;;
             haosfs__subcmd__help__subcmd__image,verify)
                 cmd="haosfs__subcmd__help__subcmd__image__subcmd__verify"
+                ;;
+            haosfs__subcmd__help__subcmd__update,confirm)
+                cmd="haosfs__subcmd__help__subcmd__update__subcmd__confirm"
+                ;;
+            haosfs__subcmd__help__subcmd__update,fail)
+                cmd="haosfs__subcmd__help__subcmd__update__subcmd__fail"
+                ;;
+            haosfs__subcmd__help__subcmd__update,gc)
+                cmd="haosfs__subcmd__help__subcmd__update__subcmd__gc"
+                ;;
+            haosfs__subcmd__help__subcmd__update,rollback)
+                cmd="haosfs__subcmd__help__subcmd__update__subcmd__rollback"
+                ;;
+            haosfs__subcmd__help__subcmd__update,stage)
+                cmd="haosfs__subcmd__help__subcmd__update__subcmd__stage"
+                ;;
+            haosfs__subcmd__help__subcmd__update,status)
+                cmd="haosfs__subcmd__help__subcmd__update__subcmd__status"
                 ;;
             haosfs__subcmd__image,cat)
                 cmd="haosfs__subcmd__image__subcmd__cat"
@@ -169,6 +193,48 @@ _haosfs() {
             haosfs__subcmd__image__subcmd__help,verify)
                 cmd="haosfs__subcmd__image__subcmd__help__subcmd__verify"
                 ;;
+            haosfs__subcmd__update,confirm)
+                cmd="haosfs__subcmd__update__subcmd__confirm"
+                ;;
+            haosfs__subcmd__update,fail)
+                cmd="haosfs__subcmd__update__subcmd__fail"
+                ;;
+            haosfs__subcmd__update,gc)
+                cmd="haosfs__subcmd__update__subcmd__gc"
+                ;;
+            haosfs__subcmd__update,help)
+                cmd="haosfs__subcmd__update__subcmd__help"
+                ;;
+            haosfs__subcmd__update,rollback)
+                cmd="haosfs__subcmd__update__subcmd__rollback"
+                ;;
+            haosfs__subcmd__update,stage)
+                cmd="haosfs__subcmd__update__subcmd__stage"
+                ;;
+            haosfs__subcmd__update,status)
+                cmd="haosfs__subcmd__update__subcmd__status"
+                ;;
+            haosfs__subcmd__update__subcmd__help,confirm)
+                cmd="haosfs__subcmd__update__subcmd__help__subcmd__confirm"
+                ;;
+            haosfs__subcmd__update__subcmd__help,fail)
+                cmd="haosfs__subcmd__update__subcmd__help__subcmd__fail"
+                ;;
+            haosfs__subcmd__update__subcmd__help,gc)
+                cmd="haosfs__subcmd__update__subcmd__help__subcmd__gc"
+                ;;
+            haosfs__subcmd__update__subcmd__help,help)
+                cmd="haosfs__subcmd__update__subcmd__help__subcmd__help"
+                ;;
+            haosfs__subcmd__update__subcmd__help,rollback)
+                cmd="haosfs__subcmd__update__subcmd__help__subcmd__rollback"
+                ;;
+            haosfs__subcmd__update__subcmd__help,stage)
+                cmd="haosfs__subcmd__update__subcmd__help__subcmd__stage"
+                ;;
+            haosfs__subcmd__update__subcmd__help,status)
+                cmd="haosfs__subcmd__update__subcmd__help__subcmd__status"
+                ;;
             *)
                 ;;
         esac
@@ -176,7 +242,7 @@ _haosfs() {
 
     case "${cmd}" in
         haosfs)
-            opts="-h -V --help --version mount umount doctor status check config image demo install help"
+            opts="-h -V --help --version mount umount doctor status check config update image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -402,7 +468,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__help)
-            opts="mount umount doctor status check config image demo install help"
+            opts="mount umount doctor status check config update image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -670,6 +736,104 @@ _haosfs() {
         haosfs__subcmd__help__subcmd__umount)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__update)
+            opts="stage status confirm fail rollback gc"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__update__subcmd__confirm)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__update__subcmd__fail)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__update__subcmd__gc)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__update__subcmd__rollback)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__update__subcmd__stage)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__update__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -976,6 +1140,256 @@ _haosfs() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update)
+            opts="-h --help stage status confirm fail rollback gc help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__confirm)
+            opts="-h --ini --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__fail)
+            opts="-h --ini --json --reason --log --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__gc)
+            opts="-h --ini --json --dry-run --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__help)
+            opts="stage status confirm fail rollback gc help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__help__subcmd__confirm)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__help__subcmd__fail)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__help__subcmd__gc)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__help__subcmd__rollback)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__help__subcmd__stage)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__rollback)
+            opts="-h --ini --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__stage)
+            opts="-h --ini --json --sha256 --key --again --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sha256)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__update__subcmd__status)
+            opts="-h --ini --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::config_arguments::ConfigCommand;
 use super::install_arguments::InstallArguments;
+use super::update_arguments::UpdateCommand;
 use crate::commands::check;
 use crate::commands::image::Action;
 use crate::commands::mount::Manner;
@@ -58,6 +59,9 @@ pub enum Command {
     /// Show or change haos.ini, which names the images and the data partition of an appliance
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Try a new image, and go back to the one before where it fails
+    #[command(subcommand)]
+    Update(UpdateCommand),
     /// Look into an image without mounting it
     #[command(subcommand)]
     Image(ImageCommand),

@@ -6,6 +6,7 @@ mod helper_call;
 mod install_arguments;
 mod log;
 mod mount_helper;
+mod update_arguments;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -105,6 +106,13 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
             return match commands::config::run(&command.into_action()) {
                 Err(e) if e.errno() == Errno::EPIPE => Ok(0),
                 answer => answer.map_err(|e| (FAILURE, e)),
+            };
+        }
+        Command::Update(command) => {
+            log_to(&Destination::Stderr)?;
+            return match commands::update::run(&command.into_action()) {
+                Err(failure) if failure.error.errno() != Errno::EPIPE => Err((failure.code, failure.error)),
+                _ => Ok(0),
             };
         }
         Command::Install(arguments) => {

@@ -11,3 +11,4 @@ mod output;
 pub mod remount;
 pub mod status;
 pub mod umount;
+pub mod update;

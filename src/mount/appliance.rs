@@ -91,7 +91,7 @@ fn check_options(request: &Request) -> Result<()> {
 }
 
 /// What the upper remembers of the image, and what the root of a new one is like.
-fn base_and_root(image: &Path) -> Result<(Base, Attr)> {
+pub(super) fn base_and_root(image: &Path) -> Result<(Base, Attr)> {
     if Format::of(image, 0)? == Format::Squashfs {
         let opened = Image::open(image, &Options::default())?;
         let base = image_choice::base_of(&opened, image)?;

@@ -34,14 +34,32 @@ pub struct Opened {
 /// As for [`open`].
 pub fn look(data: &Path, base: &Base, stale: Stale) -> Result<Option<Opened>> {
     let Some(uppers) = Uppers::open(data)? else { return Ok(None) };
-    let generation = uppers.current()?;
+    let mut generation = uppers.current()?;
+    if let Some(confirmed) = confirmed(&uppers, &generation, base) {
+        generation = confirmed;
+    }
     let fit = fit(generation.number, &generation.meta.base, base, stale)?;
     Ok(Some(Opened { uppers, generation, fit }))
+}
+
+/// The generation that a trial of this image made from the one in use. Who configures the image has confirmed it, though power may
+/// have failed before the link was changed.
+fn confirmed(uppers: &Uppers, current: &Generation, base: &Base) -> Option<Generation> {
+    if current.meta.base.is_same(base) {
+        return None;
+    }
+    let numbers = uppers.numbers().unwrap_or_default();
+    let mut generations = numbers.into_iter().rev().filter_map(|number| uppers.generation(number).ok());
+    generations.find(|generation| generation.meta.parent == Some(current.number) && generation.meta.base.is_same(base))
 }
 
 /// One that nobody has ever written to is made on whatever image it is first mounted with.
 fn rebound(uppers: Uppers, base: &Base, root: &Attr, stale: Stale) -> Result<Opened> {
     let mut generation = uppers.current()?;
+    if let Some(confirmed) = confirmed(&uppers, &generation, base) {
+        uppers.set_current(confirmed.number)?;
+        generation = confirmed;
+    }
     if generation.meta.backend.is_none() && !generation.meta.base.is_same(base) {
         generation.meta.base = base.clone();
         let rights = Rights { perm: root.perm, owner: owner(root) };
@@ -192,7 +210,7 @@ pub fn unmounted(data: &Attached, number: u64, inode: Option<(u64, u64)>) -> Res
 }
 
 /// Takes an upper for a moment; `None` where somebody has it.
-fn lock_if_free(upper: &Path, work: &Path) -> Result<Option<[OwnedFd; 2]>> {
+pub(super) fn lock_if_free(upper: &Path, work: &Path) -> Result<Option<[OwnedFd; 2]>> {
     let take = |path: &Path| -> Result<OwnedFd, Errno> {
         let directory = replace::open_dir(path)?;
         lock::exclusive(&directory).map(|()| directory)
@@ -241,8 +259,9 @@ mod tests {
         assert_eq!(open(data, &base(2), &attr, Stale::ReadOnly).unwrap().fit, Fit::ReadOnly);
         assert_eq!(open(data, &base(2), &attr, Stale::Allow).unwrap().fit, Fit::Allowed);
         let second = Meta { base: base(2), parent: Some(1), ..written };
-        let number = first.uppers.add(&second, Rights { perm: 0o755, owner: None }).unwrap();
-        first.uppers.set_current(number).unwrap();
+        assert_eq!(first.uppers.add(&second, Rights { perm: 0o755, owner: None }).unwrap(), 2);
+        assert_eq!(look(data, &base(2), Stale::Refuse).unwrap().unwrap().generation.number, 2);
+        assert_eq!(first.uppers.current().unwrap().number, 1, "who only looks changes nothing");
         assert_eq!(open(data, &base(2), &attr, Stale::Refuse).unwrap().generation.number, 2);
         assert!(open(data, &base(1), &attr, Stale::Refuse).is_err());
     }

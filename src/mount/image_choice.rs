@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::format::Format;
 use crate::config::image_source::{IMAGES, ImageSource};
 use crate::error::{Error, Result};
 use crate::image::{Image, Options};
@@ -71,6 +72,17 @@ pub fn newest(directory: &Path) -> Result<PathBuf> {
     }
     let why = last.map_or_else(String::new, |e| format!("; the oldest: {e}"));
     Err(Error::Refused(format!("none of the {} images in {shown} can be opened{why}", candidates.len())))
+}
+
+/// The driver of an image that only the kernel can read; `None` for squashfs.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn other_format(image: &Path) -> Result<Option<&'static str>> {
+    Ok(match Format::of(image, 0)? {
+        Format::Squashfs => None,
+        Format::Other(driver) => Some(driver),
+    })
 }
 
 /// What an upper remembers of an image.

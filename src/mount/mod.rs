@@ -33,6 +33,7 @@ mod serve;
 mod stage;
 mod status;
 mod superblock;
+pub mod trial;
 mod unmount;
 mod upper_facts;
 mod way;

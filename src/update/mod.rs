@@ -4,7 +4,7 @@
 pub mod base;
 pub mod choice;
 mod escape;
-
+pub mod garbage;
 pub mod image_name;
 pub mod meta;
 pub mod record;

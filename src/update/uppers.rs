@@ -123,6 +123,24 @@ impl Uppers {
         flipped.map_err(|errno| Error::sys("write", self.path.join(CURRENT), errno))
     }
 
+    /// Takes a generation away that is not in use, in one step; its files go after that.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for the one in use, and what the kernel answers.
+    pub fn remove(&self, number: u64) -> Result<()> {
+        take_turn(&self.directory, &self.path)?;
+        if self.current()?.number == number {
+            return Err(Error::Refused(format!("generation {number} is in use")));
+        }
+        let (name, path) = (number.to_string(), self.path.join(number.to_string()));
+        let failed = |errno| Error::sys("remove", &path, errno);
+        unfinished(&self.path)?;
+        let (parent, hidden) = (&self.directory, OsStr::new(UNFINISHED));
+        dir::rename(parent, OsStr::new(&name), parent, hidden, Rename::NoReplace).map_err(failed)?;
+        data::sync(parent, false).map_err(failed)?;
+        unfinished(&self.path).map(drop)
+    }
+
     /// Replaces what is known of a generation, durably and in one step.
     ///
     /// # Errors

@@ -1,0 +1,138 @@
+//! `haosfs update gc`: images and uppers that nobody needs go.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::outcome::Failure;
+use crate::commands::output::{Output, printable};
+use crate::config::image_source::{IMAGES, ImageSource};
+use crate::error::{Error, Result};
+use crate::image::{Image, Options};
+use crate::mount::{image_choice, trial};
+use crate::sys::{data, dir, replace};
+use crate::update::garbage::{Reason, Verdict, judge};
+use crate::update::signature;
+use crate::update::store::{Standing, Store};
+
+/// Removes them, or with `dry_run` only says which. The system image is opened before: without one that is sound, nothing goes.
+///
+/// # Errors
+/// Where the system image is not sound; what reading or removing answers.
+pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
+    let store = Store::take(ini)?;
+    let standing = store.read()?;
+    let home = store.directory();
+    let system = system_image(&standing, &home)?;
+    let needed = needed(&standing, &home)?;
+    let verdicts = judge(&files(&home)?, &system, &needed);
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    for (path, verdict) in verdicts {
+        match verdict {
+            Verdict::Kept(reason) => kept.push((path, reason)),
+            Verdict::Garbage => {
+                if !dry_run {
+                    remove(&path)?;
+                }
+                removed.push(path);
+            }
+        }
+    }
+    let sources: Vec<&ImageSource> = sources(&standing).map(|(source, _)| source).collect();
+    let uppers = trial::collect(&standing.stored, &home, &sources, dry_run)?;
+    Ok(print(&kept, &removed, &uppers, dry_run, json)?)
+}
+
+fn system_image(standing: &Standing, home: &Path) -> Result<PathBuf> {
+    let told = |e: Error| Error::Refused(format!("nothing is removed, because the system image is not sound: {e}"));
+    let system = image_choice::find(&standing.state.proven().good, home).map_err(told)?;
+    if image_choice::other_format(&system).map_err(told)?.is_none() {
+        Image::open(&system, &Options::default()).map_err(told)?;
+    }
+    Ok(system)
+}
+
+fn sources(standing: &Standing) -> impl Iterator<Item = (&ImageSource, Reason)> {
+    let (state, config) = (&standing.state, &standing.stored.config);
+    let system = [(&state.proven().good, Reason::System)].into_iter();
+    let previous = state.proven().previous.iter().map(|image| (image, Reason::Previous));
+    // As it is written: one that is not tried because it has failed may be meant all the same.
+    let update = config.update_image.iter().map(|image| (image, Reason::Update));
+    system.chain(previous).chain(update).chain(standing.rules.pinned.iter().map(|image| (image, Reason::Pinned)))
+}
+
+fn needed(standing: &Standing, home: &Path) -> Result<Vec<(PathBuf, Reason)>> {
+    let mut needed = Vec::new();
+    for (source, reason) in sources(standing) {
+        // All places: a file in the second is used where the first is lost.
+        needed.extend(source.candidates(home).into_iter().map(|path| (path, reason)));
+    }
+    // By other names, too.
+    let links: Vec<_> = needed.iter().filter_map(|(path, reason)| Some((fs::canonicalize(path).ok()?, *reason))).collect();
+    needed.extend(links);
+    Ok(needed)
+}
+
+fn files(home: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for directory in [home.to_owned(), home.join(IMAGES)] {
+        let failed = |e| Error::sys("list", &directory, e);
+        let entries = match fs::read_dir(&directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if entry.file_type().map_err(failed)?.is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// With its manifest and signature.
+fn remove(path: &Path) -> Result<()> {
+    let (parent, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
+    let failed = |e| Error::sys("remove", path, e);
+    let directory = replace::open_dir(parent).map_err(failed)?;
+    for beside in signature::paths(path).iter().filter(|path| path.is_file()) {
+        dir::unlink(&directory, beside.file_name().unwrap_or_default()).map_err(failed)?;
+    }
+    dir::unlink(&directory, name).and_then(|()| data::sync(&directory, false)).map_err(failed)
+}
+
+fn print(kept: &[(PathBuf, Reason)], removed: &[PathBuf], uppers: &[u64], dry_run: bool, json: bool) -> Result<()> {
+    let mut output = Output::open();
+    if json {
+        let name = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let kept: Vec<_> = kept.iter().map(|(path, reason)| json!({ "image": name(path), "as": word(*reason) })).collect();
+        let removed: Vec<_> = removed.iter().map(name).collect();
+        let object = json!({ "kept": kept, "removed": removed, "removed_generations": uppers, "dry_run": dry_run });
+        output.line(&object.to_string())?;
+        return output.finish();
+    }
+    let goes = if dry_run { "would go" } else { "removed" };
+    for (path, reason) in kept {
+        output.line(&format!("{:<9} {} ({} image)", "kept", printable(path.as_os_str()), word(*reason)))?;
+    }
+    for path in removed {
+        output.line(&format!("{goes:<9} {}", printable(path.as_os_str())))?;
+    }
+    for number in uppers {
+        output.line(&format!("{goes:<9} upper generation {number}"))?;
+    }
+    output.finish()
+}
+
+const fn word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::System => "system",
+        Reason::Previous => "previous",
+        Reason::Update => "update",
+        Reason::Pinned => "pinned",
+    }
+}

@@ -1,0 +1,174 @@
+//! Where an image is put.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Advice;
+use sha2::{Digest, Sha256};
+
+use super::outcome::{Failure, NO_ROOM};
+use super::progress::Progress;
+use crate::config::image_source::IMAGES;
+use crate::error::{Errno, Error, Result};
+use crate::sys::dir::{self, Rename};
+use crate::sys::{data, replace};
+use crate::update::garbage::unfinished;
+
+/// Bytes that are copied at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Bytes that are left for haos.ini and `trial/`.
+const SPARE: u64 = 1 << 20;
+
+/// A place for an image.
+pub struct Place {
+    directory: PathBuf,
+    open: OwnedFd,
+    name: OsString,
+}
+
+impl Place {
+    /// Beside haos.ini, or in `images/` where that is; or where a file of this name stands already.
+    ///
+    /// # Errors
+    /// What opening the directory answers.
+    pub fn new(home: &Path, name: OsString) -> Result<Self> {
+        let images = home.join(IMAGES);
+        let beside = home.join(&name).exists() || !images.is_dir();
+        let directory = if beside { home.to_owned() } else { images };
+        let open = replace::open_dir(&directory).map_err(|e| Error::sys("open", &directory, e))?;
+        Ok(Self { directory, open, name })
+    }
+
+    /// The image's path.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(&self.name)
+    }
+
+    /// The path of the copy that is not finished.
+    pub fn unfinished(&self) -> PathBuf {
+        self.directory.join(unfinished(&self.name))
+    }
+
+    /// Checks that so many bytes go in.
+    ///
+    /// # Errors
+    /// Where they do not.
+    pub fn room_for(&self, size: u64) -> Result<(), Failure> {
+        let space = data::space(&self.open).map_err(|e| Error::sys("look for room in", &self.directory, e))?;
+        let free = space.bavail.saturating_mul(space.frsize);
+        let left = fs::metadata(self.unfinished()).map_or(0, |left| left.blocks().saturating_mul(512));
+        let wanted = size.saturating_add(SPARE);
+        if free.saturating_add(left) >= wanted {
+            return Ok(());
+        }
+        let shown = self.directory.display();
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let error = Error::Refused(format!(
+            "{shown} has {} MiB free, and {} MiB are needed; `haosfs update gc` removes images that nobody needs",
+            free >> 20,
+            mib(wanted)
+        ));
+        Err(Failure { code: NO_ROOM, error })
+    }
+
+    /// Copies a file here, under its unfinished name, durably; returns the SHA-256 of what was written.
+    ///
+    /// # Errors
+    /// What reading and writing answer. Then nothing is left, as far as that can be.
+    pub fn copy(&self, from: &mut File, path: &Path, size: u64) -> Result<[u8; 32]> {
+        let name = unfinished(&self.name);
+        let failed = |e| Error::sys("write", self.unfinished(), e);
+        match dir::unlink(&self.open, &name) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(e) => return Err(failed(e)),
+        }
+        let to = dir::create(&self.open, &name, 0o644).map_err(failed)?;
+        let copied = pour(from, path, &to, size).and_then(|digest| {
+            data::sync(&to, false).map_err(failed)?;
+            // What is verified then comes from the disk, as far as the kernel likes.
+            let _ = rustix::fs::fadvise(&to, 0, None, Advice::DontNeed);
+            Ok(digest)
+        });
+        if copied.is_err() {
+            self.discard();
+        }
+        copied
+    }
+
+    /// Takes the unfinished copy away.
+    pub fn discard(&self) {
+        // What stays is taken away by the next copy.
+        let _ = dir::unlink(&self.open, &unfinished(&self.name));
+    }
+
+    /// Gives the copy its name, durably.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn finish(&self) -> Result<()> {
+        let moved = dir::rename(&self.open, &unfinished(&self.name), &self.open, &self.name, Rename::Replace);
+        moved.and_then(|()| self.sync()).map_err(|e| Error::sys("move the image to", self.path(), e))
+    }
+
+    /// Makes a file that stands here already durable.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn make_durable(&self, file: &File) -> Result<()> {
+        data::sync(file, false).and_then(|()| self.sync()).map_err(|e| Error::sys("synchronise", self.path(), e))
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        data::sync(&self.open, false)
+    }
+}
+
+fn pour(from: &mut File, path: &Path, to: &OwnedFd, size: u64) -> Result<[u8; 32]> {
+    let (mut hash, mut done, mut buffer) = (Sha256::new(), 0_u64, vec![0; CHUNK]);
+    let mut progress = Progress::new("copying", size);
+    loop {
+        let read = from.read(&mut buffer).map_err(|e| Error::sys("read", path, e))?;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(hash.finalize().into());
+        }
+        hash.update(bytes);
+        let written = data::write_at(to, bytes, done).map_err(|e| Error::sys("write the copy of", path, e))?;
+        if written < read {
+            return Err(Error::sys("write the copy of", path, Errno::ENOSPC));
+        }
+        done += written as u64;
+        progress.at(done);
+    }
+}
+
+/// The SHA-256 of a file.
+///
+/// # Errors
+/// What reading it answers.
+pub fn digest_of(path: &Path) -> Result<[u8; 32]> {
+    let failed = |e| Error::sys("read", path, e);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut progress = Progress::new("reading", file.metadata().map_err(failed)?.len());
+    let (mut hash, mut done, mut buffer) = (Sha256::new(), 0_u64, vec![0; CHUNK]);
+    loop {
+        let read = file.read(&mut buffer).map_err(failed)?;
+        if read == 0 {
+            return Ok(hash.finalize().into());
+        }
+        hash.update(buffer.get(..read).unwrap_or_default());
+        done += read as u64;
+        progress.at(done);
+    }
+}
+
+/// Whether both names lead to one file.
+pub fn is_one_file(a: &Path, b: &Path) -> bool {
+    let inode = |path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    inode(a).is_some_and(|a| inode(b) == Some(a))
+}

@@ -1,0 +1,113 @@
+//! Generations of the upper, as a trial of an image makes, uses and leaves them.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::appliance::base_and_root;
+use super::data::{Attached, locate};
+use super::generation::lock_if_free;
+use super::image_choice;
+use crate::config::image_source::ImageSource;
+use crate::config::store::Stored;
+use crate::error::Result;
+use crate::types::Atime;
+use crate::update::uppers::{Generation, Uppers};
+
+/// The uppers of a configuration whose directory is `home`; `None` where nothing was mounted yet.
+fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
+    let partition = &stored.config.data_partition;
+    let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
+    let uppers = Uppers::open(data.path()).map_err(|e| data.told(e))?;
+    Ok(uppers.map(|uppers| (data, uppers)))
+}
+
+/// Makes the generation that was made on an image the one in use. Where there is none, or nobody has written to any, nothing
+/// changes: then the next mount decides.
+///
+/// # Errors
+/// Where the image, the data partition or a generation cannot be read, and what writing the link answers.
+pub fn take_into_use(stored: &Stored, home: &Path, image: &ImageSource) -> Result<()> {
+    let Some((data, uppers)) = open(stored, home)? else { return Ok(()) };
+    let path = image_choice::find(image, home)?;
+    let (base, _) = base_and_root(&path)?;
+    let told = |e| data.told(e);
+    let current = uppers.current().map_err(told)?;
+    if current.meta.base.is_same(&base) {
+        return Ok(());
+    }
+    let all = generations(&uppers);
+    let made_on: Vec<&Generation> = all.iter().filter(|generation| generation.meta.base.is_same(&base)).collect();
+    let child = made_on.iter().rfind(|generation| generation.meta.parent == Some(current.number));
+    let parent = made_on.iter().find(|generation| current.meta.parent == Some(generation.number));
+    match child.or(parent).or(made_on.last()) {
+        Some(generation) => uppers.set_current(generation.number).map_err(told),
+        None if current.meta.backend.is_none() => Ok(()),
+        None => {
+            tracing::warn!(
+                "no upper was made on {image}; generation {}, made on {}, stays in use",
+                current.number,
+                current.meta.base.name.display()
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Takes away what was made for a trial of an image. The image itself may be gone.
+///
+/// # Errors
+/// Where the data partition cannot be read or written.
+pub fn discard(stored: &Stored, home: &Path, image: &ImageSource) -> Result<()> {
+    let Some((data, uppers)) = open(stored, home)? else { return Ok(()) };
+    let told = |e| data.told(e);
+    let current = uppers.current().map_err(told)?.number;
+    for generation in generations(&uppers) {
+        if generation.meta.parent == Some(current) && Some(generation.meta.base.name.as_os_str()) == file_name(image) {
+            remove(&uppers, &generation).map_err(told)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away every generation that is neither in use nor the last of one of these images; returns their numbers. With `dry_run` none
+/// goes.
+///
+/// # Errors
+/// Where the data partition cannot be read or written.
+pub fn collect(stored: &Stored, home: &Path, images: &[&ImageSource], dry_run: bool) -> Result<Vec<u64>> {
+    let Some((data, uppers)) = open(stored, home)? else { return Ok(Vec::new()) };
+    let told = |e| data.told(e);
+    let current = uppers.current().map_err(told)?.number;
+    let all = generations(&uppers);
+    let last_of = |image: &ImageSource| {
+        let made_on = |generation: &&Generation| Some(generation.meta.base.name.as_os_str()) == file_name(image);
+        all.iter().rfind(made_on).map(|generation| generation.number)
+    };
+    let kept: Vec<u64> = images.iter().filter_map(|image| last_of(image)).chain([current]).collect();
+    let mut removed = Vec::new();
+    for generation in all.iter().filter(|generation| !kept.contains(&generation.number)) {
+        if dry_run || remove(&uppers, generation).map_err(told)? {
+            removed.push(generation.number);
+        }
+    }
+    Ok(removed)
+}
+
+/// Those that can be read, ascending.
+fn generations(uppers: &Uppers) -> Vec<Generation> {
+    let numbers = uppers.numbers().unwrap_or_default();
+    numbers.into_iter().filter_map(|number| uppers.generation(number).ok()).collect()
+}
+
+/// False where it is in use.
+fn remove(uppers: &Uppers, generation: &Generation) -> Result<bool> {
+    let Some(_locks) = lock_if_free(&generation.upper, &generation.work)? else {
+        tracing::warn!("upper generation {} is in use by a mount, and stays", generation.number);
+        return Ok(false);
+    };
+    uppers.remove(generation.number).map(|()| true)
+}
+
+fn file_name(image: &ImageSource) -> Option<&OsStr> {
+    Path::new(image.as_str()).file_name()
+}

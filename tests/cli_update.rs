@@ -1,0 +1,348 @@
+//! `haosfs update`: stage, status, confirm, fail, rollback, gc, as people and programs see them.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "cli/support.rs"]
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use haosfs::update::signature::{Manifest, paths};
+use minisign::KeyPair;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use support::{Finished, Scratch, can_run, is_root, pack};
+
+const OLD: &str = "haos-x86_64_7.1.0.0.squashfs";
+const NEW: &str = "haos-x86_64_7.1.1.0.squashfs";
+const INI: &str =
+    "# by hand\n[haos]\ndata_partition = ./data\nsystem_image = haos-x86_64_7.1.0.0.squashfs\n\n[network]\naddress = 192.0.2.7\n";
+
+/// An appliance in `haos`, and a newer image beside it.
+struct Appliance {
+    scratch: Scratch,
+}
+
+impl Appliance {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        scratch.mkdir("haos/data");
+        fs::write(scratch.path("haos/haos.ini"), INI).unwrap();
+        pack(&scratch.path("haos").join(OLD));
+        pack(&scratch.path(NEW));
+        Self { scratch }
+    }
+
+    fn update(&self, arguments: &[&str]) -> Finished {
+        let ini = ["--ini", "haos/haos.ini"];
+        self.scratch.haosfs(&[&["update"], arguments, &ini].concat())
+    }
+
+    fn stage(&self, further: &[&str]) -> Finished {
+        self.update(&[&["stage", NEW], further].concat())
+    }
+
+    fn ini(&self) -> String {
+        fs::read_to_string(self.scratch.path("haos/haos.ini")).unwrap()
+    }
+
+    fn set(&self, what: &str) {
+        self.scratch.haosfs(&["config", "set", "haos/haos.ini", what]).succeeded();
+    }
+
+    fn trials(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.scratch.path("haos/trial")) else { return Vec::new() };
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// What the first boot of a trial does before it touches the image.
+    fn first_attempt(&self) {
+        let trial = self.scratch.path("haos/trial");
+        fs::rename(trial.join(format!("{NEW}+3-0")), trial.join(format!("{NEW}+2-1"))).unwrap();
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.update(&["status", "--json"]).succeeded().stdout).unwrap()
+    }
+
+    fn state(&self) -> String {
+        self.status()["state"].as_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn an_image_is_staged_tried_and_confirmed() {
+    let appliance = Appliance::new();
+    assert_eq!(
+        appliance.update(&["status"]).succeeded().stdout,
+        format!("state           stable\nsystem image    {OLD}\nprevious image  none\nupdate image    none\n")
+    );
+    assert_eq!(appliance.trials(), [""; 0], "who only looks makes nothing");
+    let shown = appliance.stage(&[]).succeeded().stdout;
+    let staged = format!(
+        "state           staged\nsystem image    {OLD}\nprevious image  none\nupdate image    {NEW}, not tried yet, 3 attempts\n"
+    );
+    assert_eq!(shown, staged);
+    assert_eq!(fs::read(appliance.scratch.path("haos").join(NEW)).unwrap(), fs::read(appliance.scratch.path(NEW)).unwrap());
+    assert_eq!(appliance.ini(), INI.replace("\n\n[net", &format!("\nupdate_image = {NEW}\n\n[net")));
+    assert_eq!(appliance.trials(), [format!("{NEW}+3-0")]);
+    let ini = appliance.ini();
+    assert_eq!(appliance.stage(&[]).succeeded().stdout, staged);
+    assert_eq!((appliance.ini(), appliance.trials()), (ini, vec![format!("{NEW}+3-0")]), "staging twice changes nothing");
+    appliance.update(&["confirm"]).failed(5, "was not booted yet");
+    appliance.first_attempt();
+    assert_eq!(appliance.status()["attempts_left"], 2);
+    appliance.stage(&[]).succeeded();
+    assert_eq!(appliance.trials(), [format!("{NEW}+2-1")], "staging does not renew attempts");
+    for _ in 0..2 {
+        let shown = appliance.update(&["confirm"]).succeeded().stdout;
+        assert_eq!(
+            shown,
+            format!("state           stable\nsystem image    {NEW}\nprevious image  {OLD}\nupdate image    none\n")
+        );
+        let expected = INI.replace(OLD, NEW).replace("\n\n[net", &format!("\nprevious_image = {OLD}\n\n[net"));
+        assert_eq!((appliance.ini(), appliance.trials()), (expected, vec![]));
+    }
+    appliance.update(&["rollback"]).succeeded_saying_of_boot(OLD);
+    assert_eq!(
+        appliance.status(),
+        json!({
+            "format": 1,
+            "file": appliance.scratch.path("haos/haos.ini"),
+            "state": "stable",
+            "system_image": OLD,
+            "previous_image": null,
+            "update_image": null,
+            "attempts_left": null,
+            "attempts_made": null,
+            "failed_image": NEW,
+            "failed_reason": "it was rolled back on request",
+            "failed_log": null,
+        })
+    );
+    appliance.update(&["rollback"]).failed(5, "no image before");
+}
+
+trait Boots {
+    fn succeeded_saying_of_boot(self, image: &str);
+}
+
+impl Boots for Finished {
+    /// One line of the log says which image follows.
+    #[track_caller]
+    fn succeeded_saying_of_boot(self, image: &str) {
+        assert_eq!((self.code, self.stderr.lines().count()), (Some(0), 1), "{self:?}");
+        assert!(self.stderr.contains(&format!("boot once more: {image} follows")), "{self:?}");
+    }
+}
+
+#[test]
+fn an_image_that_fails_is_remembered() {
+    let appliance = Appliance::new();
+    appliance.update(&["fail", "--reason", "x"]).failed(5, "no image is tried");
+    appliance.stage(&[]).succeeded();
+    appliance.first_attempt();
+    fs::write(appliance.scratch.path("log"), "it went so well\nand then\n").unwrap();
+    let fail = ["fail", "--reason", " no\nnetwork \\", "--log", "log"];
+    appliance.update(&fail).succeeded_saying_of_boot(OLD);
+    let status = appliance.status();
+    assert_eq!((&status["state"], &status["failed_reason"]), (&"rolled-back".into(), &"no network".into()));
+    assert_eq!(fs::read_to_string(status["failed_log"].as_str().unwrap()).unwrap(), "it went so well\nand then\n");
+    let (ini, trials) = (appliance.ini(), appliance.trials());
+    assert!(
+        ini.contains(&format!("failed_image = {NEW}\nfailed_reason = no network\n")) && !ini.contains("update_image"),
+        "{ini}"
+    );
+    appliance.update(&["fail", "--reason", "y"]).succeeded();
+    assert_eq!((appliance.ini(), appliance.trials()), (ini, trials), "failing twice changes nothing");
+    let shown = appliance.update(&["confirm"]).succeeded().stdout;
+    assert!(
+        shown.starts_with("state           stable\n") && shown.contains(&format!("failed image    {NEW}: no network\n")),
+        "{shown}"
+    );
+    assert_eq!(appliance.trials(), [format!("{NEW}.log")]);
+    appliance.stage(&[]).failed(3, "has failed: no network; --again tries it once more");
+    appliance.set(&format!("update_image={NEW}"));
+    assert_eq!(appliance.state(), "stable", "haos.ini alone does not have it tried again");
+    appliance.stage(&["--again"]).succeeded();
+    assert_eq!((appliance.state(), appliance.status()["failed_image"].clone()), ("staged".to_owned(), Value::Null));
+    appliance.update(&["rollback"]).succeeded();
+    assert_eq!((appliance.state(), appliance.trials()), ("stable".to_owned(), vec![format!("{NEW}.log")]));
+}
+
+#[test]
+fn haos_ini_alone_has_an_image_tried() {
+    let appliance = Appliance::new();
+    appliance.set(&format!("update_image={NEW}"));
+    appliance.set("update.tries=7");
+    assert_eq!((appliance.state(), appliance.status()["attempts_left"].clone()), ("staged".to_owned(), 7.into()));
+    appliance.set("update.tries=many");
+    appliance.update(&["status"]).failed(1, "tries: many: expected a number from 1 to 20");
+    let finished = appliance.scratch.haosfs(&["config", "check", "haos/haos.ini"]);
+    assert!(finished.stdout.contains("error: haos/haos.ini:11: tries: many: expected"), "{finished:?}");
+}
+
+#[test]
+fn a_bad_image_is_refused_and_nothing_is_left() {
+    let appliance = Appliance::new();
+    let image = appliance.scratch.path(NEW);
+    let digest = |path: &Path| Sha256::digest(fs::read(path).unwrap()).iter().map(|b| format!("{b:02X}")).collect::<String>();
+    let right = digest(&image);
+    let unchanged = |when: &str| {
+        assert_eq!((appliance.ini().as_str(), appliance.trials()), (INI, vec![]), "{when}");
+        let mut names: Vec<_> =
+            fs::read_dir(appliance.scratch.path("haos")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["data", OLD, "haos.ini", "trial"], "{when}");
+    };
+    appliance.stage(&["--sha256", &"0".repeat(64)]).failed(3, "its SHA-256 is ");
+    unchanged("another digest");
+    appliance.stage(&["--sha256", "0"]).failed(1, "--sha256 0: expected 64 hexadecimal digits");
+    let bytes = fs::read(&image).unwrap();
+    for (what, damaged) in [("cut off", bytes[..200].to_vec()), ("empty", vec![]), ("no image", vec![b'x'; 9000])] {
+        fs::write(&image, damaged).unwrap();
+        let finished = appliance.stage(&[]);
+        assert_eq!(finished.code, Some(3), "{what}: {finished:?}");
+        unchanged(what);
+    }
+    fs::write(&image, &bytes).unwrap();
+    appliance.update(&["stage", "absent"]).failed(1, "open absent");
+    appliance.update(&["stage", "haos"]).failed(1, "haos is not a regular file");
+    fs::copy(&image, appliance.scratch.path(OLD)).unwrap();
+    appliance.update(&["stage", OLD]).failed(1, "is the system image; it is not replaced");
+    appliance.update(&["stage", &format!("haos/{OLD}")]).failed(1, "is the system image");
+    unchanged("other refusals");
+    appliance.stage(&["--sha256", &right]).succeeded();
+    fs::File::options().append(true).open(&image).unwrap().write_all(&[0]).unwrap();
+    appliance.stage(&[]).failed(1, "another image is staged as");
+}
+
+#[test]
+fn an_image_in_its_place_is_checked_there() {
+    let appliance = Appliance::new();
+    appliance.scratch.mkdir("haos/images");
+    fs::rename(appliance.scratch.path(NEW), appliance.scratch.path("haos/images").join(NEW)).unwrap();
+    let path = format!("haos/images/{NEW}");
+    appliance.update(&["stage", &path, "--sha256", &"1".repeat(64)]).failed(3, "its SHA-256");
+    assert!(appliance.scratch.path(&path).exists());
+    appliance.update(&["stage", &path]).succeeded();
+    assert_eq!(appliance.state(), "staged");
+    pack(&appliance.scratch.path("haos-x86_64_8.0.squashfs"));
+    appliance.update(&["stage", "haos-x86_64_8.0.squashfs"]).succeeded();
+    assert!(appliance.scratch.path("haos/images/haos-x86_64_8.0.squashfs").exists());
+    assert_eq!(appliance.trials(), ["haos-x86_64_8.0.squashfs+3-0"]);
+}
+
+#[test]
+fn only_a_signed_image_is_trusted_where_that_is_asked_for() {
+    let appliance = Appliance::new();
+    let (image, keys, others) = (
+        appliance.scratch.path(NEW),
+        KeyPair::generate_unencrypted_keypair().unwrap(),
+        KeyPair::generate_unencrypted_keypair().unwrap(),
+    );
+    let [manifest, signature] = paths(&image);
+    let sign = |keys: &KeyPair, change: fn(Manifest) -> Manifest| {
+        let bytes = fs::read(&image).unwrap();
+        let whole = Manifest { name: NEW.into(), size: bytes.len() as u64, sha256: Sha256::digest(&bytes).into() };
+        let text = change(whole).text();
+        fs::write(&manifest, &text).unwrap();
+        let signed = minisign::sign(None, &keys.sk, text.as_bytes(), None, None).unwrap();
+        fs::write(&signature, signed.into_string()).unwrap();
+    };
+    let (key, other) = (keys.pk.to_base64(), others.pk.to_base64());
+    appliance.set("update.public_key=RWQnonsense");
+    appliance.stage(&[]).failed(1, "no public key of minisign");
+    let checked = appliance.scratch.haosfs(&["config", "check", "haos/haos.ini"]);
+    assert!(checked.code == Some(1) && checked.stdout.contains("public_key: RWQnonsense"), "{checked:?}");
+    appliance.set(&format!("update.public_key={key}"));
+    appliance.stage(&[]).failed(3, "is not signed");
+    sign(&others, |manifest| manifest);
+    appliance.stage(&[]).failed(3, "does not sign");
+    sign(&keys, |manifest| Manifest { sha256: [1; 32], ..manifest });
+    appliance.stage(&[]).failed(3, "its manifest says 0101");
+    sign(&keys, |manifest| Manifest { size: manifest.size + 1, ..manifest });
+    appliance.stage(&[]).failed(3, "its manifest says");
+    sign(&keys, |manifest| Manifest { name: OLD.into(), ..manifest });
+    appliance.stage(&[]).failed(3, "it is about");
+    sign(&keys, |manifest| manifest);
+    appliance.stage(&["--key", &other]).failed(3, "does not sign");
+    assert!(!appliance.scratch.path("haos").join(NEW).exists());
+    appliance.stage(&["--key", &key]).succeeded();
+    assert_eq!(appliance.state(), "staged");
+}
+
+#[test]
+fn room_is_looked_for_before_anything_is_copied() {
+    if !can_run("room_is_looked_for_before_anything_is_copied", is_root(), "needs root") {
+        return;
+    }
+    let appliance = Appliance::new();
+    appliance.scratch.mkdir("small");
+    let small = appliance.scratch.path("small");
+    assert!(appliance.scratch.run("mount", &["-t", "tmpfs", "-o", "size=4m", "none", "small"]).code == Some(0));
+    fs::copy(appliance.scratch.path("haos").join(OLD), small.join(OLD)).unwrap();
+    fs::write(small.join("haos.ini"), INI).unwrap();
+    let big = appliance.scratch.path("haos-x86_64_9.0.squashfs");
+    fs::copy(appliance.scratch.path(NEW), &big).unwrap();
+    fs::File::options().write(true).open(&big).unwrap().set_len(4 << 20).unwrap();
+    let stage = ["update", "stage", "haos-x86_64_9.0.squashfs", "--ini", "small/haos.ini"];
+    appliance.scratch.haosfs(&stage).failed(4, "and 5 MiB are needed; `haosfs update gc` removes");
+    assert!(!small.join("haos-x86_64_9.0.squashfs").exists() && !small.join(".haos-x86_64_9.0.squashfs.part").exists());
+}
+
+#[test]
+fn gc_keeps_what_is_needed() {
+    let appliance = Appliance::new();
+    let home = appliance.scratch.path("haos");
+    let image = |version: &str| format!("haos-x86_64_{version}.squashfs");
+    for version in ["5.0", "6.0", "6.5", "7.0", "8.0", "9.0"] {
+        pack(&home.join(image(version)));
+    }
+    fs::write(home.join(format!("{}.manifest", image("5.0"))), "x").unwrap();
+    fs::write(home.join(format!(".{}.part", image("9.9"))), "x").unwrap();
+    for other in ["haos-s390x_1.0.squashfs", "notes.squashfs"] {
+        fs::write(home.join(other), "x").unwrap();
+    }
+    let keys = [format!("previous_image={}", image("7.0")), format!("update_image={}", image("8.0"))];
+    keys.iter().for_each(|key| appliance.set(key));
+    appliance.set(&format!("update.pinned={}, {}", image("6.0"), image("1.0")));
+    let gone = [format!(".{}.part", image("9.9")), image("5.0"), image("6.5"), image("9.0")];
+    let dry = appliance.update(&["gc", "--dry-run"]).succeeded().stdout;
+    gone.iter().for_each(|name| assert!(dry.contains(&format!("would go  {}", home.join(name).display())), "{dry}"));
+    assert!(dry.contains(&format!("kept      {} (previous image)", home.join(image("7.0")).display())), "{dry}");
+    assert!(home.join(image("5.0")).exists());
+    let told: Value = serde_json::from_str(&appliance.update(&["gc", "--json"]).succeeded().stdout).unwrap();
+    assert_eq!(told["removed"], json!(gone.map(|name| home.join(name))));
+    let mut names: Vec<_> = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.contains("haos-") || name.contains("notes"));
+    names.sort();
+    let mut kept =
+        [image("6.0"), image("7.0"), image("7.1.0.0"), image("8.0"), "haos-s390x_1.0.squashfs".into(), "notes.squashfs".into()];
+    kept.sort();
+    assert_eq!(names, kept);
+    fs::write(home.join(OLD), "torn").unwrap();
+    pack(&home.join(image("5.0")));
+    appliance.update(&["gc"]).failed(1, "nothing is removed, because the system image is not sound");
+    assert!(home.join(image("5.0")).exists());
+}
+
+#[test]
+fn one_update_at_a_time() {
+    let appliance = Appliance::new();
+    appliance.scratch.mkdir("haos/trial");
+    let held = fs::File::open(appliance.scratch.path("haos/trial")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    for command in [&["stage", NEW][..], &["confirm"], &["fail", "--reason", "x"], &["rollback"], &["gc"]] {
+        appliance.update(command).failed(1, "another update is being seen to");
+    }
+    appliance.update(&["status"]).succeeded();
+    drop(held);
+    fs::remove_file(appliance.scratch.path("haos/haos.ini")).unwrap();
+    appliance.update(&["status"]).failed(1, "nothing is configured");
+    appliance.stage(&[]).failed(1, "nothing is configured");
+}
