@@ -122,6 +122,15 @@ pub fn copy_range(from: impl AsFd, from_offset: u64, to: impl AsFd, to_offset: u
     Ok(fs::copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), len)?)
 }
 
+/// Makes an empty file share all data of another on its file system (ioctl_ficlone(2)), holes included.
+///
+/// # Errors
+/// `EOPNOTSUPP`, `EXDEV` and the like where that is not possible.
+pub fn clone(from: impl AsFd, to: impl AsFd) -> Result<()> {
+    fault::point("clone")?;
+    Ok(fs::ioctl_ficlone(to, from)?)
+}
+
 /// Makes a file durable; with `data_only` without attributes that reading does not need (fdatasync(2)).
 ///
 /// # Errors

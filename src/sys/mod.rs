@@ -1,5 +1,6 @@
 //! System calls: every `unsafe` block, ioctl and raw call of the crate, thin and without policy.
 
+pub mod btrfs;
 pub mod cred;
 pub mod daemon;
 pub mod data;

@@ -15,12 +15,14 @@ use super::meta::{LARGEST, Meta};
 use crate::error::{Errno, Error, Result};
 use crate::sys::dir::{self, Rename};
 use crate::sys::replace::{self, Rights};
-use crate::sys::{data, lock};
+use crate::sys::{btrfs, data, lock};
 
 const HAOSFS: &str = "haosfs";
 const UPPERS: &str = "uppers";
 const CURRENT: &str = "current";
 const META: &str = "meta.ini";
+/// What became of the upper that a generation was made of.
+const REPORT: &str = "rebase-report.json";
 /// What is not finished.
 const UNFINISHED: &str = ".unfinished";
 
@@ -33,6 +35,15 @@ const PRIVATE: u32 = 0o700;
 pub struct Uppers {
     path: PathBuf,
     directory: OwnedFd,
+}
+
+/// What the upper of a generation grows on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// An empty directory.
+    Empty,
+    /// A snapshot of the upper that it is made of.
+    Snapshot,
 }
 
 /// One generation.
@@ -88,10 +99,12 @@ impl Uppers {
         let parent = replace::open_dir(&haosfs).map_err(failed)?;
         take_turn(&parent, &haosfs)?;
         let unfinished = unfinished(&haosfs)?;
-        let made = build(&parent, &unfinished, |directory| {
-            dir::mkdir(directory, OsStr::new("1"), PRIVATE)?;
+        let made = dir::mkdir(&parent, OsStr::new(UNFINISHED), PRIVATE);
+        let made = made.and_then(|()| replace::open_dir(&unfinished)).and_then(|directory| {
+            make_home(&directory, "1", &unfinished.join("1"))?;
             fill(&unfinished.join("1"), meta, rights)?;
-            replace::symlink(directory, OsStr::new(CURRENT), OsStr::new("1"))
+            replace::symlink(&directory, OsStr::new(CURRENT), OsStr::new("1"))?;
+            data::sync(&directory, false)
         });
         made.and_then(|()| publish(&parent, UPPERS)).map_err(failed)?;
         Self::open(data)?.ok_or_else(|| failed(Errno::ENOENT))
@@ -104,12 +117,74 @@ impl Uppers {
     pub fn add(&self, meta: &Meta, rights: Rights) -> Result<u64> {
         let failed = |errno| Error::sys("add a generation to", &self.path, errno);
         take_turn(&self.directory, &self.path)?;
-        let number =
-            self.numbers()?.last().map_or(Some(1), |last| last.checked_add(1)).ok_or_else(|| failed(Errno::EOVERFLOW))?;
+        let number = self.next_number()?;
         let unfinished = unfinished(&self.path)?;
-        let made = build(&self.directory, &unfinished, |_| fill(&unfinished, meta, rights));
+        let made = make_home(&self.directory, UNFINISHED, &unfinished);
+        let made = made.and_then(|()| fill(&unfinished, meta, rights)).and_then(|()| sync_home(&unfinished));
         made.and_then(|()| publish(&self.directory, &number.to_string())).map_err(failed)?;
         Ok(number)
+    }
+
+    fn next_number(&self) -> Result<u64> {
+        let next = self.numbers()?.last().map_or(Some(1), |last| last.checked_add(1));
+        next.ok_or_else(|| Error::sys("add a generation to", &self.path, Errno::EOVERFLOW))
+    }
+
+    /// Adds a generation that is made of another, of which nothing is changed; it is not in use before [`Uppers::set_current`].
+    /// `grow` makes its upper, in a directory that is empty or a snapshot of the other's, and answers with a report that is kept
+    /// beside it. `shared` may be false, so that there is never a snapshot.
+    ///
+    /// # Errors
+    /// What `grow` and the kernel answer; then there is none.
+    pub fn derive(
+        &self,
+        parent: &Generation,
+        meta: &Meta,
+        shared: bool,
+        grow: impl FnOnce(&Path, Ground) -> Result<String>,
+    ) -> Result<u64> {
+        take_turn(&self.directory, &self.path)?;
+        let number = self.next_number()?;
+        let failed = |errno| Error::sys("add a generation to", &self.path, errno);
+        let made = self.derived(parent, meta, shared, grow);
+        let made = made.and_then(|()| publish(&self.directory, &number.to_string()).map_err(failed));
+        if made.is_err() {
+            // It takes room, which may be what was missing. What stays goes before the next.
+            let _ = unfinished(&self.path);
+        }
+        made.map(|()| number)
+    }
+
+    fn derived(
+        &self,
+        parent: &Generation,
+        meta: &Meta,
+        shared: bool,
+        grow: impl FnOnce(&Path, Ground) -> Result<String>,
+    ) -> Result<()> {
+        let home = unfinished(&self.path)?;
+        let failed = |errno| Error::sys("make", &home, errno);
+        let source = replace::open_dir(&self.path.join(parent.number.to_string())).map_err(failed)?;
+        let is_snapshot = shared && btrfs::is_subvolume(&source);
+        if is_snapshot {
+            btrfs::snapshot(&source, &self.directory, OsStr::new(UNFINISHED)).map_err(failed)?;
+            let work = home.join("work");
+            fs::remove_dir_all(&work).map_err(|e| Error::sys("clear", &work, e))?;
+        } else {
+            make_home(&self.directory, UNFINISHED, &home).map_err(failed)?;
+            let directory = replace::open_dir(&home).map_err(failed)?;
+            dir::mkdir(&directory, OsStr::new("upper"), PRIVATE).map_err(failed)?;
+        }
+        let report = grow(&home.join("upper"), if is_snapshot { Ground::Snapshot } else { Ground::Empty })?;
+        let finish = || {
+            let directory = replace::open_dir(&home)?;
+            dir::mkdir(&directory, OsStr::new("work"), PRIVATE)?;
+            let rights = Rights { perm: 0o644, owner: None };
+            replace::file(&directory, OsStr::new(REPORT), report.as_bytes(), rights)?;
+            put_meta(&directory, meta)?;
+            data::sync_all(&directory)
+        };
+        finish().map_err(failed)
     }
 
     /// Makes a generation the one in use, durably and in one step.
@@ -242,11 +317,17 @@ fn unfinished(parent: &Path) -> Result<PathBuf> {
     }
 }
 
-fn build(parent: &OwnedFd, path: &Path, grow: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
-    dir::mkdir(parent, OsStr::new(UNFINISHED), PRIVATE)?;
-    let directory = replace::open_dir(path)?;
-    grow(&directory)?;
-    data::sync(&directory, false)
+/// The directory of a generation: a subvolume where that is possible, so that the next one can be made of a snapshot.
+fn make_home(parent: &OwnedFd, name: &str, path: &Path) -> Result<(), Errno> {
+    let name = OsStr::new(name);
+    if btrfs::is_btrfs(parent) && btrfs::create_subvolume(parent, name).is_ok() {
+        return replace::set_rights(replace::open_dir(path)?, Rights { perm: PRIVATE, owner: None });
+    }
+    dir::mkdir(parent, name, PRIVATE)
+}
+
+fn sync_home(path: &Path) -> Result<(), Errno> {
+    data::sync(replace::open_dir(path)?, false)
 }
 
 fn publish(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
