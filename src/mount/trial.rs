@@ -7,10 +7,16 @@ use super::appliance::base_and_root;
 use super::data::{Attached, locate};
 use super::generation::lock_if_free;
 use super::image_choice;
+use super::layers::open_lower_at;
 use crate::config::image_source::ImageSource;
 use crate::config::store::Stored;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ovl::xattr::Namespace;
+use crate::sys::daemon;
 use crate::types::Atime;
+use crate::union::lower::Lower;
+use crate::update::meta::Meta;
+use crate::update::rebase::{Request, rebase};
 use crate::update::uppers::{Generation, Uppers};
 
 /// The uppers of a configuration whose directory is `home`; `None` where nothing was mounted yet.
@@ -19,6 +25,67 @@ fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
     let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
     let uppers = Uppers::open(data.path()).map_err(|e| data.told(e))?;
     Ok(uppers.map(|uppers| (data, uppers)))
+}
+
+/// Makes the generation that a trial of an image runs on from the one in use, so that it has all that was changed up to now; returns its
+/// number. One that is there stays, unless `anew`. `None` where nothing was mounted yet: then the first mount makes one.
+///
+/// # Errors
+/// [`Error::Refused`] where the upper in use is mounted; where one of the images, the data partition or the upper cannot be read,
+/// and where there is no room. Then nothing is changed but that what is not finished may be left, which the next attempt removes.
+pub fn prepare(stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<Option<u64>> {
+    let Some((data, uppers)) = open(stored, home)? else { return Ok(None) };
+    prepare_on(&uppers, stored, home, image, anew).map(Some).map_err(|e| data.told(e))
+}
+
+fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {
+    let current = uppers.current()?;
+    let path = image_choice::find(image, home)?;
+    let (base, _) = base_and_root(&path)?;
+    if current.meta.base.is_same(&base) {
+        return Ok(current.number);
+    }
+    let is_trial = |generation: &Generation| {
+        generation.meta.parent == Some(current.number) && Some(generation.meta.base.name.as_os_str()) == file_name(image)
+    };
+    for generation in generations(uppers).iter().filter(|generation| is_trial(generation)) {
+        if !anew && generation.meta.base.is_same(&base) {
+            return Ok(generation.number);
+        }
+        remove(uppers, generation)?;
+    }
+    let Some(_locks) = lock_if_free(&current.upper, &current.work)? else {
+        return Err(Error::Refused(format!("upper generation {} is in use by a mount; unmount that first", current.number)));
+    };
+    let old = image_of(&current, stored, home);
+    if old.is_none() {
+        tracing::warn!("the image of generation {} is not there: all of its upper is taken for changed", current.number);
+    }
+    let new = open_lower_at(&path)?;
+    let namespace = if rustix::process::geteuid().is_root() { Namespace::Trusted } else { Namespace::User };
+    let request = Request { upper: &current.upper, old: old.as_deref(), new: &*new, namespace };
+    if let Err(e) = daemon::raise_descriptor_limit() {
+        tracing::debug!("the limit of open files stays as it is: {e}");
+    }
+    let meta = Meta { base, backend: current.meta.backend, parent: Some(current.number), clean: true };
+    uppers.derive(&current, &meta, true, |into, ground| {
+        let report = rebase(&request, into, ground)?;
+        tracing::info!(
+            "{} names are kept of generation {}, {} are left to the new image, {} were changed by both",
+            report.kept,
+            current.number,
+            report.left_out,
+            report.conflicts.len()
+        );
+        Ok(report.text(current.number, &current.meta.base, &meta.base))
+    })
+}
+
+/// The image that a generation was made on, where it is the system image.
+fn image_of(generation: &Generation, stored: &Stored, home: &Path) -> Option<Box<dyn Lower>> {
+    let path = image_choice::find(&stored.config.system_image, home).ok()?;
+    let (base, _) = base_and_root(&path).ok()?;
+    if generation.meta.base.is_same(&base) { open_lower_at(&path).ok() } else { None }
 }
 
 /// Makes the generation that was made on an image the one in use. Where there is none, or nobody has written to any, nothing

@@ -7,6 +7,7 @@ mod escape;
 pub mod garbage;
 pub mod image_name;
 pub mod meta;
+pub mod rebase;
 pub mod record;
 pub mod signature;
 pub mod state;
