@@ -166,6 +166,9 @@ fn an_image_that_fails_is_remembered() {
     );
     assert_eq!(appliance.trials(), [format!("{NEW}.log")]);
     appliance.stage(&[]).failed(3, "has failed: no network; --again tries it once more");
+    appliance.set(&format!("failed_image=images/{NEW}"));
+    appliance.stage(&[]).failed(3, "has failed: no network");
+    appliance.set(&format!("failed_image={NEW}"));
     appliance.set(&format!("update_image={NEW}"));
     assert_eq!(appliance.state(), "stable", "haos.ini alone does not have it tried again");
     appliance.stage(&["--again"]).succeeded();
@@ -274,6 +277,8 @@ fn only_a_signed_image_is_trusted_where_that_is_asked_for() {
     assert!(!appliance.scratch.path("haos").join(NEW).exists());
     appliance.stage(&["--key", &key]).succeeded();
     assert_eq!(appliance.state(), "staged");
+    let there = |path: &Path| fs::read(appliance.scratch.path("haos").join(path.file_name().unwrap())).unwrap();
+    [manifest, signature].iter().for_each(|path| assert_eq!(there(path), fs::read(path).unwrap(), "it can be checked again"));
 }
 
 #[test]

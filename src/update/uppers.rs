@@ -21,6 +21,8 @@ const HAOSFS: &str = "haosfs";
 const UPPERS: &str = "uppers";
 const CURRENT: &str = "current";
 const META: &str = "meta.ini";
+/// The highest number that was taken away, as the target of a link.
+const LAST: &str = ".last";
 /// What became of the upper that a generation was made of.
 const REPORT: &str = "rebase-report.json";
 /// What is not finished.
@@ -125,9 +127,11 @@ impl Uppers {
         Ok(number)
     }
 
+    /// One that no generation has had.
     fn next_number(&self) -> Result<u64> {
-        let next = self.numbers()?.last().map_or(Some(1), |last| last.checked_add(1));
-        next.ok_or_else(|| Error::sys("add a generation to", &self.path, Errno::EOVERFLOW))
+        let removed = fs::read_link(self.path.join(LAST)).ok().and_then(|target| number_of(target.as_os_str()));
+        let last = self.numbers()?.last().copied().max(removed).unwrap_or(0);
+        last.checked_add(1).ok_or_else(|| Error::sys("add a generation to", &self.path, Errno::EOVERFLOW))
     }
 
     /// Adds a generation that is made of another, of which nothing is changed; it is not in use before [`Uppers::set_current`].
@@ -211,6 +215,9 @@ impl Uppers {
         let failed = |errno| Error::sys("remove", &path, errno);
         unfinished(&self.path)?;
         let (parent, hidden) = (&self.directory, OsStr::new(UNFINISHED));
+        if self.next_number()?.checked_sub(1) == Some(number) {
+            replace::symlink(parent, OsStr::new(LAST), OsStr::new(&name)).map_err(failed)?;
+        }
         dir::rename(parent, OsStr::new(&name), parent, hidden, Rename::NoReplace).map_err(failed)?;
         data::sync(parent, false).map_err(failed)?;
         unfinished(&self.path).map(drop)

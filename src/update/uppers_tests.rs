@@ -36,6 +36,24 @@ fn generations_are_made_and_chosen() {
 }
 
 #[test]
+fn a_generation_that_goes_leaves_its_number() {
+    let data = tempfile::tempdir().unwrap();
+    let uppers = Uppers::create(data.path(), &meta(), RIGHTS).unwrap();
+    assert!(uppers.remove(1).unwrap_err().to_string().contains("generation 1 is in use"));
+    for number in [2, 3, 4] {
+        assert_eq!(uppers.add(&meta(), RIGHTS).unwrap(), number);
+    }
+    for (removed, left) in [(3, &[1, 2, 4][..]), (4, &[1, 2]), (2, &[1])] {
+        uppers.remove(removed).unwrap();
+        assert_eq!(uppers.numbers().unwrap(), left);
+    }
+    assert_eq!(uppers.add(&meta(), RIGHTS).unwrap(), 5);
+    uppers.remove(5).unwrap();
+    drop(uppers);
+    assert_eq!(Uppers::open(data.path()).unwrap().unwrap().add(&meta(), RIGHTS).unwrap(), 6);
+}
+
+#[test]
 fn leftovers_go_and_other_names_do_not_count() {
     let data = tempfile::tempdir().unwrap();
     fs::create_dir_all(data.path().join("haosfs/.unfinished/1/upper")).unwrap();

@@ -14,8 +14,9 @@ use super::outcome::{Failure, NO_ROOM};
 use super::progress::Progress;
 use crate::config::image_source::IMAGES;
 use crate::error::{Errno, Error, Result};
+use crate::sys::data;
 use crate::sys::dir::{self, Rename};
-use crate::sys::{data, replace};
+use crate::sys::replace::{self, Rights};
 use crate::update::garbage::unfinished;
 
 /// Bytes that are copied at a time.
@@ -113,6 +114,21 @@ impl Place {
     pub fn finish(&self) -> Result<()> {
         let moved = dir::rename(&self.open, &unfinished(&self.name), &self.open, &self.name, Rename::Replace);
         moved.and_then(|()| self.sync()).map_err(|e| Error::sys("move the image to", self.path(), e))
+    }
+
+    /// Copies files that belong to the image here, under their own names, durably: so it can be checked again.
+    ///
+    /// # Errors
+    /// What reading and writing answer.
+    pub fn copy_beside(&self, files: &[PathBuf]) -> Result<()> {
+        for file in files {
+            let bytes = fs::read(file).map_err(|e| Error::sys("read", file, e))?;
+            let name = file.file_name().unwrap_or_default();
+            let rights = Rights { perm: 0o644, owner: None };
+            let written = replace::file(&self.open, name, &bytes, rights);
+            written.map_err(|e| Error::sys("write", self.directory.join(name), e))?;
+        }
+        Ok(())
     }
 
     /// Makes a file that stands here already durable.

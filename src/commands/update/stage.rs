@@ -13,7 +13,7 @@ use crate::config::image_source::ImageSource;
 use crate::error::{Error, Result};
 use crate::image::{Image, Options};
 use crate::mount::image_choice;
-use crate::update::signature::{Manifest, parse_sha256, public_key, show_sha256, signed_manifest};
+use crate::update::signature::{Manifest, parse_sha256, paths, public_key, show_sha256, signed_manifest};
 use crate::update::state::Event;
 use crate::update::store::{Standing, Store};
 
@@ -77,6 +77,9 @@ pub fn run(request: &Request) -> Result<(), Failure> {
             return Err(e);
         }
         place.finish()?;
+        if expected.manifest.is_some() {
+            place.copy_beside(&paths(path))?;
+        }
     }
     let outcome = happen(&store, Event::Stage { image, tries: standing.rules.tries }, None)?;
     Ok(status::print(&store, &outcome.state, request.json)?)
@@ -122,11 +125,16 @@ fn may_stage(standing: &Standing, image: &ImageSource, place: &Place, request: &
             return Err(Error::Refused(format!("{image} is {what}; it is not replaced")).into());
         }
     }
-    if let Some(failed) = state.failed().filter(|failed| failed.image == *image && !request.again) {
+    if let Some(failed) = state.failed().filter(|failed| is_named_alike(&failed.image, image) && !request.again) {
         let told = format!("{image} has failed: {}; --again tries it once more", failed.why);
         return Err(Failure::image(Error::Refused(told)));
     }
     Ok(if state.next() == Some(image) { Staged::UnderThisName } else { Staged::No })
+}
+
+/// `images/a` is `a`, wherever it was put by whom.
+fn is_named_alike(a: &ImageSource, b: &ImageSource) -> bool {
+    Path::new(a.as_str()).file_name() == Path::new(b.as_str()).file_name()
 }
 
 /// Whether the very file, or one with the same content, is in its place.
