@@ -12,6 +12,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -165,6 +166,15 @@ fn judge_report(home: &Home, what: &str) {
     assert_eq!(found, expected, "{what}");
 }
 
+/// `haosfs check` finds nothing in the new upper.
+fn judge_marks(home: &Home, what: &str) {
+    let mut check = Command::new(env!("CARGO_BIN_EXE_haosfs"));
+    let at = home.generation(2);
+    check.arg("check").arg(at.join("upper")).arg(at.join("work")).arg("--lower").arg(home.path.join(NEW));
+    let output = check.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{what}: {output:?}");
+}
+
 /// A trial, and its end: `driver` had the old upper, `then` has the new one.
 fn tells_the_story(fs: Fs, driver: Driver, then: Driver) {
     let what = format!("{} by {}", fs.name(), driver.name());
@@ -178,6 +188,7 @@ fn tells_the_story(fs: Fs, driver: Driver, then: Driver) {
     assert_eq!(is_subvolume, fs == Fs::Btrfs, "{what}: a snapshot where that can be");
     judge_upper(&home, &what);
     judge_report(&home, &what);
+    judge_marks(&home, &what);
     let mut union = home.mount(then, NEW, 2);
     judge_union(union.path(), &what);
     fs::write(union.path().join("tried"), "x").unwrap();

@@ -91,7 +91,7 @@ fn goes_through_an_update(test: &str, fs_name: &str) {
     let before = upper(&machine, 1);
     update(&machine, &["fail", "--reason", "x"]);
     assert_eq!(boot(&machine), old);
-    assert_eq!(machine.on_data(|data| data.join("haosfs/uppers/2").exists()), false);
+    assert!(!machine.on_data(|data| data.join("haosfs/uppers/2").exists()));
     assert_same("rolled back", &before, &upper(&machine, 1), Tolerance::default());
     update(&machine, &["confirm"]);
     assert_eq!(mounted(&machine, |root| fs::write(root.join("mine"), "three").unwrap()), seen("7.1.0.0", "two"));

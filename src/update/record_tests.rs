@@ -232,6 +232,20 @@ fn writes_stand_in_their_order() {
     );
 }
 
+/// As a rename on FAT can leave them.
+#[test]
+fn of_two_counts_the_lower_one_counts() {
+    let mut disk = Disk::new();
+    disk.ini += "update_image = b\n";
+    let count = |left, tried| Count { image: source("b"), left, tried };
+    disk.counts = vec![count(2, 1), count(1, 2)];
+    let state = disk.record().state(TRIES);
+    assert!(matches!(&state, State::Trying { left: 1, tried: 2, .. }), "{state:?}");
+    assert_eq!(disk.record().writes(&state), [Write::Forget(count(2, 1))]);
+    let (next, _) = step(state, Event::BootBegins);
+    assert_eq!(disk.record().writes(&next), [Write::Count(count(0, 3)), Write::Forget(count(2, 1))]);
+}
+
 #[test]
 fn haos_ini_alone_stages_an_image() {
     let mut disk = Disk::new();

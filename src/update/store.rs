@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::record::{Keys, Record, Write};
@@ -172,6 +173,12 @@ impl Store {
             .map_err(|errno| Error::sys("remove", self.trial_directory().join(name), errno))
     }
 
+    /// What files beside haos.ini are given: its own mode, for some file systems, such as FAT, have one for all.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        Rights { perm: fs::metadata(&self.ini).map_or(0o644, |found| found.mode() & 0o777), owner: None }
+    }
+
     /// Keeps the log of a boot that failed.
     ///
     /// # Errors
@@ -179,7 +186,7 @@ impl Store {
     pub fn save_log(&self, image: &ImageSource, log: &[u8]) -> Result<()> {
         let path = self.log_of(image);
         let name = path.file_name().unwrap_or_default();
-        let written = replace::file(self.trial()?, name, log, Rights { perm: 0o644, owner: None });
+        let written = replace::file(self.trial()?, name, log, self.rights());
         written.map_err(|errno| Error::sys("write", &path, errno))
     }
 }

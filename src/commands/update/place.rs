@@ -120,11 +120,10 @@ impl Place {
     ///
     /// # Errors
     /// What reading and writing answer.
-    pub fn copy_beside(&self, files: &[PathBuf]) -> Result<()> {
+    pub fn copy_beside(&self, files: &[PathBuf], rights: Rights) -> Result<()> {
         for file in files {
             let bytes = fs::read(file).map_err(|e| Error::sys("read", file, e))?;
             let name = file.file_name().unwrap_or_default();
-            let rights = Rights { perm: 0o644, owner: None };
             let written = replace::file(&self.open, name, &bytes, rights);
             written.map_err(|e| Error::sys("write", self.directory.join(name), e))?;
         }

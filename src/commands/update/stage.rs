@@ -78,7 +78,7 @@ pub fn run(request: &Request) -> Result<(), Failure> {
         }
         place.finish()?;
         if expected.manifest.is_some() {
-            place.copy_beside(&paths(path))?;
+            place.copy_beside(&paths(path), store.rights())?;
         }
     }
     let outcome = happen(&store, Event::Stage { image, tries: standing.rules.tries }, None)?;
