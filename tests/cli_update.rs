@@ -170,6 +170,8 @@ fn an_image_that_fails_is_remembered() {
     appliance.stage(&[]).failed(3, "has failed: no network");
     appliance.set(&format!("failed_image={NEW}"));
     appliance.set(&format!("update_image={NEW}"));
+    let checked = appliance.scratch.haosfs(&["config", "check", "haos/haos.ini"]).stdout;
+    assert!(checked.contains("update_image: it has failed, and is not tried again"), "{checked}");
     assert_eq!(appliance.state(), "stable", "haos.ini alone does not have it tried again");
     appliance.stage(&["--again"]).succeeded();
     assert_eq!((appliance.state(), appliance.status()["failed_image"].clone()), ("staged".to_owned(), Value::Null));

@@ -48,6 +48,10 @@ fn judge_text(text: &str, config: &Config, findings: &mut Vec<Finding>) {
     for entry in &config.unknown {
         warn(Flaw::of(entry.line, &entry.key, format!("this version knows no such key in [{HAOS}]; it is kept")));
     }
+    if config.update_image.is_some() && config.update_image == config.failed_image {
+        let why = "it has failed, and is not tried again: `haosfs update stage --again` has it tried";
+        warn(Flaw { line: line_of(text, "update_image"), key: Some("update_image".to_owned()), why: why.to_owned() });
+    }
     if !text.ends_with('\n') {
         warn(Flaw::at(text.lines().count(), "the last line does not end: the file may be cut off"));
     }

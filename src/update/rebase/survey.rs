@@ -232,7 +232,12 @@ impl<'a> Survey<'a> {
             (Some(_), None) => Ok(Some(Change::Removed)),
             (Some(old), Some(new)) => {
                 let compare = if hides == Hides::All { is_same_tree } else { is_same };
-                let same = compare(old, (self.request.new, new), self.request.namespace)?;
+                let same = compare(old, (self.request.new, new), self.request.namespace);
+                let same = same.or_else(|e| match e {
+                    // Only a report depends on it.
+                    Error::Damage(_) => Ok(false),
+                    other => Err(other),
+                })?;
                 Ok((!same).then_some(Change::Changed))
             }
         }
