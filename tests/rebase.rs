@@ -10,7 +10,7 @@ mod tree;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -254,6 +254,34 @@ fn a_confirmed_generation_is_in_use_and_can_be_left_again() {
     assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[1]], true).unwrap(), [1]);
     assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[1]], false).unwrap(), [1]);
     assert_eq!(home.numbers(), [2]);
+}
+
+/// Nothing is taken for a copy of what cannot be read.
+#[test]
+fn without_the_old_image_all_of_the_upper_stays() {
+    if !can_run("without_the_old_image_all_of_the_upper_stays", NEEDS) {
+        return;
+    }
+    let home = Home::new(Fs::Tmpfs);
+    let mut union = home.mount(Driver::Haosfs, OLD, 1);
+    story::act(union.path());
+    union.unmount();
+    let old = home.path.join(OLD);
+    // Data begin behind the superblock of 96 bytes; tables, by which the image is known, come last.
+    fs::File::options().write(true).open(&old).unwrap().write_all_at(&[0xff; 8], 96).unwrap();
+    let upper = |number: u64| Snapshot::read(&home.generation(number).join("upper")).unwrap();
+    assert_eq!(home.prepare(true), 2);
+    assert!(upper(2).names.contains_key(b"copied/changed".as_slice()), "its data are damaged");
+    assert!(!upper(2).names.contains_key(b"empty".as_slice()), "a directory has no data");
+    fs::remove_file(old).unwrap();
+    assert_eq!(home.prepare(true), 3);
+    let whiteouts = ["removed/gone"];
+    let expected: Vec<Vec<u8>> = upper(1)
+        .names
+        .into_keys()
+        .filter(|name| !whiteouts.iter().any(|whiteout| whiteout.as_bytes() == name.as_slice()))
+        .collect();
+    assert_eq!(upper(3).names.into_keys().collect::<Vec<_>>(), expected);
 }
 
 /// A full partition costs the trial, not the upper.
