@@ -11,10 +11,12 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use haosfs::image::{Image, Options as ImageOptions};
 use haosfs::types::{Atime, Caller};
+use haosfs::union::file::Writer;
 use haosfs::union::{Durability, NodeId, Options, Prefix, ROOT, SquashfsLower, Union, Upper};
 use image::Subject;
 
 const ASKER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+const WRITER: Writer = Writer { caller: ASKER, kill_set_id: false, append: false };
 
 /// A union over a fresh upper, and its files that were not copied up yet.
 struct Supply {
@@ -54,7 +56,7 @@ fn copy_up(c: &mut Criterion) {
                     }
                     (Arc::clone(&supply.union), supply.left.pop().unwrap())
                 };
-                b.iter_batched(next, |(union, id)| union.write(id, 0, b"!", ASKER, false).unwrap(), BatchSize::PerIteration);
+                b.iter_batched(next, |(union, id)| union.write(id, 0, b"!", WRITER).unwrap(), BatchSize::PerIteration);
             });
         }
     }

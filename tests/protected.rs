@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
+use mounted::ground::Ground;
 use mounted::mount::run;
 use mounted::requirement::{Requirement, can_run};
 use mounted::scratch::{Fs, Scratch};
@@ -240,4 +241,36 @@ fn what_only_grows_is_not_written_elsewhere() {
     assert_eq!(file.write_at(b"A", 0).unwrap_err().raw_os_error(), Some(libc::EPERM));
     assert_eq!(file.write_at(b"!", 14).unwrap(), 1);
     assert_eq!(fs::read(upper.join("a")).unwrap(), b"a file, longer!");
+}
+
+/// Over images alone the kernel opens files without asking.
+#[test]
+fn over_an_image_writing_is_refused_not_opening() {
+    if !can_run("over_an_image_writing_is_refused_not_opening", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&[], grow);
+    let mut union = ground.mount(Driver::Haosfs, &[]);
+    flag(union.path(), '+');
+    let refused = |answer: io::Result<()>| assert_eq!(answer.unwrap_err().raw_os_error(), Some(libc::EPERM));
+    for _ in 0..2 {
+        for kind in PROTECTED {
+            let path = union.path().join(kind);
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            refused(file.write_at(b"x", 0).map(drop));
+            refused(file.set_len(0));
+            refused(File::create(&path).map(drop));
+            refused(fs::remove_file(&path));
+            let appended = OpenOptions::new().append(true).open(&path).unwrap().write_all(b"");
+            assert!(appended.is_ok());
+            if kind != "a" {
+                refused(OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x"));
+            }
+            assert_eq!(fs::read(&path).unwrap(), b"a file");
+        }
+        union.remount();
+    }
+    OpenOptions::new().append(true).open(union.path().join("a")).unwrap().write_all(b", longer").unwrap();
+    assert_eq!(fs::read(union.path().join("a")).unwrap(), b"a file, longer");
+    flag(union.path(), '-');
 }

@@ -96,6 +96,11 @@ fn object(status: &Status) -> Value {
         }
     }
     add(&mut object, "daemon", json!(status.daemon));
+    if !status.requests.is_empty() {
+        let requests: serde_json::Map<String, Value> =
+            status.requests.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
+        add(&mut object, "requests", json!(requests));
+    }
     match status.room {
         Ok(Room { size, used, available }) => {
             add(&mut object, "room", json!({ "size": size, "used": used, "available": available }));

@@ -1,7 +1,8 @@
 //! The ioctls by which haosfs asks its own daemons ([`crate::sys::union_ioctl`]).
 
+use super::requests::Requests;
 use crate::error::Result;
-use crate::sys::union_ioctl::{HAS_UPPER, SYNCHRONISE};
+use crate::sys::union_ioctl::{HAS_UPPER, REQUESTS, SYNCHRONISE};
 use crate::union::Union;
 
 /// Something that only haosfs asks.
@@ -11,6 +12,8 @@ pub enum Question {
     HasUpper,
     /// To make durable what was written.
     Synchronise,
+    /// How many requests there were.
+    Requests,
 }
 
 impl Question {
@@ -20,6 +23,7 @@ impl Question {
         match cmd {
             HAS_UPPER => Some(Self::HasUpper),
             SYNCHRONISE => Some(Self::Synchronise),
+            REQUESTS => Some(Self::Requests),
             _ => None,
         }
     }
@@ -28,10 +32,11 @@ impl Question {
     ///
     /// # Errors
     /// What the upper's file system answers.
-    pub fn answer(self, union: &Union) -> Result<Vec<u8>> {
+    pub fn answer(self, union: &Union, requests: &Requests) -> Result<Vec<u8>> {
         match self {
             Self::HasUpper => Ok(u32::from(union.has_upper()).to_ne_bytes().to_vec()),
             Self::Synchronise => union.synchronise().map(|()| Vec::new()),
+            Self::Requests => Ok(requests.encode()),
         }
     }
 }

@@ -17,11 +17,12 @@ use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, w
 use super::flags;
 use super::guard::guarded;
 use super::reply::{attributes, empty, entry, named, sized, written};
+use super::requests::{Operation, Requests};
 use crate::error::{Errno, Error, Result};
 use crate::types::Kind;
 use crate::union::create::New;
+use crate::union::file::Writer;
 use crate::union::lower::Seek;
-use crate::union::stream::StreamId;
 use crate::union::{SetAttr, Union};
 
 /// Largest write request, in bytes.
@@ -34,10 +35,9 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 /// What we want of the kernel where it has it. Not `FUSE_ATOMIC_O_TRUNC`: with it the open itself truncates, before the kernel
 /// has found that the file is a running program (fs/namei.c, `do_open`). Not `FUSE_ASYNC_DIO`: a buffered read beside such a
 /// write may keep the old page. File handles are refused rather than stale once the kernel has forgotten an inode.
-const WANTED: [InitFlags; 9] = [
+const WANTED: [InitFlags; 8] = [
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_NO_EXPORT_SUPPORT,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_POSIX_ACL,
@@ -49,14 +49,24 @@ const WANTED: [InitFlags; 9] = [
 /// A union behind the FUSE protocol.
 pub(super) struct Filesystem {
     union: Arc<Union>,
+    requests: Requests,
+    handles: Handles,
+}
+
+/// What the kernel asks to be opened. What it need not ask for costs no request.
+#[derive(Clone, Copy, Debug)]
+struct Handles {
+    files: bool,
+    dirs: bool,
 }
 
 impl Filesystem {
-    pub(super) const fn new(union: Arc<Union>) -> Self {
-        Self { union }
+    pub(super) fn new(union: Arc<Union>) -> Self {
+        Self { union, requests: Requests::default(), handles: Handles { files: true, dirs: true } }
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
+    fn ask<T>(&self, operation: Operation, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
+        self.requests.count(operation);
         guarded(|| question(&self.union))
     }
 
@@ -66,9 +76,9 @@ impl Filesystem {
         kept | FopenFlags::FOPEN_NOFLUSH
     }
 
-    fn tell(&self, message: impl FnOnce(&Union)) {
+    fn tell(&self, operation: Operation, message: impl FnOnce(&Union)) {
         // There is no answer in which it could be said that this went wrong; the log has it.
-        let _told = self.ask(|union| {
+        let _told = self.ask(operation, |union| {
             message(union);
             Ok(())
         });
@@ -82,6 +92,12 @@ impl fuser::Filesystem for Filesystem {
                 tracing::debug!("this kernel's FUSE lacks {flag:?}");
             }
         }
+        let offered = config.capabilities();
+        // A file that was opened without asking keeps its pages, so that reading it again leaves no stamp; and it can be opened to
+        // write though it must not be written.
+        let unasked = offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        self.handles.files = !unasked || self.union.stamps_every_reading() || self.union.asks_before_opening();
+        self.handles.dirs = !offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         // The nearest possible value is what a refusal leaves in force.
         let _write = config.set_max_write(MAX_WRITE);
         let _background = config.set_max_background(MAX_BACKGROUND);
@@ -89,7 +105,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.ask(|union| union.lookup(node(parent), name)) {
+        match self.ask(Operation::Lookup, |union| union.lookup(node(parent), name)) {
             // An entry without a node: the kernel remembers that the name is absent.
             Err(Error::Expected(Errno::ENOENT)) => reply.entry(&FOREVER, &convert::absent(), GENERATION),
             answer => entry("lookup", answer, reply),
@@ -97,11 +113,11 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.tell(|union| union.forget(node(ino), nlookup));
+        self.tell(Operation::Forget, |union| union.forget(node(ino), nlookup));
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        attributes("getattr", self.ask(|union| union.getattr(node(ino))), reply);
+        attributes("getattr", self.ask(Operation::Getattr, |union| union.getattr(node(ino))), reply);
     }
 
     fn setattr(
@@ -124,11 +140,11 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let perm = mode.map(|mode| mode & 0o7777);
         let set = SetAttr { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
-        attributes("setattr", self.ask(|union| union.setattr(node(ino), &set, caller(req))), reply);
+        attributes("setattr", self.ask(Operation::Setattr, |union| union.setattr(node(ino), &set, caller(req))), reply);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.ask(|union| union.readlink(node(ino))) {
+        match self.ask(Operation::Readlink, |union| union.readlink(node(ino))) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(e) => reply.error(errno("readlink", &e)),
         }
@@ -137,25 +153,25 @@ impl fuser::Filesystem for Filesystem {
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let Some(kind) = Kind::from_mode(mode) else { return reply.error(wire(Errno::EINVAL)) };
         let new = New { rdev: convert::decode_dev(rdev), ..New::of(name, kind, mode & 0o7777, umask) };
-        entry("mknod", self.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
+        entry("mknod", self.ask(Operation::Mknod, |union| union.create(node(parent), &new, caller(req), false)), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let new = New::of(name, Kind::Dir, mode & 0o7777, umask);
-        entry("mkdir", self.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
+        entry("mkdir", self.ask(Operation::Mkdir, |union| union.create(node(parent), &new, caller(req), false)), reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("unlink", self.ask(|union| union.unlink(node(parent), name)), reply);
+        empty("unlink", self.ask(Operation::Unlink, |union| union.unlink(node(parent), name)), reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("rmdir", self.ask(|union| union.rmdir(node(parent), name)), reply);
+        empty("rmdir", self.ask(Operation::Rmdir, |union| union.rmdir(node(parent), name)), reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let new = New { target: target.as_os_str(), ..New::of(name, Kind::Symlink, 0o777, 0) };
-        entry("symlink", self.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
+        entry("symlink", self.ask(Operation::Symlink, |union| union.create(node(parent), &new, caller(req), false)), reply);
     }
 
     fn rename(
@@ -169,16 +185,24 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         let Some(how) = convert::rename(flags) else { return reply.error(wire(Errno::EINVAL)) };
-        empty("rename", self.ask(|union| union.rename((node(parent), name), (node(newparent), newname), how)), reply);
+        empty(
+            "rename",
+            self.ask(Operation::Rename, |union| union.rename((node(parent), name), (node(newparent), newname), how)),
+            reply,
+        );
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        entry("link", self.ask(|union| union.link(node(ino), node(newparent), newname)), reply);
+        entry("link", self.ask(Operation::Link, |union| union.link(node(ino), node(newparent), newname)), reply);
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if !self.handles.files {
+            self.requests.count(Operation::Open);
+            return reply.error(wire(Errno::ENOSYS));
+        }
         let append = flags.0 & libc::O_APPEND != 0;
-        let answer = self.ask(|union| match flags.acc_mode() {
+        let answer = self.ask(Operation::Open, |union| match flags.acc_mode() {
             OpenAccMode::O_RDONLY => union.open(node(ino), false),
             _ => union.open_to_write(node(ino), append),
         });
@@ -200,7 +224,7 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyData,
     ) {
         let mut reply = Some(reply);
-        let answer = self.ask(|union| {
+        let answer = self.ask(Operation::Read, |union| {
             union.read(node(ino), offset, size as usize, |bytes| {
                 if let Some(reply) = reply.take() {
                     reply.data(bytes);
@@ -220,43 +244,54 @@ impl fuser::Filesystem for Filesystem {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        written("write", self.ask(|union| union.write(node(ino), offset, data, caller(req), kill)), reply);
+        let kill_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        // Where openings are asked for, those that may not write were refused.
+        let append = self.handles.files || flags.0 & libc::O_APPEND != 0;
+        let writer = Writer { caller: caller(req), kill_set_id, append };
+        written("write", self.ask(Operation::Write, |union| union.write(node(ino), offset, data, writer)), reply);
     }
 
     fn release(
         &self,
         _req: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         _fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.tell(|union| union.release(node(ino)));
+        self.requests.count(Operation::Release);
         reply.ok();
     }
 
-    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsync", self.ask(|union| union.fsync(node(ino), datasync)), reply);
+    /// Nothing waits to be written; after this answer the kernel does not ask again.
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        self.requests.count(Operation::Flush);
+        reply.error(wire(Errno::ENOSYS));
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.ask(|union| union.open_dir(node(ino))) {
-            Ok((stream, true)) => reply.opened(FileHandle(stream.0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
-            Ok((stream, false)) => reply.opened(FileHandle(stream.0), FopenFlags::empty()),
-            Err(e) => reply.error(errno("opendir", &e)),
+    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        empty("fsync", self.ask(Operation::Fsync, |union| union.fsync(node(ino), datasync)), reply);
+    }
+
+    /// Positions in listings need no handle, and what the kernel keeps of a listing it drops itself when the directory changes.
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.requests.count(Operation::Opendir);
+        if self.handles.dirs {
+            reply.opened(NO_HANDLE, FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+        } else {
+            reply.error(wire(Errno::ENOSYS));
         }
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let answer = self.ask(|union| {
-            union.read_dir(node(ino), StreamId(fh.0), offset, |entry, next| {
+    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let answer = self.ask(Operation::Readdir, |union| {
+            union.read_dir(node(ino), offset, |entry, next| {
                 !reply.add(INodeNo(entry.ino), next, convert::kind(entry.kind), &entry.name)
             })
         });
@@ -266,9 +301,9 @@ impl fuser::Filesystem for Filesystem {
         }
     }
 
-    fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let answer = self.ask(|union| {
-            union.read_dir(node(ino), StreamId(fh.0), offset, |entry, next| self.plus(ino, entry, next, &mut reply))
+    fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let answer = self.ask(Operation::Readdirplus, |union| {
+            union.read_dir(node(ino), offset, |entry, next| self.plus(ino, entry, next, &mut reply))
         });
         match answer {
             Ok(()) => reply.ok(),
@@ -276,18 +311,18 @@ impl fuser::Filesystem for Filesystem {
         }
     }
 
-    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        self.tell(|union| union.close_dir(StreamId(fh.0)));
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.requests.count(Operation::Releasedir);
         reply.ok();
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsyncdir", self.ask(|union| union.fsync(node(ino), datasync)), reply);
+        empty("fsyncdir", self.ask(Operation::Fsyncdir, |union| union.fsync(node(ino), datasync)), reply);
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        match self.ask(|union| union.space()) {
+        match self.ask(Operation::Statfs, |union| union.space()) {
             Ok(s) => {
                 reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, small(s.bsize), small(s.namemax), small(s.frsize));
             }
@@ -297,25 +332,31 @@ impl fuser::Filesystem for Filesystem {
 
     fn setxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
         let flags = flags.cast_unsigned();
-        empty("setxattr", self.ask(|union| union.set_xattr(node(ino), name, value, flags, caller(req))), reply);
+        empty(
+            "setxattr",
+            self.ask(Operation::Setxattr, |union| union.set_xattr(node(ino), name, value, flags, caller(req))),
+            reply,
+        );
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        sized("getxattr", self.ask(|union| union.xattr(node(ino), name)), size, reply);
+        sized("getxattr", self.ask(Operation::Getxattr, |union| union.xattr(node(ino), name)), size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = self.ask(|union| union.xattr_names(node(ino), caller(req))).map(|names| convert::name_list(&names));
+        let names = self
+            .ask(Operation::Listxattr, |union| union.xattr_names(node(ino), caller(req)))
+            .map(|names| convert::name_list(&names));
         sized("listxattr", names, size, reply);
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("removexattr", self.ask(|union| union.remove_xattr(node(ino), name, caller(req))), reply);
+        empty("removexattr", self.ask(Operation::Removexattr, |union| union.remove_xattr(node(ino), name, caller(req))), reply);
     }
 
     fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, _flags: i32, reply: ReplyCreate) {
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
-        match self.ask(|union| union.create(node(parent), &new, caller(req), true)) {
+        match self.ask(Operation::Create, |union| union.create(node(parent), &new, caller(req), true)) {
             Ok((node, found)) => {
                 reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, self.open_flags());
             }
@@ -325,7 +366,11 @@ impl fuser::Filesystem for Filesystem {
 
     fn fallocate(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
         let mode = mode.cast_unsigned();
-        empty("fallocate", self.ask(|union| union.allocate(node(ino), mode, offset, length, caller(req))), reply);
+        empty(
+            "fallocate",
+            self.ask(Operation::Fallocate, |union| union.allocate(node(ino), mode, offset, length, caller(req))),
+            reply,
+        );
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -335,7 +380,7 @@ impl fuser::Filesystem for Filesystem {
             _ => return reply.error(wire(Errno::EINVAL)),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(wire(Errno::ENXIO)) };
-        match self.ask(|union| union.seek(node(ino), offset, seek)) {
+        match self.ask(Operation::Lseek, |union| union.seek(node(ino), offset, seek)) {
             Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
             Err(e) => reply.error(errno("lseek", &e)),
         }
@@ -355,9 +400,9 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyIoctl,
     ) {
         let answer = match Question::read(cmd) {
-            Some(question) => self.ask(|union| question.answer(union)),
+            Some(question) => self.ask(Operation::Ioctl, |union| question.answer(union, &self.requests)),
             None => flags::Request::read(cmd, in_data).map_err(Error::from).and_then(|request| {
-                self.ask(|union| match request {
+                self.ask(Operation::Ioctl, |union| match request {
                     flags::Request::Tell(form) => Ok(form.encode(union.protection(node(ino))?)),
                     flags::Request::Set(protection) => union.protect(node(ino), protection).map(|()| Vec::new()),
                 })
@@ -385,7 +430,11 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(i32::MAX as usize & !0xfff);
         let (from, to) = ((node(ino_in), offset_in), (node(ino_out), offset_out));
-        written("copy_file_range", self.ask(|union| union.copy_range(from, to, len, caller(req))), reply);
+        written(
+            "copy_file_range",
+            self.ask(Operation::CopyFileRange, |union| union.copy_range(from, to, len, caller(req))),
+            reply,
+        );
     }
 }
 

@@ -6,6 +6,7 @@ mod filesystem;
 mod flags;
 mod guard;
 mod reply;
+pub mod requests;
 mod session;
 
 pub use session::{Options, Session};

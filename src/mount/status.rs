@@ -1,12 +1,15 @@
 //! What is mounted, and by whom.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::mountinfo::{self, MountEntry};
 use super::presence::Watch;
 use super::record::{self, Record};
 use crate::error::{Errno, Error, Result};
+use crate::fuse::requests::NAMES;
 use crate::sys::fuse_mount::TYPE;
+use crate::sys::union_ioctl;
 
 /// One union.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub struct Status {
     pub daemon: Option<i32>,
     /// Room on the file system of its upper, or why that cannot be told: `ENOTCONN` where the daemon has died.
     pub room: std::result::Result<Room, Errno>,
+    /// How many requests the kernel has sent to a daemon that joins the layers, by their names; empty without such a daemon.
+    pub requests: Vec<(&'static str, u64)>,
 }
 
 /// Bytes of a file system.
@@ -51,10 +56,18 @@ fn of(mount: MountEntry) -> Option<Status> {
     let is_ours = mount.fs_type == TYPE || (mount.fs_type == "overlay" && record.is_some());
     is_ours.then(|| Status {
         daemon: Watch::start(&mount.device, mount.user).map(|watch| watch.pid),
+        requests: if mount.fs_type == TYPE { requests(&mount.mountpoint) } else { Vec::new() },
         room: room(&mount.mountpoint),
         record,
         mount,
     })
+}
+
+/// Those of which there were any.
+fn requests(mountpoint: &Path) -> Vec<(&'static str, u64)> {
+    let asked = File::open(mountpoint).map(|union| union_ioctl::requests(&union));
+    let Ok(Ok(counts)) = asked else { return Vec::new() };
+    NAMES.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
 }
 
 fn room(mountpoint: &Path) -> Result<Room, Errno> {

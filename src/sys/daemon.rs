@@ -135,6 +135,12 @@ fn become_daemon(daemon_end: PipeWriter) -> Readiness {
     readiness
 }
 
+/// How many descriptors the process may have open.
+#[must_use]
+pub fn descriptors() -> usize {
+    rustix::process::getrlimit(Resource::Nofile).current.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
 /// Raises the soft limit of open descriptors to the hard one.
 ///
 /// # Errors

@@ -7,6 +7,9 @@ use std::fs::File;
 use rustix::io::Result;
 use rustix::ioctl::{Getter, NoArg, ioctl, opcode};
 
+/// Kinds of requests that a daemon may count.
+pub const REQUEST_KINDS: usize = 48;
+
 /// The letter of our own.
 const GROUP: u8 = 0xF8;
 
@@ -14,6 +17,8 @@ const GROUP: u8 = 0xF8;
 pub const HAS_UPPER: u32 = opcode::read::<u32>(GROUP, 1);
 /// Makes durable what was written to the upper.
 pub const SYNCHRONISE: u32 = opcode::none(GROUP, 2);
+/// Answers how many requests of each kind were sent, as 64-bit numbers.
+pub const REQUESTS: u32 = opcode::read::<[u64; REQUEST_KINDS]>(GROUP, 3);
 
 /// Whether the union of `file` has an upper.
 ///
@@ -32,4 +37,13 @@ pub fn has_upper(file: &File) -> Result<bool> {
 pub fn synchronise(file: &File) -> Result<()> {
     // SAFETY: this number carries no argument in either direction.
     unsafe { ioctl(file, NoArg::<SYNCHRONISE>::new()) }
+}
+
+/// How many requests of each kind the daemon of the union of `file` was sent.
+///
+/// # Errors
+/// `ENOTTY` where the daemon does not know the question.
+pub fn requests(file: &File) -> Result<[u64; REQUEST_KINDS]> {
+    // SAFETY: the daemon's answer to this number is so many 64-bit numbers, as the kernel's copy into the getter's value assumes.
+    unsafe { ioctl(file, Getter::<REQUESTS, [u64; REQUEST_KINDS]>::new()) }
 }

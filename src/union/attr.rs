@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::copy_up::Content;
 use super::node::{Node, NodeId, Place, State};
+use super::open::open_spot;
 use super::{Backing, Union};
 use crate::error::{Errno, Error, Result};
 use crate::sys::cred::has_group;
@@ -13,6 +14,9 @@ use crate::types::{Attr, Caller, Kind};
 
 /// Set-user-id and set-group-id bits.
 pub(super) const SET_ID: u32 = 0o6000;
+
+/// What lets the owner of a file open it.
+const OWNER_USES: u32 = 0o600;
 
 /// What a `setattr` changes; everything not set stays.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +173,10 @@ impl Union {
         match set.perm {
             Some(perm) if node.kind != Kind::Symlink => {
                 let perm = self.granted(spot, perm)?;
+                if perm & OWNER_USES != OWNER_USES && node.kind == Kind::File && !self.overrules_modes() {
+                    // Whoever has it open may go on to use it. Where the mode was as narrow before, nobody has.
+                    let _kept = self.data_fd(node, spot, false);
+                }
                 self.upper.as_ref().ok_or(Errno::EROFS)?.chmod(spot, perm)?;
             }
             Some(_) => return Err(Errno::EOPNOTSUPP),
@@ -233,11 +241,6 @@ impl Union {
         }
         Ok(())
     }
-}
-
-/// The open file of a node, where it is open: no name and no permission on the way can then be in the way.
-pub(super) fn open_spot(node: &Node, spot: Spot) -> Spot {
-    node.data.lock().fd.as_ref().map_or(spot, |fd| Spot::Fd(Arc::clone(fd)))
 }
 
 #[cfg(test)]

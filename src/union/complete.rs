@@ -4,9 +4,9 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::attr::open_spot;
 use super::copy_up::copy_data;
 use super::node::{LowerAt, Node};
+use super::open::open_spot;
 use super::{Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::Private;

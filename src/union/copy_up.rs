@@ -170,7 +170,7 @@ impl Union {
             }
         }
         if let Some(file) = file {
-            node.data.lock().keep(file);
+            self.keep_open(node, file);
         }
         Ok(true)
     }

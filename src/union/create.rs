@@ -67,7 +67,7 @@ impl Union {
         open: bool,
     ) -> Result<(Arc<Node>, Attr)> {
         let _tree = self.tree.read();
-        let _names = parent.children.write();
+        let _names = self.change_names(parent);
         let there = self.resolve(parent, new.name)?;
         if there.found.is_some() {
             return Err(Errno::EEXIST.into());
@@ -96,9 +96,7 @@ impl Union {
         let mut state = node.state.write();
         self.table.add_link(&mut state, parent, new.name);
         if let Some(file) = file {
-            let mut data = node.data.lock();
-            data.opens += 1;
-            data.keep(file);
+            self.keep_open(&node, file);
         }
         let attr = self.shown(&node, &state, stat.attr);
         drop(state);
@@ -121,7 +119,7 @@ impl Union {
         self.copy_up(&parent, Content::Kept)?;
         {
             let _tree = self.tree.read();
-            let _names = parent.children.write();
+            let _names = self.change_names(&parent);
             let there = self.resolve(&parent, name)?;
             if there.found.is_some() {
                 return Err(Errno::EEXIST.into());

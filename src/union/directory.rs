@@ -210,6 +210,10 @@ impl Lower for DirLower {
         Ok(Protection { append: stat.append, immutable: stat.immutable })
     }
 
+    fn has_flags(&self) -> bool {
+        true
+    }
+
     fn space(&self) -> LowerSpace {
         let space = data::space(&self.root).unwrap_or_default();
         let block_size = u32::try_from(space.frsize).unwrap_or(4096);

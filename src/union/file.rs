@@ -4,19 +4,35 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::attr::open_spot;
 use super::copy_up::Content;
 use super::lower::Seek;
 use super::node::{Node, NodeId};
+use super::open::open_spot;
 use super::{Backing, Durability, Union};
 use crate::error::{Errno, Error, Result};
 use crate::sys::data::{self, OFlags, Space};
-use crate::sys::spot::Spot;
 use crate::types::{Atime, Caller, Kind};
 
 thread_local! {
     /// Bytes on their way from the upper to the asker; kept so that large reads do not map fresh memory each time.
     static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Who changes a file's data, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// Who.
+    pub caller: Caller,
+    /// The writer lacks `CAP_FSETID`.
+    pub kill_set_id: bool,
+    /// The file was opened with `O_APPEND`.
+    pub append: bool,
+}
+
+impl Writer {
+    const fn of(caller: Caller) -> Self {
+        Self { caller, kill_set_id: caller.uid != 0, append: false }
+    }
 }
 
 impl Union {
@@ -42,21 +58,12 @@ impl Union {
                 return Err(Errno::EISDIR.into());
             }
         }
-        {
-            let mut data = node.data.lock();
-            data.opens = data.opens.saturating_add(1);
-        }
-        let opened = self.open_upper(&node, write);
-        if opened.is_err() {
-            self.close_data(&node);
-        }
-        opened
+        self.open_upper(&node, write)
     }
 
     fn open_upper(&self, node: &Arc<Node>, write: bool) -> Result<()> {
         // Without privilege the mode decides who may open; a later change of it must not reach those who already have.
-        let privileged = self.upper.as_ref().is_none_or(|upper| upper.privilege().dac_override);
-        if !privileged && node.kind == Kind::File {
+        if node.kind == Kind::File && !self.overrules_modes() {
             let _tree = self.tree.read();
             let state = node.state.read();
             if let Backing::Upper(spot) = self.backing(node, &state)? {
@@ -66,55 +73,15 @@ impl Union {
         Ok(())
     }
 
+    /// True where the mode of an upper file cannot keep the daemon from opening it.
+    pub(super) fn overrules_modes(&self) -> bool {
+        self.upper.as_ref().is_none_or(|upper| upper.privilege().dac_override)
+    }
+
     /// True where whoever opens a file and reads it finds that in the access time (`strictatime`).
     #[must_use]
     pub fn stamps_every_reading(&self) -> bool {
         self.upper.as_ref().is_some_and(|upper| upper.atime() == Atime::Strict)
-    }
-
-    /// Ends one opening.
-    pub fn release(&self, id: NodeId) {
-        if let Ok(node) = self.table.get(id) {
-            self.close_data(&node);
-        }
-    }
-
-    fn close_data(&self, node: &Node) {
-        let mut data = node.data.lock();
-        data.opens = data.opens.saturating_sub(1);
-        if data.opens == 0 {
-            data.fd = None;
-        }
-    }
-
-    /// The node's shared descriptor of its upper file, kept while the node is open. The caller holds the node's state.
-    pub(super) fn data_fd(&self, node: &Node, spot: &Spot, write: bool) -> Result<Arc<OwnedFd>, Errno> {
-        let mut data = node.data.lock();
-        if let Some(fd) = &data.fd
-            && (if write { data.writable } else { data.readable })
-        {
-            return Ok(Arc::clone(fd));
-        }
-        // (descriptor, can read, can write)
-        let upper = self.upper.as_ref().ok_or(Errno::EROFS)?;
-        let (fd, readable, writable) = match upper.open_data(spot, OFlags::RDWR) {
-            Ok(fd) => (fd, true, true),
-            // Without privilege over modes: whoever may only write could still be served by a write-only descriptor.
-            Err(Errno::EACCES) if write => (upper.open_data(spot, OFlags::WRONLY)?, false, true),
-            // Append-only in the upper itself.
-            Err(Errno::EPERM) if write => (upper.open_data(spot, OFlags::RDWR | OFlags::APPEND)?, true, true),
-            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) if !write => {
-                (upper.open_data(spot, OFlags::RDONLY)?, true, false)
-            }
-            Err(e) => return Err(e),
-        };
-        let fd = Arc::new(fd);
-        // One that can do less must not take the place of one that can do what is wanted later.
-        if data.opens > 0 && (data.fd.is_none() || (readable && writable)) {
-            data.fd = Some(Arc::clone(&fd));
-            (data.readable, data.writable) = (readable, writable);
-        }
-        Ok(fd)
     }
 
     /// Reads up to `len` bytes from `offset` and hands them to `reply`; fewer only at the end of the file.
@@ -151,28 +118,29 @@ impl Union {
         })
     }
 
-    /// The upper descriptor of a node that is to be changed, copying it up first where somebody holds only a name for reading.
-    fn fd_for_writing(&self, node: &Arc<Node>, caller: Caller, kill_set_id: bool) -> Result<Arc<OwnedFd>> {
+    /// The upper descriptor of a node that is to be changed, which is copied up first.
+    fn fd_for_writing(&self, node: &Arc<Node>, writer: Writer) -> Result<Arc<OwnedFd>> {
         if node.kind != Kind::File {
             return Err(if node.kind.is_dir() { Errno::EISDIR } else { Errno::EINVAL }.into());
         }
+        self.check_writing(node, writer.append)?;
         self.copy_up(node, Content::Kept)?;
         let _tree = self.tree.read();
         let state = node.state.read();
         let spot = open_spot(node, self.upper_spot(node, &state)?);
-        if kill_set_id || self.is_shown_as_anothers(&spot)? {
-            self.kill_set_id(node, &spot, caller)?;
+        if writer.kill_set_id || self.is_shown_as_anothers(&spot)? {
+            self.kill_set_id(node, &spot, writer.caller)?;
         }
         self.data_fd(node, &spot, true).map_err(|e| Error::sys("open for writing", self.name_of(&state), e))
     }
 
-    /// Writes at an offset; returns the bytes written. With `kill_set_id` the writer lacks `CAP_FSETID`.
+    /// Writes at an offset; returns the bytes written.
     ///
     /// # Errors
-    /// `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers.
-    pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], caller: Caller, kill_set_id: bool) -> Result<usize> {
+    /// `EPERM` for what is immutable, or append-only and not appended to; `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers.
+    pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], writer: Writer) -> Result<usize> {
         let node = self.table.get(id)?;
-        let fd = self.fd_for_writing(&node, caller, kill_set_id)?;
+        let fd = self.fd_for_writing(&node, writer)?;
         self.check_place(&node, &fd, offset)?;
         self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))
     }
@@ -182,7 +150,7 @@ impl Union {
     /// # Errors
     /// `EOPNOTSUPP` for modes the upper's file system lacks.
     pub fn allocate(&self, id: NodeId, mode: u32, offset: u64, len: u64, caller: Caller) -> Result<()> {
-        let fd = self.fd_for_writing(&self.table.get(id)?, caller, caller.uid != 0)?;
+        let fd = self.fd_for_writing(&self.table.get(id)?, Writer::of(caller))?;
         self.removals.outlast(|| Ok(data::allocate(&fd, mode, offset, len)?))
     }
 
@@ -212,7 +180,7 @@ impl Union {
     /// The upper's answers.
     pub fn copy_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: usize, caller: Caller) -> Result<usize> {
         let (source, written) = (self.table.get(from.0)?, self.table.get(to.0)?);
-        let target = self.fd_for_writing(&written, caller, caller.uid != 0)?;
+        let target = self.fd_for_writing(&written, Writer::of(caller))?;
         self.check_place(&written, &target, to.1)?;
         let fd = {
             let _tree = self.tree.read();

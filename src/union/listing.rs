@@ -36,6 +36,11 @@ impl Union {
         let node = self.dir(id)?;
         let _tree = self.tree.read();
         let _names = node.children.read();
+        self.entries_of(&node)
+    }
+
+    /// As [`Union::entries`]. The caller holds `tree` and the names.
+    pub(super) fn entries_of(&self, node: &Arc<Node>) -> Result<Vec<Entry>> {
         let (upper, lowers) = {
             let state = node.state.read();
             match state.place {
@@ -44,18 +49,14 @@ impl Union {
                 Place::Upper | Place::Merged => (true, state.lowers.clone()),
             }
         };
-        let fd = if upper { Some(self.dir_fd(&node)?) } else { None };
+        let fd = if upper { Some(self.dir_fd(node)?) } else { None };
         self.merged_entries(fd.as_ref(), &lowers)
     }
 
     /// `.` and `..` of a directory.
-    ///
-    /// # Errors
-    /// `ENOTDIR`.
-    pub fn dots(&self, id: NodeId) -> Result<[u64; 2]> {
-        let node = self.dir(id)?;
+    pub(super) fn dots(node: &Node) -> [u64; 2] {
         let parent = node.state.read().links.first().map_or(node.ino, |link| link.parent.ino);
-        Ok([node.ino, parent])
+        [node.ino, parent]
     }
 
     fn merged_entries(&self, upper: Option<&Arc<OwnedFd>>, lowers: &[LowerAt]) -> Result<Vec<Entry>> {

@@ -136,6 +136,11 @@ pub trait Lower: Send + Sync {
         Ok(Protection::default())
     }
 
+    /// Whether its inodes can have such flags.
+    fn has_flags(&self) -> bool {
+        false
+    }
+
     /// Sizes for statfs(2).
     fn space(&self) -> LowerSpace;
 

@@ -1,7 +1,7 @@
 //! Overlay semantics over lower layers and at most one upper; no FUSE types.
 //!
 //! Lock order: a [`node::Node`]'s `copy_up`; `Union::tree`; nodes' `children` (several: by id); `state` (a child's before its
-//! parent's); `data`. So operations copy up what they need before they take anything else. The table's own locks are never held
+//! parent's); what a node's use leaves. So operations copy up what they need before they take anything else. The table's own locks are never held
 //! across others.
 
 pub mod acl;
@@ -26,15 +26,16 @@ pub mod lookup;
 pub mod lower;
 pub mod merge;
 pub mod node;
+pub mod open;
 mod origin;
 mod pair;
 pub mod patience;
 mod place;
+pub mod positions;
 mod protect;
 pub mod remove;
 pub mod rename;
 pub mod squashfs;
-pub mod stream;
 pub mod table;
 pub mod upper;
 mod ways;
@@ -172,7 +173,8 @@ pub struct Union {
     born: DashMap<(u64, u64), u64>,
     /// Names taken from lower hard links in the life of the union: they outlive the node too.
     removed: DashMap<LowerAt, u32>,
-    streams: stream::Streams,
+    positions: positions::Positions,
+    open_files: open::OpenFiles,
     removals: patience::Removals,
     links: links::Links,
     origins: origin::Origins,
@@ -233,7 +235,8 @@ impl Union {
             dirs: Cache::new(OPEN_DIRS),
             born: DashMap::new(),
             removed: DashMap::new(),
-            streams: stream::Streams::default(),
+            positions: positions::Positions::default(),
+            open_files: open::OpenFiles::default(),
             removals: patience::Removals::default(),
             links: links::Links::default(),
             listener: OnceLock::new(),
@@ -381,7 +384,6 @@ impl Union {
             self.table.release(&node, n);
             if node.kind.is_dir() && self.table.get(id).is_err() {
                 self.dirs.remove(&id);
-                self.streams.forget(id);
             }
         }
     }

@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 
 use super::lower::LowerId;
+use super::open::OpenFile;
+use super::positions::Listed;
 use crate::ovl::protect::Protection;
 use crate::types::Kind;
 
@@ -102,25 +104,31 @@ pub struct State {
     pub pinned: bool,
 }
 
-/// The open descriptor of an upper file, shared by all who have the node open.
-#[derive(Debug, Default)]
-pub struct Data {
-    /// The descriptor.
-    pub fd: Option<Arc<OwnedFd>>,
-    /// Whether it can read.
-    pub readable: bool,
-    /// Whether it can write.
-    pub writable: bool,
-    /// How often the node is open; at 0 the descriptor closes.
-    pub opens: u32,
+/// What the use of a node leaves with it.
+#[derive(Debug)]
+enum Traces {
+    /// Of anything but a directory.
+    File(OpenFile),
+    /// Of a directory.
+    Dir(Listed),
 }
 
-impl Data {
-    /// Keeps a descriptor that can read and write, if the node is open at all.
-    pub fn keep(&mut self, file: OwnedFd) {
-        if self.opens > 0 {
-            self.fd = Some(Arc::new(file));
-            (self.readable, self.writable) = (true, true);
+impl Traces {
+    fn of(kind: Kind) -> Self {
+        if kind.is_dir() { Self::Dir(Listed::default()) } else { Self::File(OpenFile::default()) }
+    }
+
+    const fn file(&mut self) -> Option<&mut OpenFile> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Dir(_) => None,
+        }
+    }
+
+    const fn dir(&mut self) -> Option<&mut Listed> {
+        match self {
+            Self::Dir(listed) => Some(listed),
+            Self::File(_) => None,
         }
     }
 }
@@ -142,8 +150,8 @@ pub struct Node {
     pub copy_up: Mutex<()>,
     /// Everything that changes.
     pub state: RwLock<State>,
-    /// The open upper file.
-    pub data: Mutex<Data>,
+    /// What its use leaves.
+    traces: Mutex<Traces>,
     /// Its flags, once they were asked for: 0 before, else [`FLAGS_KNOWN`] and what is set.
     flags: AtomicU8,
     /// Keys under which the table knows the node.
@@ -162,10 +170,22 @@ impl Node {
             children: RwLock::new(()),
             copy_up: Mutex::new(()),
             state: RwLock::new(state),
-            data: Mutex::new(Data::default()),
+            traces: Mutex::new(Traces::of(kind)),
             flags: AtomicU8::new(0),
             keys: Mutex::new(SmallVec::new()),
         }
+    }
+
+    /// The open upper file; `None` for a directory.
+    #[must_use]
+    pub fn open_file(&self) -> Option<MappedMutexGuard<'_, OpenFile>> {
+        MutexGuard::try_map(self.traces.lock(), Traces::file).ok()
+    }
+
+    /// What readers of a directory were told; `None` for anything else.
+    #[must_use]
+    pub fn listed(&self) -> Option<MappedMutexGuard<'_, Listed>> {
+        MutexGuard::try_map(self.traces.lock(), Traces::dir).ok()
     }
 
     /// Flags as [`Node::remember_protection`] was told; they change only through the union.

@@ -111,6 +111,12 @@ impl Union {
         upper.set_private(spot, Private::Protattr, value).map_err(|e| Error::sys("keep the flags in copy-up", "", e))
     }
 
+    /// Whether a lower may have files that cannot be opened for writing. Those that only the upper has refuse the writing itself.
+    #[must_use]
+    pub fn asks_before_opening(&self) -> bool {
+        self.lowers.iter().any(|lower| lower.has_flags())
+    }
+
     /// Before an opening for writing: by `append` alone where that is all that is allowed.
     pub(super) fn check_writing(&self, node: &Arc<Node>, append: bool) -> Result<()> {
         let protection = self.protection_of(node)?;

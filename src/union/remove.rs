@@ -69,7 +69,7 @@ impl Union {
     fn try_unlink(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Removal> {
         let upper = self.writable()?;
         let _tree = self.tree.read();
-        let _names = parent.children.write();
+        let _names = self.change_names(parent);
         let found = self.resolve(parent, name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
         if found.kind.is_dir() {
             return Err(Errno::EISDIR.into());
@@ -113,6 +113,7 @@ impl Union {
         self.copy_up(&parent, Content::Kept)?;
         let _tree = self.tree.read();
         let _names = lock_names(&parent, victim);
+        self.keep_order(&parent);
         let found = self.find_empty_dir(&parent, name)?;
         self.remove(upper, &parent, name, &found)
     }

@@ -117,6 +117,8 @@ impl Union {
 
     fn rename_locked(&self, upper: &Upper, from: End<'_>, to: End<'_>, how: Rename) -> Result<Removal> {
         let _names = lock_names(from.dir, to.dir);
+        self.keep_order(from.dir);
+        self.keep_order(to.dir);
         let source = self.resolve(from.dir, from.name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
         let target = self.resolve(to.dir, to.name)?;
         if source.upper.is_none() {

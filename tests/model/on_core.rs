@@ -12,6 +12,7 @@ use haosfs::sys::dir::Rename;
 use haosfs::sys::spot::SetTime;
 use haosfs::types::{Atime, Attr, Caller, Kind, Time};
 use haosfs::union::create::New;
+use haosfs::union::file::Writer;
 use haosfs::union::{DirLower, NodeId, Options, Prefix, ROOT, SetAttr, Union, Upper};
 
 use super::target::{Answer, Item, Replace, SLOTS, Target, View};
@@ -111,9 +112,6 @@ impl OnCore {
     fn make<'a>(&self, path: &'a Path, new: impl Fn(&'a OsStr) -> New<'a>, open: bool) -> Answer<()> {
         let (dir, name) = self.parent(path)?;
         let (node, _) = self.union().create(dir.id, &new(name), CALLER, open).map_err(errno)?;
-        if open {
-            self.union().release(node.id);
-        }
         self.union().forget(node.id, 1);
         Ok(())
     }
@@ -164,7 +162,6 @@ impl OnCore {
 
     fn close(&mut self, slot: usize) {
         if let Some(id) = self.slots[slot].take() {
-            self.union().release(id);
             self.union().forget(id, 1);
         }
     }
@@ -207,10 +204,8 @@ impl Target for OnCore {
 
     fn write(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Answer<()> {
         let found = self.follow(path)?;
-        self.union().open(found.id, true).map_err(errno)?;
-        let written = self.union().write(found.id, offset, bytes, CALLER, false).map_err(errno);
-        self.union().release(found.id);
-        assert_eq!(written?, bytes.len());
+        let writer = Writer { caller: CALLER, kill_set_id: false, append: false };
+        assert_eq!(self.union().write(found.id, offset, bytes, writer).map_err(errno)?, bytes.len());
         Ok(())
     }
 

@@ -1,0 +1,40 @@
+//! On what it was measured.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::corpus::Corpus;
+
+/// Names and values, in the order in which they are told.
+pub type Facts = Vec<(&'static str, String)>;
+
+/// Looks at the machine.
+pub fn gather(corpus: &Corpus, dir: &Path, rounds: usize) -> Facts {
+    let [files, bytes, dirs] = corpus.counts;
+    let image = corpus.image.metadata().unwrap().len() >> 20;
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name").and_then(|rest| rest.split_once(": ")));
+    let memory = fs::read_to_string("/proc/meminfo").unwrap();
+    let memory = memory.lines().next().unwrap_or_default().trim_start_matches("MemTotal:").trim().to_owned();
+    vec![
+        ("date", first_line("date", &["-u", "+%Y-%m-%d"])),
+        ("kernel", first_line("uname", &["-srm"])),
+        ("processors", format!("{} x {}", std::thread::available_parallelism().unwrap(), cpu.map_or("?", |c| c.1))),
+        ("memory", memory),
+        ("upper on", first_line("stat", &["-f", "-c", "%T", dir.to_str().unwrap()])),
+        ("image", format!("{files} files in {dirs} directories, {} MiB; packed {image} MiB, zstd, 128 KiB blocks", bytes >> 20)),
+        ("haosfs", env!("CARGO_PKG_VERSION").to_owned()),
+        ("squashfuse", first_line("squashfuse_ll", &["--version"])),
+        ("fuse-overlayfs", first_line("fuse-overlayfs", &["--version"])),
+        ("rounds", rounds.to_string()),
+    ]
+}
+
+/// What a program says first, on whichever stream it does.
+fn first_line(program: &str, arguments: &[&str]) -> String {
+    let Ok(output) = Command::new(program).args(arguments).output() else { return "not installed".into() };
+    let said = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&said).into_owned();
+    text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit())).or(text.lines().next()).unwrap_or("?").to_owned()
+}

@@ -1,0 +1,88 @@
+//! The results as a table and as JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::contender::Contender;
+use crate::facts::Facts;
+use crate::rounds::Results;
+use crate::row::{Kind, Row};
+
+/// A table in Markdown: the kernel's seconds, and the others' as ratios to them.
+pub fn table(results: &Results, facts: &Facts) -> String {
+    let mut text = String::new();
+    facts.iter().for_each(|(name, value)| writeln!(text, "- {name}: {value}").unwrap());
+    let head: Vec<&str> = results.drivers.iter().map(|driver| driver.name()).collect();
+    writeln!(text, "\n| workload | {} | bar |\n| --- |{} --- |", head.join(" | "), " --- |".repeat(head.len())).unwrap();
+    for row in &results.rows {
+        let cells: Vec<String> = results.drivers.iter().map(|driver| cell(results, row, *driver)).collect();
+        writeln!(text, "| {} | {} | {} |", row.title, cells.join(" | "), bars(row)).unwrap();
+    }
+    let peaks: Vec<String> = head
+        .iter()
+        .map(|name| {
+            results.peaks.get(name).map_or_else(String::new, |[rss, anon]| format!("{} / {} MB", rss / 1000, anon / 1000))
+        })
+        .collect();
+    writeln!(text, "| daemons, peak resident / anonymous | {} | 48 / 32 MB |", peaks.join(" | ")).unwrap();
+    text
+}
+
+fn turns(row: &Row) -> usize {
+    if row.kind == Kind::ColdAndAgain { 2 } else { 1 }
+}
+
+fn is_mount(row: &Row) -> bool {
+    matches!(row.kind, Kind::Mount | Kind::MountMillion)
+}
+
+/// Seconds for the kernel and for mounts, else ratios.
+fn cell(results: &Results, row: &Row, driver: Contender) -> String {
+    let kernel = Contender::Kernel.name();
+    let shown = (0..turns(row)).map(|turn| {
+        let Some(seconds) = results.median(row.name, driver.name(), turn) else { return "-".into() };
+        match results.median(row.name, kernel, turn) {
+            _ if is_mount(row) => format!("{:.1} ms", seconds * 1000.0),
+            Some(reference) if driver != Contender::Kernel => {
+                let ratio = seconds / reference;
+                let bar = row.bars[turn] * if driver == Contender::Rootless { row.user_factor } else { 1.0 };
+                let missed = driver != Contender::TwoDaemons && ratio > bar;
+                format!("{}{ratio:.2}x{}", if missed { "**" } else { "" }, if missed { "**" } else { "" })
+            }
+            _ => format!("{seconds:.3} s"),
+        }
+    });
+    shown.collect::<Vec<_>>().join(" / ")
+}
+
+fn bars(row: &Row) -> String {
+    let shown = row.bars[..turns(row)].iter();
+    match is_mount(row) {
+        true => shown.map(|bar| format!("{:.0} ms", bar * 1000.0)).collect::<Vec<_>>().join(" / "),
+        false => shown.map(|bar| format!("{bar}x")).collect::<Vec<_>>().join(" / "),
+    }
+}
+
+/// Everything that was measured.
+pub fn json(results: &Results, facts: &Facts) -> String {
+    let rows: Vec<Value> = results
+        .rows
+        .iter()
+        .map(|row| {
+            let drivers: serde_json::Map<String, Value> = results
+                .drivers
+                .iter()
+                .filter_map(|driver| {
+                    let seconds = results.seconds.get(&(row.name, driver.name()))?;
+                    let turns: Vec<&Vec<f64>> = seconds.iter().filter(|turn| !turn.is_empty()).collect();
+                    Some((driver.name().to_owned(), json!(turns)))
+                })
+                .collect();
+            json!({ "row": row.name, "title": row.title, "bars": row.bars, "seconds": drivers })
+        })
+        .collect();
+    let facts: serde_json::Map<String, Value> = facts.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
+    let whole = json!({ "machine": facts, "rows": rows, "peak_kib_resident_anonymous": results.peaks });
+    serde_json::to_string_pretty(&whole).unwrap() + "\n"
+}

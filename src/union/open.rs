@@ -1,0 +1,165 @@
+//! Descriptors of upper files. The kernel says neither that a file is opened nor that it is closed, so they open with the first
+//! use of a file's data, and those used last stay open: without privilege a file may be in use whose mode would not let the daemon
+//! open it again.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::Union;
+use super::node::Node;
+use crate::error::Errno;
+use crate::sys::daemon;
+use crate::sys::data::OFlags;
+use crate::sys::spot::Spot;
+
+/// Files kept open at most, where the limit of descriptors allows so many.
+const MOST: usize = 1024;
+/// Of the limit of descriptors, the part that files may have.
+const SHARE: usize = 4;
+
+/// The descriptor of a node's upper file, for all who use its data.
+#[derive(Debug, Default)]
+pub struct OpenFile {
+    fd: Option<Arc<OwnedFd>>,
+    readable: bool,
+    writable: bool,
+    /// Used since it was last in turn to be closed.
+    used: bool,
+}
+
+/// Which nodes have one, in the order of opening.
+#[derive(Debug)]
+pub struct OpenFiles {
+    order: Mutex<VecDeque<Weak<Node>>>,
+    most: usize,
+}
+
+impl Default for OpenFiles {
+    fn default() -> Self {
+        Self { order: Mutex::default(), most: (daemon::descriptors() / SHARE).clamp(1, MOST) }
+    }
+}
+
+impl OpenFiles {
+    /// Another node has a descriptor; the caller holds no node's open file. One that was not used for longest is closed.
+    fn admit(&self, node: &Arc<Node>) {
+        let mut next = {
+            let mut order = self.order.lock();
+            order.push_back(Arc::downgrade(node));
+            if order.len() > self.most { order.pop_front() } else { None }
+        };
+        // Each use gives one more turn; others may use what was looked at meanwhile, but not for ever.
+        for turn in 0..=self.most.saturating_add(1) {
+            let Some(victim) = next.take().and_then(|victim| victim.upgrade()) else { return };
+            let Some(mut data) = victim.open_file() else { return };
+            if !data.used || turn > self.most {
+                data.fd = None;
+                return;
+            }
+            data.used = false;
+            drop(data);
+            let mut order = self.order.lock();
+            order.push_back(Arc::downgrade(&victim));
+            next = order.pop_front();
+        }
+    }
+}
+
+impl Union {
+    /// The node's shared descriptor of its upper file. The caller holds the node's state.
+    pub(super) fn data_fd(&self, node: &Arc<Node>, spot: &Spot, write: bool) -> Result<Arc<OwnedFd>, Errno> {
+        let mut data = node.open_file().ok_or(Errno::EISDIR)?;
+        if (if write { data.writable } else { data.readable })
+            && let Some(fd) = data.fd.clone()
+        {
+            data.used = true;
+            return Ok(fd);
+        }
+        // (descriptor, can read, can write)
+        let upper = self.upper.as_ref().ok_or(Errno::EROFS)?;
+        let (fd, readable, writable) = match upper.open_data(spot, OFlags::RDWR) {
+            Ok(fd) => (fd, true, true),
+            // Without privilege over modes: whoever may only write could still be served by a write-only descriptor.
+            Err(Errno::EACCES) if write => (upper.open_data(spot, OFlags::WRONLY)?, false, true),
+            // Append-only in the upper itself.
+            Err(Errno::EPERM) if write => (upper.open_data(spot, OFlags::RDWR | OFlags::APPEND)?, true, true),
+            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) if !write => {
+                (upper.open_data(spot, OFlags::RDONLY)?, true, false)
+            }
+            Err(e) => return Err(e),
+        };
+        let fd = Arc::new(fd);
+        // One that can do less must not take the place of one that can do what is wanted later.
+        if data.fd.is_some() && !(readable && writable) {
+            return Ok(fd);
+        }
+        let first = data.fd.replace(Arc::clone(&fd)).is_none();
+        (data.readable, data.writable, data.used) = (readable, writable, true);
+        drop(data);
+        if first {
+            self.open_files.admit(node);
+        }
+        Ok(fd)
+    }
+
+    /// Keeps a descriptor that can read and write.
+    pub(super) fn keep_open(&self, node: &Arc<Node>, file: OwnedFd) {
+        let Some(mut data) = node.open_file() else { return };
+        let first = data.fd.replace(Arc::new(file)).is_none();
+        (data.readable, data.writable, data.used) = (true, true, true);
+        drop(data);
+        if first {
+            self.open_files.admit(node);
+        }
+    }
+}
+
+/// The open file of a node, where it is open: no name and no permission on the way can then be in the way.
+pub(super) fn open_spot(node: &Node, spot: Spot) -> Spot {
+    let fd = node.open_file().and_then(|file| file.fd.clone());
+    fd.map_or(spot, Spot::Fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::SmallVec;
+
+    use super::*;
+    use crate::types::Kind;
+    use crate::union::node::{NodeId, Place, State};
+
+    fn node(n: u64) -> Arc<Node> {
+        let node = Node::new(NodeId(n), Kind::File, n, State::new(Place::Upper, SmallVec::new()));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        *node.open_file().unwrap() = OpenFile { fd: Some(Arc::new(null.into())), readable: true, writable: false, used: false };
+        Arc::new(node)
+    }
+
+    #[test]
+    fn what_is_used_stays_open() {
+        let files = OpenFiles { order: Mutex::default(), most: 2 };
+        let nodes: Vec<Arc<Node>> = (0..4).map(node).collect();
+        let open = || nodes.iter().map(|node| node.open_file().unwrap().fd.is_some()).collect::<Vec<_>>();
+        files.admit(&nodes[0]);
+        files.admit(&nodes[1]);
+        nodes[0].open_file().unwrap().used = true;
+        files.admit(&nodes[2]);
+        assert_eq!(open(), [true, false, true, true]);
+        nodes.iter().for_each(|node| node.open_file().unwrap().used = true);
+        files.admit(&nodes[3]);
+        assert_eq!(open().iter().filter(|open| **open).count(), 2);
+        assert!(open()[3], "the newest is not closed at once");
+    }
+
+    #[test]
+    fn nodes_that_went_need_no_turn() {
+        let files = OpenFiles { order: Mutex::default(), most: 1 };
+        files.admit(&node(0));
+        let kept = node(1);
+        files.admit(&kept);
+        assert!(kept.open_file().unwrap().fd.is_some());
+    }
+}

@@ -1,0 +1,249 @@
+//! Positions in listings. The kernel opens no directory: a position belongs to a name for as long as the kernel knows the
+//! directory, so that whoever goes on from one misses nothing and meets nothing twice while names come and go (readdir(3),
+//! telldir(3)), be it in a listing that the kernel has kept.
+//!
+//! Names that never changed are counted in their order, which gives the same positions whenever it is done. A directory that is
+//! changed after it was read keeps its order from then on.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLockWriteGuard};
+
+use super::listing::Entry;
+use super::node::Node;
+use super::{NodeId, Union};
+use crate::error::Result;
+use crate::sys::heap;
+use crate::types::Kind;
+
+/// An entry and the position behind it.
+type Placed = (u64, Entry);
+
+/// The names of a directory in order of their positions, which start at 1.
+#[derive(Clone, Debug, Default)]
+struct Order {
+    entries: Arc<[Placed]>,
+    /// The last position that was ever given.
+    last: u64,
+}
+
+impl Order {
+    fn new(entries: Vec<Entry>) -> Self {
+        let entries: Arc<[Placed]> = (1..).zip(entries).collect();
+        Self { last: entries.last().map_or(0, |(at, _)| *at), entries }
+    }
+
+    /// What stands there now: names that were there keep their positions, new ones come behind all others.
+    fn renew(&self, entries: Vec<Entry>) -> Self {
+        let mut known: HashMap<&OsString, u64> = self.entries.iter().map(|(at, entry)| (&entry.name, *at)).collect();
+        let mut last = self.last;
+        let mut place = |entry: Entry| {
+            let at = known.remove(&entry.name).unwrap_or_else(|| {
+                last += 1;
+                last
+            });
+            (at, entry)
+        };
+        let mut entries: Vec<Placed> = entries.into_iter().map(&mut place).collect();
+        entries.sort_by_key(|(at, _)| *at);
+        Self { entries: entries.into(), last }
+    }
+}
+
+/// `.` and `..` come first.
+const DOTS: usize = 2;
+/// Listings of unchanged directories that are being read, kept between two requests.
+const UNFINISHED: usize = 8;
+/// The memory of fewer names is not worth giving back, some 2 MB.
+const MANY: usize = 16_384;
+
+/// What readers of a directory were told.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Somebody may have positions.
+    read: bool,
+    /// The directory was changed since.
+    changed: bool,
+    /// Of a directory that was changed, kept for as long as its node; else as long as it is being read.
+    order: Option<Arc<Mutex<Order>>>,
+}
+
+/// Unchanged directories that are being read, longest unused first.
+#[derive(Debug, Default)]
+pub struct Positions(Mutex<VecDeque<Weak<Node>>>);
+
+impl Positions {
+    /// Keeps the order of an unchanged directory for the next request; the caller holds nothing of any node's.
+    fn keep(&self, node: &Arc<Node>) {
+        let over = {
+            let mut unfinished = self.0.lock();
+            unfinished.push_back(Arc::downgrade(node));
+            if unfinished.len() > UNFINISHED { unfinished.pop_front() } else { None }
+        };
+        if let Some(node) = over.and_then(|node| node.upgrade()) {
+            drop_unchanged(&node);
+        }
+    }
+
+    fn finish(&self, node: &Arc<Node>) {
+        self.0.lock().retain(|unfinished| !std::ptr::eq(unfinished.as_ptr(), Arc::as_ptr(node)));
+        drop_unchanged(node);
+    }
+}
+
+fn drop_unchanged(node: &Node) {
+    let order = node.listed().filter(|listed| !listed.changed).and_then(|mut listed| listed.order.take());
+    if order.is_some_and(|order| order.lock().entries.len() > MANY) {
+        heap::give_back();
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let many = self.order.take().is_some_and(|order| order.lock().entries.len() > MANY);
+        if many {
+            heap::give_back();
+        }
+    }
+}
+
+impl Union {
+    /// Gives the entries of a directory from `position` on to `take`, with the position that follows each, until it returns
+    /// false. Position 0 starts anew (rewinddir(3)): then, and only then, names made or removed since show.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, and what the layers say.
+    pub fn read_dir(&self, id: NodeId, position: u64, mut take: impl FnMut(&Entry, u64) -> bool) -> Result<()> {
+        let node = self.dir(id)?;
+        let entries = self.placed(&node, position == 0)?;
+        let from = entries.partition_point(|(at, _)| *at <= position);
+        for (at, entry) in entries.get(from..).unwrap_or_default() {
+            if !take(entry, *at) {
+                return Ok(());
+            }
+        }
+        self.positions.finish(&node);
+        Ok(())
+    }
+
+    fn placed(&self, node: &Arc<Node>, anew: bool) -> Result<Arc<[Placed]>> {
+        let known = node.listed().and_then(|listed| listed.order.clone().map(|order| (order, listed.changed)));
+        if let Some((order, changed)) = known {
+            let mut order = order.lock();
+            if anew && changed {
+                *order = order.renew(self.listing(node)?);
+            }
+            return Ok(Arc::clone(&order.entries));
+        }
+        let entries = {
+            let _tree = self.tree.read();
+            let _names = node.children.read();
+            let order = Order::new(self.sorted(node)?);
+            let entries = Arc::clone(&order.entries);
+            // Under the lock: whoever changes the names after it finds that they were read. One who has changed them just before
+            // has left an order only if somebody else had read them.
+            match node.listed() {
+                Some(listed) if listed.order.is_some() => {}
+                Some(mut listed) => {
+                    listed.read = true;
+                    listed.order = Some(Arc::new(Mutex::new(order)));
+                }
+                None => {}
+            }
+            entries
+        };
+        self.positions.keep(node);
+        Ok(entries)
+    }
+
+    /// Locks the names of a directory to change them. Those who have read it keep their positions.
+    pub(super) fn change_names<'a>(&self, dir: &'a Arc<Node>) -> RwLockWriteGuard<'a, ()> {
+        let names = dir.children.write();
+        self.keep_order(dir);
+        names
+    }
+
+    /// Before names of `dir` change. The caller holds `tree`, and the names exclusively.
+    pub(super) fn keep_order(&self, dir: &Arc<Node>) {
+        {
+            let Some(mut listed) = dir.listed().filter(|listed| listed.read && !listed.changed) else { return };
+            listed.changed = listed.order.is_some();
+            if listed.changed {
+                return;
+            }
+        }
+        let order = match self.sorted(dir) {
+            Ok(names) => Order::new(names),
+            Err(e) => return tracing::warn!("positions in a directory that changes are lost, as it cannot be listed: {e}"),
+        };
+        if let Some(mut listed) = dir.listed() {
+            listed.changed = true;
+            listed.order.get_or_insert_with(|| Arc::new(Mutex::new(order)));
+        }
+    }
+
+    fn listing(&self, node: &Arc<Node>) -> Result<Vec<Entry>> {
+        let _tree = self.tree.read();
+        let _names = node.children.read();
+        self.sorted(node)
+    }
+
+    /// `.`, `..`, and the visible names in their order. The caller holds `tree` and the names.
+    fn sorted(&self, node: &Arc<Node>) -> Result<Vec<Entry>> {
+        let [this, parent] = Self::dots(node);
+        let dot = |name: &str, ino| Entry { name: name.into(), ino, kind: Kind::Dir };
+        let mut all = vec![dot(".", this), dot("..", parent)];
+        all.extend(self.entries_of(node)?);
+        if let Some(names) = all.get_mut(DOTS..) {
+            names.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::SmallVec;
+
+    use super::*;
+    use crate::union::node::{Place, State};
+
+    fn entries(names: &[&str]) -> Vec<Entry> {
+        [".", ".."].iter().chain(names).map(|name| Entry { name: name.into(), ino: 1, kind: Kind::File }).collect()
+    }
+
+    fn places(order: &Order) -> Vec<(u64, &str)> {
+        order.entries.iter().map(|(at, entry)| (*at, entry.name.to_str().unwrap())).skip(DOTS).collect()
+    }
+
+    #[test]
+    fn names_keep_their_positions() {
+        let order = Order::new(entries(&["a", "b", "c"]));
+        assert_eq!(places(&order), [(3, "a"), (4, "b"), (5, "c")]);
+        let order = order.renew(entries(&["aa", "b", "c"]));
+        assert_eq!(places(&order), [(4, "b"), (5, "c"), (6, "aa")]);
+        let order = order.renew(entries(&["a", "b"]));
+        assert_eq!(places(&order), [(4, "b"), (7, "a")], "a position is not given twice");
+    }
+
+    #[test]
+    fn few_listings_are_kept_between_requests() {
+        let (positions, order) = (Positions::default(), || Arc::new(Mutex::new(Order::new(entries(&["a"])))));
+        let nodes: Vec<Arc<Node>> = (0..=UNFINISHED as u64)
+            .map(|n| Arc::new(Node::new(NodeId(n), Kind::Dir, n, State::new(Place::Lower, SmallVec::new()))))
+            .collect();
+        let is_kept = |n: usize| nodes[n].listed().unwrap().order.is_some();
+        for node in &nodes {
+            node.listed().unwrap().order = Some(order());
+            positions.keep(node);
+        }
+        assert!(!is_kept(0) && is_kept(1) && is_kept(UNFINISHED));
+        positions.finish(&nodes[1]);
+        assert!(!is_kept(1));
+        nodes[2].listed().unwrap().changed = true;
+        positions.finish(&nodes[2]);
+        assert!(is_kept(2), "positions in a changed directory are lost");
+    }
+}
