@@ -1,0 +1,58 @@
+//! What the operations cost when the baseline was written.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/guards/baseline");
+/// Instructions may grow by this factor, times by that.
+const INSTRUCTIONS: f64 = 1.1;
+const TIMES: f64 = 2.0;
+
+/// The cost of one operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Instructions of one.
+    pub instructions: u64,
+    /// Its time as a multiple of its reference's.
+    pub ratio: f64,
+}
+
+/// By the names of the operations.
+pub type Baseline = BTreeMap<String, Cost>;
+
+pub fn read() -> Baseline {
+    let text = fs::read_to_string(FILE).unwrap_or_else(|e| panic!("{FILE}: {e}; write it with --bless"));
+    let line = |line: &str| {
+        let [name, instructions, ratio] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{FILE}: {line}") };
+        (name.to_owned(), Cost { instructions: instructions.parse().unwrap(), ratio: ratio.parse().unwrap() })
+    };
+    text.lines().filter(|text| !text.starts_with('#')).map(line).collect()
+}
+
+pub fn write(found: &Baseline) {
+    let mut text = String::from("# operation, instructions, time as a multiple of the reference's; written by --bless\n");
+    for (name, cost) in found {
+        writeln!(text, "{name} {} {:.2}", cost.instructions, cost.ratio).unwrap();
+    }
+    fs::write(FILE, text).unwrap();
+}
+
+/// A line for each operation that costs too much, or that only one of both knows.
+pub fn worse(known: &Baseline, found: &Baseline) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, now) in found {
+        let Some(then) = known.get(name) else {
+            lines.push(format!("{name}: not in the baseline"));
+            continue;
+        };
+        if now.instructions as f64 > then.instructions as f64 * INSTRUCTIONS {
+            lines.push(format!("{name}: {} instructions, {} in the baseline", now.instructions, then.instructions));
+        }
+        if now.ratio > then.ratio * TIMES {
+            lines.push(format!("{name}: {:.2} times its reference, {:.2} in the baseline", now.ratio, then.ratio));
+        }
+    }
+    lines.extend(known.keys().filter(|name| !found.contains_key(*name)).map(|name| format!("{name}: in the baseline alone")));
+    lines
+}

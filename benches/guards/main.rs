@@ -1,0 +1,55 @@
+//! Guards of the hot paths that a noisy machine does not upset: instructions as callgrind counts them, and times as multiples of
+//! reference work done beside them. Both are compared with `baseline`, which `--bless` writes anew.
+//!
+//! `cargo bench --bench guards` fails where an operation takes over 10 % more instructions, or over twice the multiple.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod baseline;
+#[path = "../image/mod.rs"]
+mod image;
+mod instructions;
+mod ratios;
+mod work;
+
+use std::process::ExitCode;
+
+use baseline::Baseline;
+use clap::Parser;
+
+/// Measures the hot paths and compares them with the baseline.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Writes what was measured as the baseline.
+    #[arg(long)]
+    bless: bool,
+    /// Given by cargo bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Does one operation so many times: NAME, TIMES.
+    #[arg(long, hide = true, num_args = 2)]
+    work: Option<Vec<String>>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(work) = &arguments.work {
+        let subject = work::Subject::new();
+        let mut operation = work::operation(&subject, &work[0]);
+        (0..work[1].parse().unwrap()).for_each(|_| operation());
+        return ExitCode::SUCCESS;
+    }
+    let found: Baseline = work::NAMES.into_iter().map(|name| (name.to_owned(), measure(name))).collect();
+    if arguments.bless {
+        baseline::write(&found);
+        return ExitCode::SUCCESS;
+    }
+    let worse = baseline::worse(&baseline::read(), &found);
+    worse.iter().for_each(|line| println!("{line}"));
+    if worse.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn measure(name: &str) -> baseline::Cost {
+    let cost = baseline::Cost { instructions: instructions::of(name), ratio: ratios::of(name) };
+    println!("{name:<24} {:>10} instructions, {:>7.2} times {}", cost.instructions, cost.ratio, work::reference_name(name));
+    cost
+}
