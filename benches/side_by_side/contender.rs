@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,15 @@ use crate::footprint::Footprint;
 
 /// The ordinary user.
 pub const USER: u32 = 65_534;
+
+/// Where stands are made, each in a directory of its own.
+const STANDS: &str = "stands";
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Removes what earlier measurements left.
+pub fn clear(base: &Path) {
+    let _gone = fs::remove_dir_all(base.join(STANDS));
+}
 
 /// A way to have the union.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,8 +164,8 @@ fn daemons(contender: Contender, stand: &Stand) -> Vec<u32> {
 
 impl Stand {
     fn make(base: &Path, contender: Contender) -> Self {
-        let dir = base.join(format!("stand-{}", contender.name()));
-        let _gone = fs::remove_dir_all(&dir);
+        // None is removed before the end: ext4 passes over inodes that were deleted lately, one by one, when it makes new ones.
+        let dir = base.join(format!("{STANDS}/{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let stand = Self { union: dir.join("union"), dir };
         for made in [stand.dir.clone(), stand.lower(), stand.upper(), stand.work(), stand.union.clone()] {
             fs::create_dir_all(&made).unwrap();
@@ -182,7 +192,7 @@ impl Stand {
 
     /// haosfs, where the ordinary user finds it, too.
     fn program(&self) -> PathBuf {
-        let copy = self.dir.parent().unwrap().join("haosfs");
+        let copy = self.dir.ancestors().nth(2).unwrap().join("haosfs");
         let newest = Path::new(env!("CARGO_BIN_EXE_haosfs"));
         let time = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
         if time(&copy) < time(newest) {
@@ -206,7 +216,6 @@ impl Drop for Mounted {
             unmount(&self.stand.lower());
         }
         self.footprint.wait_for_end();
-        let _gone = fs::remove_dir_all(&self.stand.dir);
     }
 }
 

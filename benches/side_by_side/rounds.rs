@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
-use crate::contender::{Contender, Mounted};
+use crate::contender::{self, Contender, Mounted};
 use crate::corpus::Corpus;
 use crate::row::{Kind, Row};
 
@@ -48,6 +48,7 @@ pub fn run(corpus: &Corpus, rows: &[Row], drivers: &[Contender], rounds: usize, 
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let mut results =
         Results { rows: rows.to_vec(), drivers: drivers.to_vec(), seconds: BTreeMap::new(), peaks: BTreeMap::new() };
+    contender::clear(&corpus.dir);
     for round in 0..rounds {
         for row in rows {
             // Each begins in turn: who comes first may find the machine warmer or colder.
@@ -64,6 +65,7 @@ pub fn run(corpus: &Corpus, rows: &[Row], drivers: &[Contender], rounds: usize, 
             }
         }
     }
+    contender::clear(&corpus.dir);
     results
 }
 

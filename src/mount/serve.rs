@@ -19,12 +19,15 @@ use super::superblock::{self, Place};
 use super::way::ways;
 use crate::error::{Errno, Error, Result};
 use crate::fuse::{self, Session};
+use crate::sys::fuse_mount::set_read_ahead;
 use crate::sys::signals::{self, Termination};
 use crate::sys::{cred, daemon, heap};
 use crate::union::Union;
 
 /// How long programs that still use the union after a signal may go on before the daemon ends under them.
 const GRACE: Duration = Duration::from_secs(5);
+/// How far the kernel reads ahead, in KiB.
+const READ_AHEAD: u32 = 512;
 
 /// Serves the plan in this process until it is unmounted. `ready` is called when the union answers at the mountpoint.
 ///
@@ -71,6 +74,7 @@ fn serve_union(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result
         Session::start(union, superblock.device, &options).inspect_err(|_| withdraw(&superblock.place, &plan.mountpoint))?;
     let place = Arc::new(superblock.place.attach(&plan.mountpoint)?);
     let mount = haosfs_at(&plan.mountpoint).inspect_err(|_| withdraw(&place, &plan.mountpoint))?;
+    mount.iter().for_each(read_far_ahead);
     let presence = mount.as_ref().and_then(|mount| show_presence(mount, reserved));
     let note = mount.as_ref().and_then(|mount| note(mount, plan, choice));
     let ending = Ending {
@@ -92,6 +96,13 @@ fn serve_union(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result
     // Left to the kernel to close: so whoever watches knows that this process has ended, not merely that it is about to.
     std::mem::forget(presence);
     ended
+}
+
+/// The kernel reads 128 KiB ahead of FUSE's askers, one block of most images; with more, several are decompressed at a time.
+fn read_far_ahead(mount: &MountEntry) {
+    if let Err(e) = set_read_ahead(&mount.device, READ_AHEAD) {
+        tracing::debug!("the kernel reads ahead as far as it does by itself: {e}");
+    }
 }
 
 /// One line for whoever reads the log.

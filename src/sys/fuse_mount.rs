@@ -204,3 +204,11 @@ impl Attributes {
         .collect()
     }
 }
+
+/// Lets the kernel read ahead as far as it is told, of the superblock with this device number (`MAJOR:MINOR`), in KiB. Only root may.
+///
+/// # Errors
+/// Those of opening and writing a file below /sys/class/bdi (Documentation/ABI/testing/sysfs-class-bdi).
+pub fn set_read_ahead(device: &str, kib: u32) -> std::io::Result<()> {
+    std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), kib.to_string())
+}

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::copy_up::copy_data;
+use super::copy_data::copy_data;
 use super::node::{LowerAt, Node};
 use super::open::open_spot;
 use super::{Union, Upper};

@@ -1,15 +1,16 @@
 //! Copy-up: parents first, made whole in the work directory, durable by policy, visible in one step.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::attr::SET_ID;
+use super::copy_data::copy_data;
 use super::lend::OWNER_ALL;
-use super::lower::{Lower, Seek};
+use super::lower::Lower;
 use super::node::{LowerAt, Node, Place};
 use super::{Durability, Union, Upper};
 use crate::error::{Errno, Error, Result};
@@ -29,9 +30,6 @@ pub enum Content {
     /// It stays where it is, if the union keeps attributes apart (`metacopy=on`); else all of it.
     Below,
 }
-
-/// Bytes read from a lower at a time.
-const CHUNK: usize = 1 << 20;
 
 /// Where a lower object is: a file's data may stand below its attributes.
 #[derive(Clone, Copy)]
@@ -286,34 +284,4 @@ impl Union {
             _ => Ok(()),
         }
     }
-}
-
-/// Copies what is not a hole; the size is exact at the end.
-pub(super) fn copy_data(lower: &dyn Lower, source: LowerAt, size: u64, to: impl AsFd) -> Result<()> {
-    let mut at = 0;
-    while at < size {
-        let start = match lower.seek(source.id, at, Seek::Data) {
-            Ok(start) => start,
-            Err(e) if e.errno() == Errno::ENXIO => break,
-            Err(e) => return Err(e),
-        };
-        let end = lower.seek(source.id, start, Seek::Hole)?.min(size);
-        at = start;
-        while at < end {
-            let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-            let bytes = lower.read(source.id, at, want)?;
-            if bytes.is_empty() {
-                return Err(Errno::EIO.into());
-            }
-            let written = data::write_at(&to, &bytes, at).map_err(|e| Error::sys("write copied data", "", e))?;
-            if written < bytes.len() {
-                return Err(Errno::ENOSPC.into());
-            }
-            if !lower.is_intact(&bytes) {
-                return Err(Errno::EIO.into());
-            }
-            at += written as u64;
-        }
-    }
-    Ok(data::truncate(&to, size)?)
 }

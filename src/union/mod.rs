@@ -8,6 +8,7 @@ pub mod acl;
 pub mod attr;
 pub mod check;
 mod complete;
+mod copy_data;
 pub mod copy_up;
 pub mod create;
 mod descent;
