@@ -445,7 +445,7 @@ impl Filesystem {
             let dot = fuser::FileAttr { ino: INodeNo(entry.ino), kind: fuser::FileType::Directory, ..convert::absent() };
             return !reply.add(dot.ino, next, &entry.name, &FOREVER, &dot, GENERATION);
         }
-        let (found, attr) = match self.union.lookup(node(dir), &entry.name) {
+        let (found, attr) = match self.union.enter(node(dir), entry) {
             Ok(found) => found,
             // A name that went since the listing was taken is left out; the kernel asks for the others by position.
             Err(Error::Expected(Errno::ENOENT)) => return true,

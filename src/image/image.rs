@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::block_list::BlockList;
 use super::cache::Budgeted;
@@ -35,7 +35,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { offset: 0, data_cache: 3 << 20, metadata_cache: 4 << 20, listing_cache: 3 << 20 }
+        Self { offset: 0, data_cache: 2 << 20, metadata_cache: 2 << 20, listing_cache: 1 << 20 }
     }
 }
 
@@ -69,6 +69,8 @@ pub struct Image {
     directories: Directories,
     files: Budgeted<InodeRef, Arc<BlockList>>,
     pub(super) ids: Table<4>,
+    /// All of them, once one was asked for: at most 65,535.
+    known_ids: OnceLock<Vec<u32>>,
     pub(super) exports: Option<Table<8>>,
     pub(super) xattrs: Option<Xattrs>,
 }
@@ -111,6 +113,7 @@ impl Image {
             superblock,
             compressor_options,
             ids,
+            known_ids: OnceLock::new(),
             exports,
             xattrs,
         };
@@ -177,6 +180,14 @@ impl Image {
     /// # Errors
     /// `Damage` where it cannot be read.
     pub fn attr(&self, inode: InodeRef) -> Result<Attr> {
+        self.look(inode).map(|(attr, _)| attr)
+    }
+
+    /// Attributes of an inode, and whether it has extended ones.
+    ///
+    /// # Errors
+    /// As for [`Image::attr`].
+    pub fn look(&self, inode: InodeRef) -> Result<(Attr, bool)> {
         let found = self.inode(inode)?;
         let (size, allocated, rdev) = match &found.body {
             Body::Directory(directory) => (u64::from(directory.size), 0, 0),
@@ -191,7 +202,7 @@ impl Image {
             _ => 0,
         };
         let time = Time::from_secs(i64::from(found.mtime));
-        Ok(Attr {
+        let attr = Attr {
             ino: u64::from(found.ino),
             kind: found.kind(),
             perm: found.perm,
@@ -205,10 +216,23 @@ impl Image {
             atime: time,
             mtime: time,
             ctime: time,
-        })
+        };
+        Ok((attr, found.xattrs.is_some()))
     }
 
     fn id(&self, index: u16) -> Result<u32> {
+        if let Some(id) = self.known_ids.get().and_then(|ids| ids.get(usize::from(index))) {
+            return Ok(*id);
+        }
+        let all = || (0..self.ids.len()).map(|at| self.ids.entry(&self.metadata, at).map(u32::from_le_bytes)).collect();
+        match all() {
+            Ok(ids) => {
+                // Another thread may have been faster; it has read the same.
+                let _same = self.known_ids.set(ids);
+            }
+            // A damaged table may have this one all the same.
+            Err(e) => tracing::debug!("{e}"),
+        }
         self.ids.entry(&self.metadata, u64::from(index)).map(u32::from_le_bytes)
     }
 

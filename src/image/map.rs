@@ -6,7 +6,7 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Damage, Errno, Error, Result};
 use crate::sys::sigbus::{self, Registration};
@@ -22,15 +22,18 @@ pub struct Map {
     bytes: memmap2::Mmap,
     name: Arc<Path>,
     base: u64,
-    /// Bytes that were used since the pages were last let go.
-    used: AtomicU64,
+    /// How often it was used since the pages were last let go.
+    uses: AtomicU32,
 }
 
-/// How much of an image may be used before its pages are let go. They are the page cache's, and come back at once; but as long as
-/// they are mapped they count as the daemon's memory, up to the whole image.
-const MAPPED: u64 = 6 << 20;
-/// What a fault maps around it at most (mm/memory.c, `fault_around_bytes`).
-const AROUND: u64 = 64 << 10;
+/// How often an image may be used before its pages are let go. They are the page cache's, and come back at once; but as long as
+/// they are mapped they count as the daemon's memory, up to the whole image. Each fault may map a folio of the page cache, which
+/// has up to 2 MiB (mm/filemap.c, `filemap_map_pages`); letting go costs some microseconds, decompressing a block a hundred.
+const USES: u32 = 64;
+/// What a use counts of a data block, and of metadata, which lie close together and have fewer bytes than this.
+const OF_DATA: u32 = 16;
+const OF_METADATA: u32 = 1;
+const FEW: usize = 8194;
 
 impl Map {
     /// Maps the file or block device `path` from `offset` bytes to its end.
@@ -59,7 +62,7 @@ impl Map {
         // costs memory, nothing else.
         let _ = bytes.unlock();
         let registration = sigbus::register(bytes.as_ptr(), bytes.len())?;
-        Ok(Self { registration, bytes, name, base: offset, used: AtomicU64::new(0) })
+        Ok(Self { registration, bytes, name, base: offset, uses: AtomicU32::new(0) })
     }
 
     /// Bytes from the beginning of the image to the end of its file.
@@ -94,7 +97,7 @@ impl Map {
         let bytes = self.slice(structure, at, len)?;
         let answer = f(bytes);
         self.check(structure, at, bytes)?;
-        self.account(bytes);
+        self.count(len);
         answer
     }
 
@@ -106,17 +109,17 @@ impl Map {
         let bytes = self.slice(structure, at, len)?;
         sigbus::touch(bytes);
         self.check(structure, at, bytes)?;
-        self.account(bytes);
+        self.count(len);
         Ok(bytes)
     }
 
-    /// Lets go of all pages once many were used.
-    fn account(&self, bytes: &[u8]) {
-        let more = (bytes.len() as u64).saturating_add(AROUND);
-        if self.used.fetch_add(more, Ordering::Relaxed).saturating_add(more) < MAPPED {
+    /// Lets go of all pages now and then.
+    fn count(&self, len: usize) {
+        let more = if len > FEW { OF_DATA } else { OF_METADATA };
+        if self.uses.fetch_add(more, Ordering::Relaxed) < USES {
             return;
         }
-        self.used.store(0, Ordering::Relaxed);
+        self.uses.store(0, Ordering::Relaxed);
         // SAFETY: the map is never written, so a page that is let go comes back with the file's bytes, or with the zeros that
         // took its place where the file has none: what others read of it meanwhile does not change. Failing costs memory.
         let _ = unsafe { self.bytes.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };

@@ -19,6 +19,10 @@ pub const DEVICE: &str = "/dev/fuse";
 /// The file system type as mountinfo shows it: `fuse` with our subtype.
 pub const TYPE: &str = "fuse.haosfs";
 
+/// Bytes that the kernel asks for at a time: one block of most images, so that what was decompressed is answered without a copy, and
+/// the blocks of a larger range are decompressed beside each other.
+pub const MAX_READ: u32 = 128 << 10;
+
 /// Parameters of a FUSE superblock (Documentation/filesystems/fuse/fuse.rst) and of its mount (mount_setattr(2)).
 #[derive(Clone, Copy, Debug)]
 pub struct Parameters<'a> {
@@ -70,6 +74,7 @@ pub fn build_detached(device: &OwnedFd, parameters: &Parameters<'_>) -> Result<O
     fsconfig_set_string(fs, "subtype", "haosfs")?;
     fsconfig_set_string(fs, "fd", device.as_raw_fd().to_string())?;
     fsconfig_set_string(fs, "rootmode", "40000")?;
+    fsconfig_set_string(fs, "max_read", MAX_READ.to_string())?;
     fsconfig_set_string(fs, "user_id", parameters.uid.to_string())?;
     fsconfig_set_string(fs, "group_id", parameters.gid.to_string())?;
     for (wanted, flag) in [
@@ -98,7 +103,12 @@ pub fn attach(detached: &OwnedFd, mountpoint: &Path) -> Result<()> {
 /// # Errors
 /// What mount(2) answers.
 pub fn mount_at(device: &OwnedFd, parameters: &Parameters<'_>, mountpoint: &Path) -> Result<()> {
-    let mut data = format!("fd={},rootmode=40000,user_id={},group_id={}", device.as_raw_fd(), parameters.uid, parameters.gid);
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},max_read={MAX_READ}",
+        device.as_raw_fd(),
+        parameters.uid,
+        parameters.gid
+    );
     if parameters.allow_other {
         data.push_str(",allow_other");
     }

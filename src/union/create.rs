@@ -90,7 +90,7 @@ impl Union {
 
     fn newborn(&self, parent: &Arc<Node>, dir: &Arc<OwnedFd>, new: &New<'_>, file: Option<OwnedFd>) -> Result<(Arc<Node>, Attr)> {
         let stat = Spot::at(dir, new.name).stat().map_err(|e| Error::sys("stat", new.name, e))?;
-        let key = Key::Upper(stat.dev, stat.attr.ino);
+        let key = Key::upper(stat.dev, stat.attr.ino);
         let ino = || self.ino_of_upper(stat.dev, stat.attr.ino);
         let node = self.table.intern(key, stat.attr.kind, ino, || State::new(Place::Upper, smallvec::smallvec![]));
         let mut state = node.state.write();

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::lookup::Found;
 use super::lower::{Lower, LowerId};
-use super::node::{Key, Link, LowerAt, Node, NodeId, Place, ROOT};
+use super::node::{Link, LowerAt, Node, NodeId, Place, ROOT};
 use super::{Union, node};
 use crate::error::{Errno, Error, Result};
 
@@ -41,7 +41,7 @@ impl Union {
     /// # Errors
     /// The upper's answers where a name cannot join.
     pub(super) fn find_latent(&self, node: &Arc<Node>) -> Result<()> {
-        let lower = node.keys.lock().iter().find_map(|key| if let Key::Lower(at) = key { Some(*at) } else { None });
+        let lower = node.keys.lock().iter().find_map(|key| key.as_lower());
         if let Some(at) = lower {
             for way in self.names_of(at)? {
                 match self.visit(&way) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Union;
 use super::descent::Descent;
 use super::lookup::Found;
-use super::lower::{Listed, Listing};
+use super::lower::{Listed, Listing, LowerId};
 use super::node::{LowerAt, Node, NodeId, Place};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::Private;
@@ -25,6 +25,8 @@ pub struct Entry {
     pub ino: u64,
     /// Type.
     pub kind: Kind,
+    /// The inode behind it, where the directory is one of a single lower that told it.
+    pub lower: Option<LowerId>,
 }
 
 impl Union {
@@ -78,14 +80,32 @@ impl Union {
                 entries.extend(self.upper_entry(fd, entry, lowers, impure)?);
             }
         }
+        if let (None, [(at, _)]) = (upper, &listings[..]) {
+            let at = *at;
+            return self.lower_entries(at, listings.into_iter().flat_map(|(_, listing)| listing));
+        }
         for (i, (at, listing)) in listings.iter().enumerate() {
             let last = i + 1 == listings.len();
             let marked = self.may_hold_xattr_whiteouts(*at)?;
             for (name, entry) in listing {
                 let shadowed = if last { decided.contains(&**name) } else { !decided.insert(name) };
                 if !shadowed && !self.is_lower_whiteout(*at, name, entry, marked)? {
-                    entries.push(Entry { name: name.clone(), ino: self.lower_number(at.layer, entry.ino), kind: entry.kind });
+                    let ino = self.lower_number(at.layer, entry.ino);
+                    entries.push(Entry { name: name.clone(), ino, kind: entry.kind, lower: None });
                 }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The names of a directory that one lower alone has.
+    fn lower_entries(&self, dir: LowerAt, listing: impl Iterator<Item = (OsString, Listed)>) -> Result<Vec<Entry>> {
+        let marked = self.may_hold_xattr_whiteouts(dir)?;
+        let mut entries = Vec::with_capacity(listing.size_hint().0);
+        for (name, entry) in listing {
+            if !self.is_lower_whiteout(dir, &name, &entry, marked)? {
+                let ino = self.lower_number(dir.layer, entry.ino);
+                entries.push(Entry { name, ino, kind: entry.kind, lower: entry.id });
             }
         }
         Ok(entries)
@@ -113,7 +133,7 @@ impl Union {
         let merged = if kind.is_dir() { self.lower_dir_under(&spot(), &entry.name, lowers)? } else { None };
         let dev = self.writable()?.dev();
         let ino = merged.unwrap_or_else(|| self.listed_number(&spot(), kind, (dev, number), impure));
-        Ok(Some(Entry { name: entry.name.clone(), ino, kind }))
+        Ok(Some(Entry { name: entry.name.clone(), ino, kind, lower: None }))
     }
 
     /// The number of the topmost lower directory that an upper directory of this name merges with. A directory that cannot be

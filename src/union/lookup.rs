@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::descent::{Descent, InUpper};
 use super::indexed::Entry;
+use super::lower::LowerId;
 use super::merge::Seen;
 use super::node::{Key, LowerAt, Node, Place, State};
 use super::{Backing, Union, Upper, check_name, ino};
@@ -33,8 +34,8 @@ impl Found {
     pub(super) fn key(&self) -> Result<Key> {
         let entry = self.entry.as_ref().map(|entry| entry.stat);
         match (self.upper.or(entry), self.lowers.first()) {
-            (Some(stat), _) => Ok(Key::Upper(stat.dev, stat.attr.ino)),
-            (None, Some(at)) => Ok(Key::Lower(*at)),
+            (Some(stat), _) => Ok(Key::upper(stat.dev, stat.attr.ino)),
+            (None, Some(at)) => Ok(Key::lower(*at)),
             (None, None) => Err(Errno::ENOENT.into()),
         }
     }
@@ -64,6 +65,50 @@ impl Union {
     pub fn lookup(&self, parent: super::NodeId, name: &OsStr) -> Result<(Arc<Node>, Attr)> {
         let parent = self.dir(parent)?;
         self.lookup_in(&parent, name)
+    }
+
+    /// As [`Union::lookup`], of a name that [`Union::read_dir`] gave.
+    ///
+    /// # Errors
+    /// As for [`Union::lookup`].
+    pub fn enter(&self, parent: super::NodeId, entry: &super::Entry) -> Result<(Arc<Node>, Attr)> {
+        let parent = self.dir(parent)?;
+        if let Some(id) = entry.lower
+            && let Some(found) = self.enter_lower(&parent, entry, id)?
+        {
+            return Ok(found);
+        }
+        self.lookup_in(&parent, &entry.name)
+    }
+
+    /// A name in a directory that is still one lower's alone, of an inode without marks: nothing of it needs to be looked up. `None`
+    /// for all else.
+    fn enter_lower(&self, parent: &Arc<Node>, entry: &super::Entry, id: LowerId) -> Result<Option<(Arc<Node>, Attr)>> {
+        let _tree = self.tree.read();
+        let _names = parent.children.read();
+        let at = {
+            let state = parent.state.read();
+            match (&state.place, &state.lowers[..]) {
+                (Place::Lower, [only]) if self.index.is_none() => LowerAt { layer: only.layer, id },
+                _ => return Ok(None),
+            }
+        };
+        let (attr, has_xattrs) = self.lower(at)?.look(id)?;
+        if has_xattrs || attr.kind != entry.kind || attr.kind == Kind::Char {
+            return Ok(None);
+        }
+        let lowers = smallvec::smallvec![at];
+        let found = Found { kind: attr.kind, upper: None, lowers, lower_ino: attr.ino, entry: None };
+        let (node, latent) = self.node_of(parent, &entry.name, &found)?;
+        let state = node.state.read();
+        if latent || !matches!(state.place, Place::Lower) {
+            drop(state);
+            self.forget(node.id, 1);
+            return Ok(None);
+        }
+        let shown = self.shown(&node, &state, attr);
+        drop(state);
+        Ok(Some((node, shown)))
     }
 
     pub(super) fn lookup_in(&self, parent: &Arc<Node>, name: &OsStr) -> Result<(Arc<Node>, Attr)> {
@@ -203,7 +248,7 @@ impl Union {
         let key = found.key()?;
         // A file that is just being copied up has its entry before it has its key.
         if let (None, Some(_), Some(at)) = (&found.upper, &found.entry, found.lowers.first())
-            && let Some(node) = self.table.find_held(Key::Lower(*at), found.kind)
+            && let Some(node) = self.table.find_held(Key::lower(*at), found.kind)
         {
             return Ok(node);
         }

@@ -92,6 +92,14 @@ pub trait Lower: Send + Sync {
     /// `EIO` where the layer is damaged.
     fn attr(&self, id: LowerId) -> Result<Attr>;
 
+    /// Attributes of an inode, and whether it may have extended ones.
+    ///
+    /// # Errors
+    /// As for [`Lower::attr`].
+    fn look(&self, id: LowerId) -> Result<(Attr, bool)> {
+        Ok((self.attr(id)?, true))
+    }
+
     /// Target of a symbolic link.
     ///
     /// # Errors

@@ -34,13 +34,34 @@ pub struct LowerAt {
     pub id: LowerId,
 }
 
-/// What tells that two names lead to one node.
+/// What tells that two names lead to one node: the topmost lower part, or the upper one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
-    /// The topmost lower part.
-    Lower(LowerAt),
-    /// Device and inode number of the upper part.
-    Upper(u64, u64),
+pub struct Key(u64, u64);
+
+impl Key {
+    /// That of a lower part.
+    #[must_use]
+    pub const fn lower(at: LowerAt) -> Self {
+        Self((at.layer as u64) << 1 | 1, at.id.0)
+    }
+
+    /// That of an upper part, by device and inode number; of the former Linux uses 32 bits.
+    #[must_use]
+    pub const fn upper(dev: u64, ino: u64) -> Self {
+        Self(dev << 1, ino)
+    }
+
+    /// True for that of a lower part.
+    #[must_use]
+    pub const fn is_lower(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// The lower part, if it is that of one.
+    #[must_use]
+    pub const fn as_lower(self) -> Option<LowerAt> {
+        if self.is_lower() { Some(LowerAt { layer: (self.0 >> 1) as usize, id: LowerId(self.1) }) } else { None }
+    }
 }
 
 /// Where a node's present content is.
@@ -150,8 +171,8 @@ pub struct Node {
     pub copy_up: Mutex<()>,
     /// Everything that changes.
     pub state: RwLock<State>,
-    /// What its use leaves.
-    traces: Mutex<Traces>,
+    /// What its use leaves, if it was used.
+    traces: Mutex<Option<Box<Traces>>>,
     /// Its flags, once they were asked for: 0 before, else [`FLAGS_KNOWN`] and what is set.
     flags: AtomicU8,
     /// Keys under which the table knows the node.
@@ -170,7 +191,7 @@ impl Node {
             children: RwLock::new(()),
             copy_up: Mutex::new(()),
             state: RwLock::new(state),
-            traces: Mutex::new(Traces::of(kind)),
+            traces: Mutex::default(),
             flags: AtomicU8::new(0),
             keys: Mutex::new(SmallVec::new()),
         }
@@ -179,13 +200,23 @@ impl Node {
     /// The open upper file; `None` for a directory.
     #[must_use]
     pub fn open_file(&self) -> Option<MappedMutexGuard<'_, OpenFile>> {
-        MutexGuard::try_map(self.traces.lock(), Traces::file).ok()
+        MutexGuard::try_map(self.traces.lock(), |traces| self.traces_in(traces).file()).ok()
+    }
+
+    /// The descriptor of the upper file, where it is open.
+    #[must_use]
+    pub fn open_fd(&self) -> Option<Arc<OwnedFd>> {
+        self.traces.lock().as_mut().and_then(|traces| traces.file()).and_then(|file| file.fd())
+    }
+
+    fn traces_in<'a>(&self, traces: &'a mut Option<Box<Traces>>) -> &'a mut Traces {
+        traces.get_or_insert_with(|| Box::new(Traces::of(self.kind)))
     }
 
     /// What readers of a directory were told; `None` for anything else.
     #[must_use]
     pub fn listed(&self) -> Option<MappedMutexGuard<'_, Listed>> {
-        MutexGuard::try_map(self.traces.lock(), Traces::dir).ok()
+        MutexGuard::try_map(self.traces.lock(), |traces| self.traces_in(traces).dir()).ok()
     }
 
     /// Flags as [`Node::remember_protection`] was told; they change only through the union.

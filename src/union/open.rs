@@ -30,6 +30,14 @@ pub struct OpenFile {
     used: bool,
 }
 
+impl OpenFile {
+    /// It, where there is one.
+    #[must_use]
+    pub fn fd(&self) -> Option<Arc<OwnedFd>> {
+        self.fd.clone()
+    }
+}
+
 /// Which nodes have one, in the order of opening.
 #[derive(Debug)]
 pub struct OpenFiles {
@@ -119,8 +127,7 @@ impl Union {
 
 /// The open file of a node, where it is open: no name and no permission on the way can then be in the way.
 pub(super) fn open_spot(node: &Node, spot: Spot) -> Spot {
-    let fd = node.open_file().and_then(|file| file.fd.clone());
-    fd.map_or(spot, Spot::Fd)
+    node.open_fd().map_or(spot, Spot::Fd)
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl Union {
 
     /// The number that readdir(3) shows for an upper entry that does not merge: what stat(2) shows or would show.
     pub(super) fn listed_number(&self, spot: &Spot, kind: Kind, (dev, number): (u64, u64), impure: bool) -> u64 {
-        if let Some(node) = self.table.find(Key::Upper(dev, number)) {
+        if let Some(node) = self.table.find(Key::upper(dev, number)) {
             return node.ino;
         }
         let by_origin = impure && !kind.is_dir() && !self.born.contains_key(&(dev, number));

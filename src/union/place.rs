@@ -153,7 +153,7 @@ impl Union {
         if !found_again {
             self.born.insert((stat.dev, stat.attr.ino), node.ino);
         }
-        self.table.add_key(Key::Upper(stat.dev, stat.attr.ino), node);
+        self.table.add_key(Key::upper(stat.dev, stat.attr.ino), node);
         for (spot, before) in times {
             // Copy-up is no change of the directory that a program could have made; where we may not set times, they stay new.
             let _best_effort = spot.set_times(SetTime::At(before.atime), SetTime::At(before.mtime));

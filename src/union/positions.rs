@@ -193,7 +193,7 @@ impl Union {
     /// `.`, `..`, and the visible names in their order. The caller holds `tree` and the names.
     fn sorted(&self, node: &Arc<Node>) -> Result<Vec<Entry>> {
         let [this, parent] = Self::dots(node);
-        let dot = |name: &str, ino| Entry { name: name.into(), ino, kind: Kind::Dir };
+        let dot = |name: &str, ino| Entry { name: name.into(), ino, kind: Kind::Dir, lower: None };
         let mut all = vec![dot(".", this), dot("..", parent)];
         all.extend(self.entries_of(node)?);
         if let Some(names) = all.get_mut(DOTS..) {
@@ -211,7 +211,7 @@ mod tests {
     use crate::union::node::{Place, State};
 
     fn entries(names: &[&str]) -> Vec<Entry> {
-        [".", ".."].iter().chain(names).map(|name| Entry { name: name.into(), ino: 1, kind: Kind::File }).collect()
+        [".", ".."].iter().chain(names).map(|name| Entry { name: name.into(), ino: 1, kind: Kind::File, lower: None }).collect()
     }
 
     fn places(order: &Order) -> Vec<(u64, &str)> {

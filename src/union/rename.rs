@@ -310,10 +310,10 @@ impl Union {
         upper.discard(&temp);
         swapped.map_err(|e| Error::sys("clear", to.name, e.errno()))?;
         let fresh = Spot::at(&dir, to.name).stat().map_err(context)?;
-        if let Some(node) = self.table.find(Key::Upper(stat.dev, stat.attr.ino)) {
+        if let Some(node) = self.table.find(Key::upper(stat.dev, stat.attr.ino)) {
             self.dirs.remove(&node.id);
             self.table.drop_keys(&node);
-            self.table.add_key(Key::Upper(fresh.dev, fresh.attr.ino), &node);
+            self.table.add_key(Key::upper(fresh.dev, fresh.attr.ino), &node);
             let mut state = node.state.write();
             state.place = Place::Upper;
             state.lowers.clear();

@@ -48,6 +48,10 @@ impl Lower for SquashfsLower {
         self.image.attr(inode(id))
     }
 
+    fn look(&self, id: LowerId) -> Result<(Attr, bool)> {
+        self.image.look(inode(id))
+    }
+
     fn readlink(&self, id: LowerId) -> Result<OsString> {
         self.image.readlink(inode(id))
     }

@@ -114,7 +114,7 @@ impl Table {
     /// Forgets a node's lower identity: other names of that lower inode are from now on a file of their own.
     pub fn drop_lower_keys(&self, node: &Node) {
         node.keys.lock().retain(|key| {
-            let lower = matches!(key, Key::Lower(_));
+            let lower = key.is_lower();
             if lower {
                 self.keys.remove_if(key, |_, known| std::ptr::eq(&**known, node));
             }
