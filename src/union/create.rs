@@ -11,6 +11,7 @@ use super::protect::Change;
 use super::{Union, Upper, acl};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::index::Base;
+use crate::ovl::protect::Protection;
 use crate::sys::cred::Acting;
 use crate::sys::dir::{self, Rename};
 use crate::sys::spot::Spot;
@@ -93,6 +94,10 @@ impl Union {
         let key = Key::upper(stat.dev, stat.attr.ino);
         let ino = || self.ino_of_upper(stat.dev, stat.attr.ino);
         let node = self.table.intern(key, stat.attr.kind, ino, || State::new(Place::Upper, smallvec::smallvec![]));
+        if new.kind == Kind::File {
+            // No file system lets files inherit these of their directory.
+            node.remember_protection(Protection::default());
+        }
         let mut state = node.state.write();
         self.table.add_link(&mut state, parent, new.name);
         if let Some(file) = file {

@@ -25,7 +25,7 @@ pub struct Entry {
     pub ino: u64,
     /// Type.
     pub kind: Kind,
-    /// The inode behind it, where the directory is one of a single lower that told it.
+    /// The inode behind it in the only lower that the directory has a part in, where that told it and the upper has no such name.
     pub lower: Option<LowerId>,
 }
 
@@ -91,7 +91,12 @@ impl Union {
                 let shadowed = if last { decided.contains(&**name) } else { !decided.insert(name) };
                 if !shadowed && !self.is_lower_whiteout(*at, name, entry, marked)? {
                     let ino = self.lower_number(at.layer, entry.ino);
-                    entries.push(Entry { name: name.clone(), ino, kind: entry.kind, lower: None });
+                    entries.push(Entry {
+                        name: name.clone(),
+                        ino,
+                        kind: entry.kind,
+                        lower: entry.id.filter(|_| listings.len() == 1),
+                    });
                 }
             }
         }

@@ -81,18 +81,23 @@ impl Union {
         self.lookup_in(&parent, &entry.name)
     }
 
-    /// A name in a directory that is still one lower's alone, of an inode without marks: nothing of it needs to be looked up. `None`
-    /// for all else.
+    /// A name that one lower alone still has, of an inode without marks: nothing of it needs to be looked up there. `None` for all
+    /// else.
     fn enter_lower(&self, parent: &Arc<Node>, entry: &super::Entry, id: LowerId) -> Result<Option<(Arc<Node>, Attr)>> {
         let _tree = self.tree.read();
         let _names = parent.children.read();
-        let at = {
+        let (at, merged) = {
             let state = parent.state.read();
             match (&state.place, &state.lowers[..]) {
-                (Place::Lower, [only]) if self.index.is_none() => LowerAt { layer: only.layer, id },
+                (place @ (Place::Lower | Place::Merged), [only]) if self.index.is_none() => {
+                    (LowerAt { layer: only.layer, id }, matches!(place, Place::Merged))
+                }
                 _ => return Ok(None),
             }
         };
+        if merged && !matches!(self.writable()?.stat(&Spot::at(&self.dir_fd(parent)?, &entry.name)), Err(Errno::ENOENT)) {
+            return Ok(None);
+        }
         let (attr, has_xattrs) = self.lower(at)?.look(id)?;
         if has_xattrs || attr.kind != entry.kind || attr.kind == Kind::Char {
             return Ok(None);
