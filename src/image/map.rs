@@ -33,7 +33,9 @@ const USES: u32 = 64;
 /// What a use counts of a data block, and of metadata, which lie close together and have fewer bytes than this.
 const OF_DATA: u32 = 16;
 const OF_METADATA: u32 = 1;
-const FEW: usize = 8194;
+const FEW: usize = 8195;
+/// Single entries of tables are wanted again and again.
+const ENTRY: usize = 32;
 
 impl Map {
     /// Maps the file or block device `path` from `offset` bytes to its end.
@@ -115,7 +117,11 @@ impl Map {
 
     /// Lets go of all pages now and then.
     fn count(&self, len: usize) {
-        let more = if len > FEW { OF_DATA } else { OF_METADATA };
+        let more = match len {
+            0..=ENTRY => return,
+            _ if len < FEW => OF_METADATA,
+            _ => OF_DATA,
+        };
         if self.uses.fetch_add(more, Ordering::Relaxed) < USES {
             return;
         }
