@@ -18,23 +18,23 @@ pub fn gather(corpus: &Corpus, dir: &Path, rounds: usize) -> Facts {
     let memory = fs::read_to_string("/proc/meminfo").unwrap();
     let memory = memory.lines().next().unwrap_or_default().trim_start_matches("MemTotal:").trim().to_owned();
     vec![
-        ("date", first_line("date", &["-u", "+%Y-%m-%d"])),
-        ("kernel", first_line("uname", &["-srm"])),
+        ("date", line_with("", "date", &["-u", "+%Y-%m-%d"])),
+        ("kernel", line_with("", "uname", &["-srm"])),
         ("processors", format!("{} x {}", std::thread::available_parallelism().unwrap(), cpu.map_or("?", |c| c.1))),
         ("memory", memory),
-        ("upper on", first_line("stat", &["-f", "-c", "%T", dir.to_str().unwrap()])),
+        ("upper on", line_with("", "findmnt", &["-n", "-o", "FSTYPE", "-T", dir.to_str().unwrap()])),
         ("image", format!("{files} files in {dirs} directories, {} MiB; packed {image} MiB, zstd, 128 KiB blocks", bytes >> 20)),
         ("haosfs", env!("CARGO_PKG_VERSION").to_owned()),
-        ("squashfuse", first_line("squashfuse_ll", &["--version"])),
-        ("fuse-overlayfs", first_line("fuse-overlayfs", &["--version"])),
+        ("squashfuse", line_with("squashfuse ", "squashfuse_ll", &["--version"])),
+        ("fuse-overlayfs", line_with("fuse-overlayfs: ", "fuse-overlayfs", &["--version"])),
         ("rounds", rounds.to_string()),
     ]
 }
 
-/// What a program says first, on whichever stream it does.
-fn first_line(program: &str, arguments: &[&str]) -> String {
+/// The first line of what a program says that begins so, on whichever stream.
+fn line_with(beginning: &str, program: &str, arguments: &[&str]) -> String {
     let Ok(output) = Command::new(program).args(arguments).output() else { return "not installed".into() };
     let said = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&said).into_owned();
-    text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit())).or(text.lines().next()).unwrap_or("?").to_owned()
+    text.lines().find_map(|line| line.strip_prefix(beginning)).unwrap_or("?").to_owned()
 }
