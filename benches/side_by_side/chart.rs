@@ -73,7 +73,7 @@ fn frame(drivers: &[Contender], body: &str, bottom: f64) -> String {
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">
 <rect width="100%" height="100%" fill="#fff"/>
-{grid}{body}<text x="{LEFT}" y="{note}">times as a multiple of the kernel's; shorter to the left is faster</text>
+{grid}{body}<text x="{LEFT}" y="{note}">times as multiples of the kernel's; bars to the left are faster</text>
 </svg>
 "##
     )
