@@ -272,5 +272,12 @@ fn over_an_image_writing_is_refused_not_opening() {
     }
     OpenOptions::new().append(true).open(union.path().join("a")).unwrap().write_all(b", longer").unwrap();
     assert_eq!(fs::read(union.path().join("a")).unwrap(), b"a file, longer");
+    let room = |kind: &str, mode| {
+        let file = OpenOptions::new().write(true).open(union.path().join(kind)).unwrap();
+        rustix::fs::fallocate(&file, mode, 0, 4096).map_err(io::Error::from)
+    };
+    room("a", rustix::fs::FallocateFlags::KEEP_SIZE).unwrap();
+    refused(room("a", rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE));
+    refused(room("i", rustix::fs::FallocateFlags::KEEP_SIZE));
     flag(union.path(), '-');
 }

@@ -150,7 +150,9 @@ impl Union {
     /// # Errors
     /// `EOPNOTSUPP` for modes the upper's file system lacks.
     pub fn allocate(&self, id: NodeId, mode: u32, offset: u64, len: u64, caller: Caller) -> Result<()> {
-        let fd = self.fd_for_writing(&self.table.get(id)?, Writer::of(caller))?;
+        // Room may be had of what only grows (fs/open.c, `vfs_fallocate`).
+        let append = mode & !libc::FALLOC_FL_KEEP_SIZE.cast_unsigned() == 0;
+        let fd = self.fd_for_writing(&self.table.get(id)?, Writer { append, ..Writer::of(caller) })?;
         self.removals.outlast(|| Ok(data::allocate(&fd, mode, offset, len)?))
     }
 
