@@ -13,8 +13,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use haosfs::config::image_source::ImageSource;
 use haosfs::config::store::{self, Stored};
@@ -36,15 +35,21 @@ const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs
 const OLD: &str = "haos-x86_64_1.0.squashfs";
 const NEW: &str = "haos-x86_64_2.0.squashfs";
 
+/// One appliance at a time: mkfs runs in a mount namespace of its own, whose copies of mounts keep a kernel union alive until it ends,
+/// and with it the upper in use.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// An appliance on one file system.
 struct Home {
     _scratch: Scratch,
     path: PathBuf,
     stored: Stored,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Home {
     fn new(fs: Fs) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = Scratch::new(fs);
         let path = scratch.dir("haos");
         for (name, plant) in [(OLD, story::old as fn(&Path)), (NEW, story::new)] {
@@ -60,7 +65,7 @@ impl Home {
         let base = base_of(&Image::open(&image, &Options::default()).unwrap(), &image).unwrap();
         let meta = Meta { base, backend: Some(Backend::Kernel), parent: None, clean: true };
         Uppers::create(&path.join("data"), &meta, Rights { perm: 0o755, owner: None }).unwrap();
-        Self { _scratch: scratch, path, stored }
+        Self { _scratch: scratch, path, stored, _turn: turn }
     }
 
     fn generation(&self, number: u64) -> PathBuf {
@@ -72,14 +77,7 @@ impl Home {
     }
 
     fn prepare(&self, anew: bool) -> u64 {
-        for _ in 0..100 {
-            match trial::prepare(&self.stored, &self.path, &image(NEW), anew) {
-                // A mount name space that another test made meanwhile keeps a union alive until it ends.
-                Err(e) if e.to_string().contains("is in use by a mount") => sleep(Duration::from_millis(100)),
-                prepared => return prepared.unwrap().unwrap(),
-            }
-        }
-        panic!("the upper stays in use")
+        trial::prepare(&self.stored, &self.path, &image(NEW), anew).unwrap().unwrap()
     }
 
     fn numbers(&self) -> Vec<u64> {

@@ -1,7 +1,6 @@
 //! The upper that a data partition has for an image.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -9,10 +8,9 @@ use std::sync::OnceLock;
 use super::data::Attached;
 use super::in_use;
 use crate::error::{Errno, Error, Result};
-use crate::sys::lock;
 use crate::sys::replace::{self, Rights};
-use crate::sys::spot::open_dir;
 use crate::types::{Attr, Stale};
+use crate::union::pair::{self, Locks};
 use crate::update::base::{Base, Fit, fit};
 use crate::update::meta::{Backend, Meta};
 use crate::update::uppers::{Generation, Uppers};
@@ -131,7 +129,7 @@ impl Claim {
     ///
     /// # Errors
     /// [`Error::Refused`] where somebody writes to it.
-    pub fn hold(&self) -> Result<[OwnedFd; 2]> {
+    pub fn hold(&self) -> Result<Locks> {
         let generation = &self.opened.generation;
         let held = lock_if_free(&generation.upper, &generation.work).map_err(|e| self.data.told(e))?;
         held.ok_or_else(|| {
@@ -209,20 +207,11 @@ pub fn unmounted(data: &Attached, number: u64, inode: Option<(u64, u64)>) -> Res
     uppers.save(number, &Meta { clean: true, ..meta }).map_err(at_data)
 }
 
-/// Takes an upper for a moment; `None` where somebody has it.
-pub(super) fn lock_if_free(upper: &Path, work: &Path) -> Result<Option<[OwnedFd; 2]>> {
-    let take = |path: &Path| -> Result<OwnedFd, Errno> {
-        let directory = replace::open_dir(path)?;
-        lock::exclusive(&directory).map(|()| directory)
-    };
-    let locks = take(upper).and_then(|upper| Ok([upper, take(work)?]));
-    let locks = match locks {
-        Ok(locks) => locks,
-        Err(Errno::EAGAIN) => return Ok(None),
-        Err(e) => return Err(Error::sys("lock", upper, e)),
-    };
-    let directory = open_dir(upper).map_err(|e| Error::sys("open", upper, e))?;
-    Ok(in_use::refuse(&directory).is_ok().then_some(locks))
+/// Takes an upper; `None` where somebody has it. A union that has just been unmounted is waited for.
+pub(super) fn lock_if_free(upper: &Path, work: &Path) -> Result<Option<Locks>> {
+    let dirs = [pair::open("upper", upper)?, pair::open("work", work)?];
+    let Some(locks) = Locks::take_if_free([upper, work], [&dirs[0], &dirs[1]])? else { return Ok(None) };
+    Ok(in_use::refuse(&dirs[0]).is_ok().then_some(locks))
 }
 
 /// Only root may give files away.
@@ -264,5 +253,22 @@ mod tests {
         assert_eq!(first.uppers.current().unwrap().number, 1, "who only looks changes nothing");
         assert_eq!(open(data, &base(2), &attr, Stale::Refuse).unwrap().generation.number, 2);
         assert!(open(data, &base(1), &attr, Stale::Refuse).is_err());
+    }
+
+    /// The daemon of a union ends after the unmounting; a trial that is prepared or left at once must not take its upper for used.
+    #[test]
+    fn an_upper_is_free_once_its_daemon_has_ended() {
+        let scratch = tempfile::tempdir().unwrap();
+        let [upper, work] = ["upper", "work"].map(|name| scratch.path().join(name));
+        [&upper, &work].into_iter().for_each(|directory| fs::create_dir(directory).unwrap());
+        let held = lock_if_free(&upper, &work).unwrap().unwrap();
+        let ending = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            drop(held);
+        });
+        let locks = lock_if_free(&upper, &work).unwrap();
+        assert!(locks.is_some());
+        assert!(lock_if_free(&upper, &work).unwrap().is_none());
+        ending.join().unwrap();
     }
 }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use crate::config::mount_options::{Access, Backend, MountOptions};
 use crate::error::{Error, Result};
 use crate::sys::fuse_mount::Attributes;
 use crate::types::KernelCheck;
+use crate::union::pair::Locks;
 use crate::update::base::Fit;
 
 /// What a lower layer is.
@@ -61,7 +61,7 @@ pub struct Shown {
     /// The generation.
     pub claim: Claim,
     /// Nobody writes to it meanwhile.
-    _locks: [OwnedFd; 2],
+    _locks: Locks,
 }
 
 /// A mount whose parts exist and fit together. Every path is canonical, so the daemon may change its working directory.

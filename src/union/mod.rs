@@ -29,7 +29,7 @@ pub mod merge;
 pub mod node;
 pub mod open;
 mod origin;
-mod pair;
+pub mod pair;
 pub mod patience;
 mod place;
 pub mod positions;

@@ -99,9 +99,23 @@ impl Locks {
     /// # Errors
     /// [`Error::Refused`] where another mount has one of them.
     pub fn take(paths: [&Path; 2], dirs: [&Arc<OwnedFd>; 2]) -> Result<Self> {
-        let [upper, work] = paths;
-        let [upper_dir, work_dir] = dirs;
-        Ok(Self { _upper: lock(upper, upper_dir, work_dir)?, work: lock(work, work_dir, work_dir)? })
+        Self::attempt(paths, dirs)?.map_err(|taken| taken.refusal())
+    }
+
+    /// As [`Locks::take`], but `None` where another mount has one of them.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn take_if_free(paths: [&Path; 2], dirs: [&Arc<OwnedFd>; 2]) -> Result<Option<Self>> {
+        Self::attempt(paths, dirs).map(|taken| taken.ok())
+    }
+
+    fn attempt<'p>(paths: [&'p Path; 2], dirs: [&Arc<OwnedFd>; 2]) -> Result<Result<Self, Taken<'p>>> {
+        let upper = match lock(paths[0], dirs[0], dirs[1])? {
+            Ok(upper) => upper,
+            Err(taken) => return Ok(Err(taken)),
+        };
+        Ok(lock(paths[1], dirs[1], dirs[1])?.map(|work| Self { _upper: upper, work }))
     }
 
     /// Tells others that the union is not mounted any more and lets go of both soon. Until then nobody else can take them: the lock
@@ -113,7 +127,25 @@ impl Locks {
     }
 }
 
-fn lock(path: &Path, dir: &Arc<OwnedFd>, work_dir: &Arc<OwnedFd>) -> Result<OwnedFd> {
+/// A directory that somebody else has.
+struct Taken<'p> {
+    path: &'p Path,
+    /// By a union that has announced its end.
+    by_ending: bool,
+}
+
+impl Taken<'_> {
+    fn refusal(self) -> Error {
+        let why = if self.by_ending {
+            "in use by a union that was unmounted, and is still writing out; try again when that is done"
+        } else {
+            "in use by another mount; unmount that one first (findmnt -t fuse.haosfs lists them)"
+        };
+        Error::Refused(format!("{}: {why}", self.path.display()))
+    }
+}
+
+fn lock<'p>(path: &'p Path, dir: &Arc<OwnedFd>, work_dir: &Arc<OwnedFd>) -> Result<Result<OwnedFd, Taken<'p>>> {
     let open = |dir: &Arc<OwnedFd>| {
         let opened = Spot::Fd(Arc::clone(dir)).open(OFlags::RDONLY | OFlags::DIRECTORY);
         opened.map_err(|e| Error::sys("open", path, e))
@@ -122,17 +154,13 @@ fn lock(path: &Path, dir: &Arc<OwnedFd>, work_dir: &Arc<OwnedFd>) -> Result<Owne
     let start = Instant::now();
     loop {
         match lock::exclusive(&fd) {
-            Ok(()) => return Ok(fd),
+            Ok(()) => return Ok(Ok(fd)),
             Err(Errno::EAGAIN) => {}
             Err(e) => return Err(Error::sys("lock", path, e)),
         }
-        let (patience, why) = if is_ending(&open(work_dir)?) {
-            (PATIENCE_WITH_ENDING, "in use by a union that was unmounted, and is still writing out; try again when that is done")
-        } else {
-            (PATIENCE, "in use by another mount; unmount that one first (findmnt -t fuse.haosfs lists them)")
-        };
-        if start.elapsed() >= patience {
-            return Err(Error::Refused(format!("{}: {why}", path.display())));
+        let by_ending = is_ending(&open(work_dir)?);
+        if start.elapsed() >= if by_ending { PATIENCE_WITH_ENDING } else { PATIENCE } {
+            return Ok(Err(Taken { path, by_ending }));
         }
         std::thread::sleep(PAUSE);
     }
