@@ -91,7 +91,7 @@ pub fn change(path: &Path, edits: &[Edit]) -> Result<Stored> {
     let real = target(path)?;
     let at_path = |errno: Errno| Error::sys("write", path, errno);
     let directory = replace::open_dir(&directory_of(&real)).map_err(at_path)?;
-    lock::exclusive(&directory).map_err(|errno| match errno {
+    lock::exclusive_soon(&directory).map_err(|errno| match errno {
         Errno::EAGAIN => Error::Refused(format!("{}: another haosfs is writing to its directory; try again", path.display())),
         errno => at_path(errno),
     })?;

@@ -1,6 +1,7 @@
 //! Whole-file locks between daemons (flock(2)).
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -12,6 +13,24 @@ use crate::error::Errno;
 /// `EAGAIN` where somebody else holds it.
 pub fn exclusive(fd: impl AsFd) -> Result<(), Errno> {
     Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
+}
+
+/// How long [`exclusive_soon`] waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Takes an exclusive lock as [`exclusive`], but waits up to a second: for one that is held during a few writes, which a child has,
+/// too, between its fork and its exec.
+///
+/// # Errors
+/// `EAGAIN` where somebody else holds it still.
+pub fn exclusive_soon(fd: impl AsFd) -> Result<(), Errno> {
+    let start = Instant::now();
+    loop {
+        match exclusive(&fd) {
+            Err(Errno::EAGAIN) if start.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 50),
+            answer => return answer,
+        }
+    }
 }
 
 /// Takes a lock that is shared with other takers of this one, in place of the one that is held, without waiting. The one that was

@@ -72,7 +72,7 @@ impl Store {
             Err(errno) => return Err(failed(errno)),
         }
         let trial = replace::open_dir(&path).map_err(failed)?;
-        lock::exclusive(&trial).map_err(|errno| match errno {
+        lock::exclusive_soon(&trial).map_err(|errno| match errno {
             Errno::EAGAIN => Error::Refused(format!("{}: another update is being seen to; try again", path.display())),
             errno => Error::sys("lock", &path, errno),
         })?;

@@ -309,7 +309,7 @@ fn is_directory(path: &Path) -> bool {
 }
 
 fn take_turn(directory: &OwnedFd, path: &Path) -> Result<()> {
-    lock::exclusive(directory).map_err(|errno| match errno {
+    lock::exclusive_soon(directory).map_err(|errno| match errno {
         Errno::EAGAIN => Error::Refused(format!("{}: another haosfs is changing it; try again", path.display())),
         errno => Error::sys("lock", path, errno),
     })

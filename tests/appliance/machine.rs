@@ -111,7 +111,10 @@ impl Machine {
         let data = self.scratch.path("data");
         run(Command::new("mount").arg(self.disk.partition(2)).arg(&data));
         let done = act(&data);
-        run(Command::new("umount").arg(&data));
+        // A child that another test is just starting has our descriptors until its exec: busy for an instant.
+        crate::support::wait_until("the data partition is unmounted", || {
+            Command::new("umount").arg(&data).status().unwrap().success()
+        });
         done
     }
 
