@@ -281,3 +281,39 @@ fn over_an_image_writing_is_refused_not_opening() {
     refused(room("i", rustix::fs::FallocateFlags::KEEP_SIZE));
     flag(union.path(), '-');
 }
+
+/// xfs_io(8) sets flags by `FS_IOC_FSSETXATTR`.
+#[test]
+fn flags_are_set_by_either_ioctl() {
+    if !can_run("flags_are_set_by_either_ioctl", NEEDS)
+        || !can_run("flags_are_set_by_either_ioctl", &[Requirement::Tool("xfs_io")])
+    {
+        return;
+    }
+    let scratch = Scratch::new(Fs::Ext4);
+    let tree = scratch.dir("tree");
+    grow(&tree);
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        let union = Union::new(driver, &[Lower::Dir(tree.clone())], &scratch.dir(driver.name()));
+        let ask = |change: &str, path: &Path| {
+            let output = Command::new("xfs_io").args(["-r", "-c", &format!("chattr {change}")]).arg(path).output().unwrap();
+            String::from_utf8(output.stderr).unwrap()
+        };
+        for kind in PROTECTED {
+            for path in [union.path().join(kind), union.path().join("dirs").join(kind)] {
+                assert_eq!(ask(&format!("+{kind}"), &path), "", "{driver:?}");
+            }
+        }
+        assert_eq!(flags(union.path()), ["i", "i", "a", "a", "ia", "ia"], "{driver:?}");
+        let other = union.path().join("other");
+        if driver == Driver::Haosfs {
+            assert!(ask("+d", &other).contains("Operation not supported"));
+        }
+        assert_eq!(ask("+i", &other), "", "{driver:?}");
+        assert_eq!(fs::remove_file(&other).unwrap_err().raw_os_error(), Some(libc::EPERM), "{driver:?}");
+        assert_eq!(ask("-i", &other), "", "{driver:?}");
+        fs::remove_file(&other).unwrap();
+        flag(union.path(), '-');
+        assert_eq!(flags(union.path()), [""; 6], "{driver:?}");
+    }
+}

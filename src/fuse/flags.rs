@@ -8,10 +8,13 @@ use crate::ovl::protect::Protection;
 const GET_FLAGS: u32 = 0x8000_6601 | LONG;
 const SET_FLAGS: u32 = 0x4000_6602 | LONG;
 const LONG: u32 = (size_of::<libc::c_long>() as u32) << 16;
-/// `FS_IOC_FSGETXATTR`: a `struct fsxattr`, which begins with an int of `FS_XFLAG_*`.
+/// `FS_IOC_FSGETXATTR`, `FS_IOC_FSSETXATTR`: a `struct fsxattr`, which begins with an int of `FS_XFLAG_*`.
 const GET_XFLAGS: u32 = 0x801c_581f;
+const SET_XFLAGS: u32 = 0x401c_5820;
 /// Bytes of a `struct fsxattr`.
 const FSXATTR: usize = 28;
+/// Ints of it that set something else: the extent size, the project, the extent size of copies.
+const OTHER_INTS: [usize; 3] = [4, 12, 16];
 
 /// How flags are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,15 @@ impl Form {
             Self::Flags => (0x10, 0x20),
             Self::Xflags => (0x8, 0x10),
         }
+    }
+
+    /// `EOPNOTSUPP` for flags that a union does not keep.
+    const fn decode(self, flags: u32) -> Result<Protection, Errno> {
+        let (immutable, append) = self.bits();
+        if flags & !(immutable | append) != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        Ok(Protection { append: flags & append != 0, immutable: flags & immutable != 0 })
     }
 
     /// What the kernel takes for an answer.
@@ -62,17 +74,23 @@ impl Request {
         match cmd {
             GET_FLAGS => Ok(Self::Tell(Form::Flags)),
             GET_XFLAGS => Ok(Self::Tell(Form::Xflags)),
-            SET_FLAGS => {
-                let flags = u32::from_ne_bytes(*data.first_chunk().ok_or(Errno::EINVAL)?);
-                let (immutable, append) = Form::Flags.bits();
-                if flags & !(immutable | append) != 0 {
-                    return Err(Errno::EOPNOTSUPP);
+            SET_FLAGS => Form::Flags.decode(int_at(data, 0)?).map(Self::Set),
+            SET_XFLAGS => {
+                for at in OTHER_INTS {
+                    if int_at(data, at)? != 0 {
+                        return Err(Errno::EOPNOTSUPP);
+                    }
                 }
-                Ok(Self::Set(Protection { append: flags & append != 0, immutable: flags & immutable != 0 }))
+                Form::Xflags.decode(int_at(data, 0)?).map(Self::Set)
             }
             _ => Err(Errno::ENOTTY),
         }
     }
+}
+
+fn int_at(data: &[u8], at: usize) -> Result<u32, Errno> {
+    let int = data.get(at..).and_then(|rest| rest.first_chunk());
+    int.map(|int| u32::from_ne_bytes(*int)).ok_or(Errno::EINVAL)
 }
 
 #[cfg(test)]
@@ -88,6 +106,13 @@ mod tests {
         assert_eq!(Request::read(SET_FLAGS, &0x30_u32.to_ne_bytes()), Ok(Request::Set(BOTH)));
         assert_eq!(Request::read(SET_FLAGS, &0x38_u32.to_ne_bytes()), Err(Errno::EOPNOTSUPP));
         assert_eq!(Request::read(SET_FLAGS, &[0; 3]), Err(Errno::EINVAL));
+        assert_eq!(Request::read(SET_XFLAGS, &Form::Xflags.encode(BOTH)), Ok(Request::Set(BOTH)));
+        assert_eq!(Request::read(SET_XFLAGS, &[0; 16]), Err(Errno::EINVAL));
+        for at in OTHER_INTS {
+            let mut bytes = [0; FSXATTR];
+            bytes[at] = 1;
+            assert_eq!(Request::read(SET_XFLAGS, &bytes), Err(Errno::EOPNOTSUPP));
+        }
         assert_eq!(Request::read(0x5401, &[]), Err(Errno::ENOTTY));
         assert_eq!(Form::Flags.encode(BOTH), 0x30_u32.to_ne_bytes());
         let xflags = Form::Xflags.encode(BOTH);
