@@ -12,11 +12,16 @@ pub struct Subject {
 impl Subject {
     /// A tree of `files` files named `name-N` of `size` bytes that shrink to about a third, in the directory `d`.
     pub fn new(files: usize, size: usize) -> Self {
+        Self::named(files, size, "name-")
+    }
+
+    /// The same with another beginning of the names.
+    pub fn named(files: usize, size: usize, name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join("tree/d");
         fs::create_dir_all(&tree).unwrap();
         for i in 0..files {
-            fs::write(tree.join(format!("name-{i}")), text(size, i as u64)).unwrap();
+            fs::write(tree.join(format!("{name}{i}")), text(size, i as u64)).unwrap();
         }
         Self { dir }
     }
