@@ -106,7 +106,7 @@ impl Union {
     /// A layer's attributes as the union shows them.
     pub(super) fn shown(&self, node: &Node, state: &State, raw: Attr) -> Attr {
         let mut attr = raw;
-        attr.ino = node.ino;
+        attr.ino = self.table.number(node);
         if let Some(owner) = self.options.owner {
             // Set-id bits are their owner's word, not that of whom the file is shown to belong to.
             if owner != (raw.uid, raw.gid) {

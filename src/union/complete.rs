@@ -38,7 +38,7 @@ impl Union {
         spot.remove_xattr(&upper.namespace().name(Private::Metacopy)).map_err(context)?;
         state.lowers.clear();
         if !self.is_found_again(node, &spot) {
-            self.born.insert((stat.dev, stat.attr.ino), node.ino);
+            self.born.insert((stat.dev, stat.attr.ino), self.table.number(node));
         }
         Ok(())
     }

@@ -56,9 +56,10 @@ impl Union {
     }
 
     /// `.` and `..` of a directory.
-    pub(super) fn dots(node: &Node) -> [u64; 2] {
-        let parent = node.state.read().links.first().map_or(node.ino, |link| link.parent.ino);
-        [node.ino, parent]
+    pub(super) fn dots(&self, node: &Node) -> [u64; 2] {
+        let own = self.table.number(node);
+        let parent = node.state.read().links.first().map_or(own, |link| self.table.number(&link.parent));
+        [own, parent]
     }
 
     fn merged_entries(&self, upper: Option<&Arc<OwnedFd>>, lowers: &[LowerAt]) -> Result<Vec<Entry>> {

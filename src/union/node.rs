@@ -18,7 +18,7 @@ const FLAGS_KNOWN: u8 = 1;
 const FLAG_APPEND: u8 = 2;
 const FLAG_IMMUTABLE: u8 = 4;
 
-/// Names a node to the outside: its inode number, but for the root.
+/// Names a node to the outside: its inode number ([`Table::number`](super::table::Table::number)), but for the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u64);
 
@@ -161,8 +161,6 @@ pub struct Node {
     pub id: NodeId,
     /// Its type; never changes.
     pub kind: Kind,
-    /// `st_ino`; never changes, so copy-up is not seen.
-    pub ino: u64,
     /// References: look-ups not yet forgotten, plus links of children. At 0 the node is dead and never comes back.
     refs: AtomicU64,
     /// Of a directory: shared by those who ask for names, exclusive for those who change them.
@@ -182,11 +180,10 @@ pub struct Node {
 impl Node {
     /// A node with one reference.
     #[must_use]
-    pub fn new(id: NodeId, kind: Kind, ino: u64, state: State) -> Self {
+    pub fn new(id: NodeId, kind: Kind, state: State) -> Self {
         Self {
             id,
             kind,
-            ino,
             refs: AtomicU64::new(1),
             children: RwLock::new(()),
             copy_up: Mutex::new(()),

@@ -139,7 +139,7 @@ mod tests {
     use crate::union::node::{NodeId, Place, State};
 
     fn node(n: u64) -> Arc<Node> {
-        let node = Node::new(NodeId(n), Kind::File, n, State::new(Place::Upper, SmallVec::new()));
+        let node = Node::new(NodeId(n), Kind::File, State::new(Place::Upper, SmallVec::new()));
         let null = std::fs::File::open("/dev/null").unwrap();
         *node.open_file().unwrap() = OpenFile { fd: Some(Arc::new(null.into())), readable: true, writable: false, used: false };
         Arc::new(node)

@@ -191,7 +191,7 @@ impl Union {
     /// The number that readdir(3) shows for an upper entry that does not merge: what stat(2) shows or would show.
     pub(super) fn listed_number(&self, spot: &Spot, kind: Kind, (dev, number): (u64, u64), impure: bool) -> u64 {
         if let Some(node) = self.table.find(Key::upper(dev, number)) {
-            return node.ino;
+            return self.table.number(&node);
         }
         let by_origin = impure && !kind.is_dir() && !self.born.contains_key(&(dev, number));
         let found = if by_origin { self.number_by_origin(spot, kind) } else { None };
@@ -224,7 +224,7 @@ impl Union {
 
     /// True where a look-up of a copied-up file will find its node's number by its origin, so that it need not be remembered.
     pub(super) fn is_found_again(&self, node: &Node, spot: &Spot) -> bool {
-        !node.kind.is_dir() && self.number_by_origin(spot, node.kind) == Some(node.ino)
+        !node.kind.is_dir() && self.number_by_origin(spot, node.kind) == Some(self.table.number(node))
     }
 }
 

@@ -151,7 +151,7 @@ impl Union {
 
     fn settle(&self, node: &Arc<Node>, stat: &crate::sys::spot::Stat, times: &[(Spot, Attr)], found_again: bool) {
         if !found_again {
-            self.born.insert((stat.dev, stat.attr.ino), node.ino);
+            self.born.insert((stat.dev, stat.attr.ino), self.table.number(node));
         }
         self.table.add_key(Key::upper(stat.dev, stat.attr.ino), node);
         for (spot, before) in times {

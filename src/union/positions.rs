@@ -192,7 +192,7 @@ impl Union {
 
     /// `.`, `..`, and the visible names in their order. The caller holds `tree` and the names.
     fn sorted(&self, node: &Arc<Node>) -> Result<Vec<Entry>> {
-        let [this, parent] = Self::dots(node);
+        let [this, parent] = self.dots(node);
         let dot = |name: &str, ino| Entry { name: name.into(), ino, kind: Kind::Dir, lower: None };
         let mut all = vec![dot(".", this), dot("..", parent)];
         all.extend(self.entries_of(node)?);
@@ -232,7 +232,7 @@ mod tests {
     fn few_listings_are_kept_between_requests() {
         let (positions, order) = (Positions::default(), || Arc::new(Mutex::new(Order::new(entries(&["a"])))));
         let nodes: Vec<Arc<Node>> = (0..=UNFINISHED as u64)
-            .map(|n| Arc::new(Node::new(NodeId(n), Kind::Dir, n, State::new(Place::Lower, SmallVec::new()))))
+            .map(|n| Arc::new(Node::new(NodeId(n), Kind::Dir, State::new(Place::Lower, SmallVec::new()))))
             .collect();
         let is_kept = |n: usize| nodes[n].listed().unwrap().order.is_some();
         for node in &nodes {

@@ -318,7 +318,7 @@ impl Union {
             state.place = Place::Upper;
             state.lowers.clear();
             drop(state);
-            self.born.insert((fresh.dev, fresh.attr.ino), node.ino);
+            self.born.insert((fresh.dev, fresh.attr.ino), self.table.number(&node));
         }
         self.born.remove(&(stat.dev, stat.attr.ino));
         target.upper = Some(fresh);

@@ -19,6 +19,8 @@ const EPHEMERAL: u64 = 1 << 63;
 /// The node table.
 #[derive(Debug)]
 pub struct Table {
+    /// `st_ino` of the root.
+    root: u64,
     nodes: DashMap<NodeId, Arc<Node>>,
     keys: DashMap<Key, Arc<Node>>,
     next: AtomicU64,
@@ -30,10 +32,10 @@ pub struct Table {
 impl Table {
     /// A table that knows the root.
     #[must_use]
-    pub fn new(ino: u64, state: State) -> Self {
+    pub fn new(root: u64, state: State) -> Self {
         let nodes = DashMap::new();
-        nodes.insert(ROOT, Arc::new(Node::new(ROOT, Kind::Dir, ino, state)));
-        Self { nodes, keys: DashMap::new(), next: AtomicU64::new(1), live: AtomicUsize::new(1), peak: AtomicUsize::new(1) }
+        nodes.insert(ROOT, Arc::new(Node::new(ROOT, Kind::Dir, state)));
+        Self { root, nodes, keys: DashMap::new(), next: AtomicU64::new(1), live: AtomicUsize::new(1), peak: AtomicUsize::new(1) }
     }
 
     /// The node of an id.
@@ -42,6 +44,12 @@ impl Table {
     /// `ESTALE` where it was forgotten.
     pub fn get(&self, id: NodeId) -> Result<Arc<Node>, Errno> {
         self.nodes.get(&id).map(|node| Arc::clone(&node)).ok_or(Errno::ESTALE)
+    }
+
+    /// `st_ino` of a node; never changes, so copy-up is not seen.
+    #[must_use]
+    pub fn number(&self, node: &Node) -> u64 {
+        if node.id == ROOT { self.root } else { node.id.0 }
     }
 
     /// The live node of a key, without a new reference.
@@ -88,7 +96,7 @@ impl Table {
                     number = self.made_up_number();
                 }
                 slot => {
-                    let node = Arc::new(Node::new(id, kind, number, state));
+                    let node = Arc::new(Node::new(id, kind, state));
                     slot.insert(Arc::clone(&node));
                     let live = self.live.fetch_add(1, Ordering::Relaxed) + 1;
                     self.peak.fetch_max(live, Ordering::Relaxed);
