@@ -6,6 +6,9 @@ mod crowd;
 #[path = "programs/database.rs"]
 mod database;
 mod mounted;
+#[path = "programs/packages.rs"]
+mod packages;
+mod tree;
 #[path = "programs/watching.rs"]
 mod watching;
 
