@@ -77,7 +77,7 @@ impl Home {
     }
 
     fn prepare(&self, anew: bool) -> u64 {
-        trial::prepare(&self.stored, &self.path, &image(NEW), anew).unwrap().unwrap()
+        trial::prepare(&self.stored, &self.path, &image(NEW), anew).unwrap()
     }
 
     fn numbers(&self) -> Vec<u64> {

@@ -36,7 +36,7 @@ const PREPARE: &str = "HAOSFS_TEST_PREPARE";
 
 fn prepare(ini: &Path) -> u64 {
     let stored = store::read(ini).unwrap().unwrap();
-    trial::prepare(&stored, ini.parent().unwrap(), &ImageSource::parse(NEW).unwrap(), true).unwrap().unwrap()
+    trial::prepare(&stored, ini.parent().unwrap(), &ImageSource::parse(NEW).unwrap(), true).unwrap()
 }
 
 /// In a process of its own: faults are counted per process.

@@ -16,6 +16,9 @@ _haosfs() {
             ",$1")
                 cmd="haosfs"
                 ;;
+            haosfs,boot)
+                cmd="haosfs__subcmd__boot"
+                ;;
             haosfs,check)
                 cmd="haosfs__subcmd__check"
                 ;;
@@ -78,6 +81,9 @@ _haosfs() {
                 ;;
             haosfs__subcmd__config__subcmd__help,show)
                 cmd="haosfs__subcmd__config__subcmd__help__subcmd__show"
+                ;;
+            haosfs__subcmd__help,boot)
+                cmd="haosfs__subcmd__help__subcmd__boot"
                 ;;
             haosfs__subcmd__help,check)
                 cmd="haosfs__subcmd__help__subcmd__check"
@@ -242,12 +248,46 @@ _haosfs() {
 
     case "${cmd}" in
         haosfs)
-            opts="-h -V --help --version mount umount doctor status check config update image demo install help"
+            opts="-h -V --help --version mount umount doctor status check config update boot image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__boot)
+            opts="-o -v -h --ini --target --init --wait --verbose --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --target)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --init)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -468,8 +508,22 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__help)
-            opts="mount umount doctor status check config update image demo install help"
+            opts="mount umount doctor status check config update boot image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__boot)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

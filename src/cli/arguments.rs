@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::boot_arguments::BootArguments;
 use super::config_arguments::ConfigCommand;
 use super::install_arguments::InstallArguments;
 use super::update_arguments::UpdateCommand;
@@ -62,6 +63,8 @@ pub enum Command {
     /// Try a new image, and go back to the one before where it fails
     #[command(subcommand)]
     Update(UpdateCommand),
+    /// Mount the root file system that haos.ini names, for an initramfs or a first init
+    Boot(BootArguments),
     /// Look into an image without mounting it
     #[command(subcommand)]
     Image(ImageCommand),

@@ -18,6 +18,9 @@ const FILTER: &str = "HAOSFS_LOG";
 /// Where syslogd or journald listens.
 const SOCKET: &str = "/dev/log";
 
+/// The kernel's log (Documentation/ABI/testing/dev-kmsg).
+const KERNEL_LOG: &str = "/dev/kmsg";
+
 /// Facility "daemon" in a syslog priority (RFC 3164, 4.1.1).
 const FACILITY_DAEMON: u8 = 3 << 3;
 
@@ -30,6 +33,8 @@ pub enum Destination {
     File(PathBuf),
     /// The system log.
     Syslog,
+    /// The kernel's log; standard error where that cannot be written.
+    Kernel,
 }
 
 /// Starts the log of this process.
@@ -50,8 +55,51 @@ pub fn start(destination: &Destination) -> Result<()> {
             let socket = UnixDatagram::unbound().map_err(|e| Error::sys("log to", SOCKET, e))?;
             log.with_writer(Syslog { socket: Arc::new(socket) }).without_time().with_level(false).try_init()
         }
+        Destination::Kernel => match File::options().write(true).open(KERNEL_LOG) {
+            Ok(file) => log.with_writer(Kernel { kept: Arc::new(file) }).without_time().with_level(false).try_init(),
+            Err(_) => log.with_writer(io::stderr).without_time().try_init(),
+        },
     };
     started.map_err(|e| Error::Refused(format!("the log cannot be started: {e}")))
+}
+
+/// Makes one record of each event.
+struct Kernel {
+    kept: Arc<File>,
+}
+
+/// One event on its way.
+struct Record {
+    kept: Arc<File>,
+    severity: u8,
+}
+
+impl<'a> MakeWriter<'a> for Kernel {
+    type Writer = Record;
+
+    fn make_writer(&'a self) -> Record {
+        Record { kept: Arc::clone(&self.kept), severity: severity(Level::INFO) }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Record {
+        Record { kept: Arc::clone(&self.kept), severity: severity(*metadata.level()) }
+    }
+}
+
+impl Write for Record {
+    /// The kernel takes ten records in five seconds of each that has its log open (`printk_ratelimit`), so each event opens it. Once
+    /// the root has moved away, only the one that was kept is there.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let record = datagram(self.severity, std::process::id(), event);
+        let own = File::options().write(true).open(KERNEL_LOG);
+        // Nobody can be told where it is not taken.
+        let _ = own.as_ref().unwrap_or(&self.kept).write(&record);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Makes one datagram of each event.

@@ -1,6 +1,7 @@
 //! Layer 7: the command line.
 
 mod arguments;
+mod boot_arguments;
 mod config_arguments;
 mod helper_call;
 mod install_arguments;
@@ -22,6 +23,7 @@ use crate::error::{Errno, Error, Result};
 use crate::mount::Request;
 use crate::sys::steadfast;
 use arguments::{Arguments, Command, MountArguments};
+use boot_arguments::BootArguments;
 use log::Destination;
 
 /// Wrong usage, and failures of everything but mounting (mount(8) knows it as "incorrect invocation").
@@ -115,6 +117,7 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
                 _ => Ok(0),
             };
         }
+        Command::Boot(arguments) => boot(arguments)?,
         Command::Install(arguments) => {
             log_to(&Destination::Stderr)?;
             let remove = arguments.remove;
@@ -157,7 +160,18 @@ fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
     for name in &request.options.passed_over {
         tracing::warn!("unknown option {name} is passed over");
     }
-    commands::mount::run(request, manner, verbose).map_err(|e| (mount_code(&e), e))
+    commands::mount::run(request, manner, verbose).map(drop).map_err(|e| (mount_code(&e), e))
+}
+
+/// Whatever comes of it, it is the kernel's log that is there early and late.
+fn boot(arguments: BootArguments) -> Result<(), (u8, Error)> {
+    let request = arguments.into_request().map_err(|e| (FAILURE, e))?;
+    if !steadfast::is_marked() {
+        // Without the mark the daemon warns of itself.
+        let _not_possible = steadfast::mark();
+    }
+    log_to(&Destination::Kernel)?;
+    commands::boot::run(&request).map_err(|e| (mount_code(&e), e))
 }
 
 fn remount_union(arguments: &MountArguments, remount: &Remount) -> Result<(), (u8, Error)> {

@@ -1,5 +1,6 @@
 //! Layer 6: what the subcommands do.
 
+pub mod boot;
 pub mod check;
 pub mod config;
 pub mod demo;

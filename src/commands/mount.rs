@@ -2,7 +2,7 @@
 
 use crate::error::{Errno, Error, Result};
 use crate::mount::{self, Backend, Choice, MountPlan, Request};
-use crate::sys::daemon::{self, Readiness, Side, Started};
+use crate::sys::daemon::{self, Readiness, Started};
 
 /// In which process the union is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +15,20 @@ pub enum Manner {
     DryRun,
 }
 
+/// Who is back from a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who asked for it: the union stands.
+    Asker,
+    /// Who has served it: the union is gone, and there is nothing more to do.
+    Server,
+}
+
 /// Mounts as requested; `verbose` says which backend does the work, and why.
 ///
 /// # Errors
 /// Whatever stands in the way, also where it was the daemon that met it.
-pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<()> {
+pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<Side> {
     let plan = MountPlan::check(request)?;
     let (can, lowers) = mount::try_out(&plan)?;
     let choice = mount::choose(plan.backend, &plan.options, manner == Manner::Foreground, &can)?;
@@ -28,21 +37,21 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<()> {
         println!("haosfs: backend {}: {}", choice.backend.name(), choice.reason);
     }
     match (manner, choice.backend) {
-        (Manner::DryRun, _) => Ok(()),
-        (_, Backend::Kernel) => mount::mount(&plan, lowers, &choice),
-        (Manner::Foreground, _) => serve(&plan, &choice, || Ok(())),
+        (Manner::DryRun, _) => Ok(Side::Asker),
+        (_, Backend::Kernel) => mount::mount(&plan, lowers, &choice).map(|()| Side::Asker),
+        (Manner::Foreground, _) => serve(&plan, &choice, || Ok(())).map(|()| Side::Server),
         (Manner::Background, _) => {
             // Nothing that stands where it can be seen may be shared with the daemon, or outlive both.
             drop(lowers);
             plan.hide();
             match daemon::detach().map_err(|e| Error::sys("start", "the daemon", e))? {
-                Side::Starter(starting) => match starting.wait().map_err(|e| Error::sys("wait for", "the daemon", e))? {
-                    Started::Ready => Ok(()),
+                daemon::Side::Starter(starting) => match starting.wait().map_err(|e| Error::sys("wait for", "the daemon", e))? {
+                    Started::Ready => Ok(Side::Asker),
                     Started::Failed(reason) => Err(Error::Refused(reason)),
                     Started::Interrupted => Err(Error::sys("wait for", "the daemon", Errno::EINTR)),
                     Started::Died => Err(Error::Refused("the daemon ended while starting; its log may say why".to_owned())),
                 },
-                Side::Daemon(readiness) => run_daemon(&plan, &choice, readiness),
+                daemon::Side::Daemon(readiness) => run_daemon(&plan, &choice, readiness).map(|()| Side::Server),
             }
         }
     }

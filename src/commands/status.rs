@@ -1,11 +1,13 @@
 //! `haosfs status`.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::output::{Output, add, add_bytes, printable};
 use crate::error::{Errno, Result};
+use crate::mount::boot_record::{self, BootRecord, Mode};
 use crate::mount::{self, GenerationRecord, Record, Room, Status};
 
 /// Prints what is mounted here, or at one mountpoint.
@@ -14,10 +16,12 @@ use crate::mount::{self, GenerationRecord, Record, Room, Status};
 /// As for [`mount::status`], and when standard output cannot be written.
 pub fn run(mountpoint: Option<&Path>, json: bool) -> Result<()> {
     let found = mount::status(mountpoint)?;
+    let booted = boot_record::read()?;
     let mut output = Output::open();
     if json {
-        found.iter().try_for_each(|status| output.line(&object(status).to_string()))?;
+        found.iter().try_for_each(|status| output.line(&object(status, booted.as_ref()).to_string()))?;
     } else {
+        warning(booted.as_ref()).iter().try_for_each(|line| output.line(line))?;
         for (number, status) in found.iter().enumerate() {
             if number > 0 {
                 output.line("")?;
@@ -29,6 +33,19 @@ pub fn run(mountpoint: Option<&Path>, json: bool) -> Result<()> {
         }
     }
     output.finish()
+}
+
+/// What must not be overlooked.
+fn warning(booted: Option<&BootRecord>) -> Vec<String> {
+    let Some(booted) = booted else { return Vec::new() };
+    let why = booted.why.as_ref().map_or_else(String::new, |why| printable(OsStr::new(why)));
+    let word = match booted.mode {
+        Mode::System => return Vec::new(),
+        Mode::Trial => return vec![format!("TRIAL      {} is tried", printable(OsStr::new(&booted.image))), String::new()],
+        Mode::Setup => "SET-UP     ",
+        Mode::Safe => "SAFE MODE  ",
+    };
+    vec![format!("{word}{why}"), "           nothing that is written to the root is kept".to_owned(), String::new()]
 }
 
 fn lines(status: &Status) -> Vec<String> {
@@ -79,7 +96,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-fn object(status: &Status) -> Value {
+fn object(status: &Status, booted: Option<&BootRecord>) -> Value {
     let mut object = json!({ "type": status.mount.fs_type.to_string_lossy(), "device": status.mount.device });
     add_bytes(&mut object, "mountpoint", status.mount.mountpoint.as_os_str());
     add_bytes(&mut object, "source", &status.mount.source);
@@ -94,6 +111,9 @@ fn object(status: &Status) -> Value {
         if let Some(generation) = &record.generation {
             add(&mut object, "generation", generation_object(generation));
         }
+    }
+    if let Some(booted) = booted {
+        add(&mut object, "boot", json!({ "mode": booted.mode.name(), "image": booted.image, "why": booted.why }));
     }
     add(&mut object, "daemon", json!(status.daemon));
     if !status.requests.is_empty() {

@@ -9,7 +9,7 @@ use super::format::Format;
 use super::generation::{self, Claim};
 use super::image_choice;
 use super::layers;
-use super::request::Request;
+use super::request::{Ground, Request};
 use crate::config::mount_options::{Access, Fsync, MountOptions, RedirectDir, Uuid};
 use crate::config::store::{self, Stored};
 use crate::error::{Error, Result};
@@ -45,6 +45,10 @@ pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
     check_options(request)?;
     let ini = absolute(ini)?;
     let directory = store::directory_of(&ini);
+    if let Ground::Memory { image } = &request.ground {
+        let claim = Some(in_memory(image, request)?);
+        return Ok(Appliance { ini, image: image.clone(), claim });
+    }
     let Some(stored) = store::read(&ini)? else {
         let image = image_choice::newest(&directory)?;
         tracing::warn!("{} is not there: {} is the newest image, mounted without an upper", ini.display(), image.display());
@@ -53,10 +57,14 @@ pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
     if request.upper.is_some() {
         return Err(Error::Refused(format!("{} names the data partition: upperdir= and workdir= are not for it", ini.display())));
     }
-    if stored.config.update_image.is_some() {
+    if stored.config.update_image.is_some() && request.ground == Ground::System {
         tracing::info!("{}: update_image is for the next boot, system_image is mounted", ini.display());
     }
-    let image = image_choice::find(&stored.config.system_image, &directory)?;
+    let image = match &request.ground {
+        Ground::Trial { image, .. } => image,
+        _ => &stored.config.system_image,
+    };
+    let image = image_choice::find(image, &directory)?;
     let claim = claim(&stored, &directory, &image, request)?;
     Ok(Appliance { ini, image, claim })
 }
@@ -111,11 +119,19 @@ fn claim(stored: &Stored, directory: &Path, image: &Path, request: &Request) -> 
     let data = Attached::attach(locate(partition, directory)?, partition, request.options.atime)?;
     let stale = request.options.stale;
     // Nothing is made for whoever only wants to look.
-    let opened = if request.dry_run || request.options.access == Access::ReadOnly {
-        generation::look(data.path(), &base, stale)
-    } else {
-        generation::open(data.path(), &base, &root, stale).map(Some)
+    let opened = match request.ground {
+        Ground::Trial { generation, .. } => generation::open_numbered(data.path(), generation, &base, stale).map(Some),
+        _ if request.dry_run || request.options.access == Access::ReadOnly => generation::look(data.path(), &base, stale),
+        _ => generation::open(data.path(), &base, &root, stale).map(Some),
     };
     let opened = opened.map_err(|e| data.told(e))?;
     Ok(opened.map(|opened| Claim::new(data, opened)))
+}
+
+/// A first generation on a data partition that goes with the union.
+fn in_memory(image: &Path, request: &Request) -> Result<Claim> {
+    let (base, root) = base_and_root(image)?;
+    let data = Attached::memory(request.options.atime)?;
+    let opened = generation::open(data.path(), &base, &root, request.options.stale).map_err(|e| data.told(e))?;
+    Ok(Claim::new(data, opened))
 }

@@ -85,6 +85,18 @@ pub fn open(data: &Path, base: &Base, root: &Attr, stale: Stale) -> Result<Opene
     Ok(Opened { uppers, generation, fit: Fit::Same })
 }
 
+/// Opens the generation of this number, in use or not, for an image.
+///
+/// # Errors
+/// Where it is not there or not whole, and where it was made on another image and `stale` does not allow that.
+pub fn open_numbered(data: &Path, number: u64, base: &Base, stale: Stale) -> Result<Opened> {
+    let missing = || Error::Refused(format!("there is no upper generation {number}"));
+    let uppers = Uppers::open(data)?.ok_or_else(missing)?;
+    let generation = uppers.generation(number)?;
+    let fit = fit(generation.number, &generation.meta.base, base, stale)?;
+    Ok(Opened { uppers, generation, fit })
+}
+
 /// The generation that one union has, with the data partition it lies on. Who has it is known by the locks of its upper.
 #[derive(Debug)]
 pub struct Claim {

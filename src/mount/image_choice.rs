@@ -37,6 +37,26 @@ pub fn find(source: &ImageSource, directory: &Path) -> Result<PathBuf> {
 /// # Errors
 /// Where there is none, or which board this machine is would have to be guessed.
 pub fn newest(directory: &Path) -> Result<PathBuf> {
+    let (candidates, shown) = (by_version(directory)?, directory.display());
+    let mut last = None;
+    for path in &candidates {
+        match Image::open(path, &Options::default()) {
+            Ok(_) => return Ok(path.clone()),
+            Err(e) => {
+                tracing::warn!("an image is passed over: {e}");
+                last = Some(e);
+            }
+        }
+    }
+    let why = last.map_or_else(String::new, |e| format!("; the oldest: {e}"));
+    Err(Error::Refused(format!("none of the {} images in {shown} can be opened{why}", candidates.len())))
+}
+
+/// The images for this machine in `directory` and in `images/` below it, the newest first; whether they can be opened is not known.
+///
+/// # Errors
+/// As for [`newest`].
+pub fn by_version(directory: &Path) -> Result<Vec<PathBuf>> {
     let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
     let machine = architecture(&machine).map_or(machine, str::to_owned);
     let mut files = files(directory)?;
@@ -59,19 +79,8 @@ pub fn newest(directory: &Path) -> Result<PathBuf> {
             return Err(Error::Refused(format!("{shown} has no image for {machine}, only for {}", others.join(", "))));
         }
     };
-    let mut last = None;
-    for candidate in &candidates {
-        let Some((_, path)) = files.iter().find(|(name, _)| *name == candidate.file) else { continue };
-        match Image::open(path, &Options::default()) {
-            Ok(_) => return Ok(path.clone()),
-            Err(e) => {
-                tracing::warn!("an image is passed over: {e}");
-                last = Some(e);
-            }
-        }
-    }
-    let why = last.map_or_else(String::new, |e| format!("; the oldest: {e}"));
-    Err(Error::Refused(format!("none of the {} images in {shown} can be opened{why}", candidates.len())))
+    let path_of = |file: &OsString| files.iter().find(|(name, _)| name == file).map(|(_, path)| path.clone());
+    Ok(candidates.iter().filter_map(|candidate| path_of(&candidate.file)).collect())
 }
 
 /// The driver of an image that only the kernel can read; `None` for squashfs.

@@ -2,6 +2,7 @@
 
 mod appliance;
 mod backend;
+pub mod boot_record;
 pub mod data;
 mod examine;
 mod force;
@@ -50,7 +51,7 @@ pub use plan::{Layer, LayerKind, MountPlan, UpperPlan};
 pub use probe::{DeviceFact, Facts, probe};
 pub use record::{GenerationRecord, Record};
 pub use remount::{Standing, change_access};
-pub use request::Request;
+pub use request::{Ground, Request};
 pub use serve::serve;
 pub use status::{Room, Status, status};
 pub use unmount::{Daemon, unmount};

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, Choice};
+use super::data::MEMORY;
 use super::mountinfo::{MountEntry, mount_at};
 use super::plan::MountPlan;
 use crate::error::{Error, Result};
@@ -54,6 +55,14 @@ pub struct GenerationRecord {
     pub options: Vec<String>,
     /// Whether it is written to.
     pub writable: bool,
+}
+
+impl GenerationRecord {
+    /// Whether it is gone with its union.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.driver.as_deref() == Some(MEMORY)
+    }
 }
 
 /// The file that a mount was noted in.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::config::image_source::ImageSource;
 use crate::config::mount_options::MountOptions;
 use crate::error::{Error, Result};
 
@@ -21,6 +22,28 @@ pub struct Request {
     pub options: MountOptions,
     /// Only checks: nothing is made that a mount would need.
     pub dry_run: bool,
+    /// What of haos.ini counts.
+    pub ground: Ground,
+}
+
+/// What a mount by haos.ini takes from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Ground {
+    /// The system image, with the upper in use.
+    #[default]
+    System,
+    /// An image that is tried, with the generation that was made for that, which does not come into use by it.
+    Trial {
+        /// The image.
+        image: ImageSource,
+        /// The generation.
+        generation: u64,
+    },
+    /// This image, with an upper in memory, whatever haos.ini says.
+    Memory {
+        /// The image.
+        image: PathBuf,
+    },
 }
 
 impl Request {
@@ -63,7 +86,7 @@ impl Request {
             (None, Some(_)) => return Err(Error::Refused("--work means nothing without --upper".to_owned())),
         };
         let source = options.fsname.take().unwrap_or(source);
-        Ok(Self { source, lowers, upper, mountpoint, options, dry_run: false })
+        Ok(Self { source, lowers, upper, mountpoint, options, dry_run: false, ground: Ground::System })
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::appliance::base_and_root;
 use super::data::{Attached, locate};
-use super::generation::lock_if_free;
+use super::generation::{self, lock_if_free};
 use super::image_choice;
 use super::layers::open_lower_at;
 use crate::config::image_source::ImageSource;
@@ -13,7 +13,7 @@ use crate::config::store::Stored;
 use crate::error::{Error, Result};
 use crate::ovl::xattr::Namespace;
 use crate::sys::daemon;
-use crate::types::Atime;
+use crate::types::{Atime, Stale};
 use crate::union::lower::Lower;
 use crate::update::meta::Meta;
 use crate::update::rebase::{Request, rebase};
@@ -27,15 +27,33 @@ fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
     Ok(uppers.map(|uppers| (data, uppers)))
 }
 
+/// Tries out whether the data partition can be mounted.
+///
+/// # Errors
+/// Why it cannot.
+pub fn reach_data(stored: &Stored, home: &Path) -> Result<()> {
+    let partition = &stored.config.data_partition;
+    Attached::attach(locate(partition, home)?, partition, Atime::Never).map(drop)
+}
+
 /// Makes the generation that a trial of an image runs on from the one in use, so that it has all that was changed up to now; returns its
-/// number. One that is there stays, unless `anew`. `None` where nothing was mounted yet: then the first mount makes one.
+/// number. One that is there stays, unless `anew`. Where nothing was mounted yet, the first one is made on the system image, to
+/// which a failure leads.
 ///
 /// # Errors
 /// [`Error::Refused`] where the upper in use is mounted; where one of the images, the data partition or the upper cannot be read,
 /// and where there is no room. Then nothing is changed but that what is not finished may be left, which the next attempt removes.
-pub fn prepare(stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<Option<u64>> {
-    let Some((data, uppers)) = open(stored, home)? else { return Ok(None) };
-    prepare_on(&uppers, stored, home, image, anew).map(Some).map_err(|e| data.told(e))
+pub fn prepare(stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {
+    let partition = &stored.config.data_partition;
+    let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
+    let uppers = Uppers::open(data.path()).and_then(|uppers| match uppers {
+        Some(uppers) => Ok(uppers),
+        None => {
+            let (base, root) = base_and_root(&image_choice::find(&stored.config.system_image, home)?)?;
+            generation::open(data.path(), &base, &root, Stale::Refuse).map(|opened| opened.uppers)
+        }
+    });
+    uppers.and_then(|uppers| prepare_on(&uppers, stored, home, image, anew)).map_err(|e| data.told(e))
 }
 
 fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {

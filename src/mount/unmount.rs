@@ -57,7 +57,8 @@ pub fn unmount(asked: &Path, lazy: bool) -> Result<Daemon> {
 
 /// The kernel's overlayfs has nobody who could note afterwards that the upper was left in order.
 fn unmount_kernel(asked: &Path, mountpoint: &Path, mount: &MountEntry, record: &Record, lazy: bool) -> Result<Daemon> {
-    let ours = record.generation.as_ref().filter(|kept| kept.writable && record.backend == Backend::Kernel);
+    let ours =
+        record.generation.as_ref().filter(|kept| kept.writable && !kept.is_in_memory() && record.backend == Backend::Kernel);
     // Held, the data partition's file system outlives the union for a moment and need not be mounted anew.
     let data =
         ours.map(|kept| Attached::again(&kept.data, kept.driver.as_deref(), &kept.options).map(|data| (data, kept.number)));

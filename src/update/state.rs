@@ -107,6 +107,11 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// The data partition is not there, or cannot be mounted. That is no image's fault.
+    DataMissing {
+        /// Why.
+        why: String,
+    },
     /// A boot of an image did not come far enough in time.
     DeadlinePassed {
         /// The image.
@@ -231,6 +236,7 @@ pub fn step(state: State, event: Event) -> (State, Vec<Effect>) {
             Event::Stage { image, tries } => stage(state, image, tries.max(1)),
             Event::BootBegins => boot(state),
             Event::MountFailed { image, why } => unbootable(state, &image, why),
+            Event::DataMissing { why } => safe(state, why),
             Event::DeadlinePassed { image } => unhealthy(state, &image, "it was not confirmed in time".to_owned()),
             Event::CheckRed { image, why } => unhealthy(state, &image, why),
             Event::Confirm => confirm(state),

@@ -149,6 +149,14 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a state needs no write to be durable.
+    ///
+    /// # Errors
+    /// As for [`Store::read`].
+    pub fn is_saved(&self, state: &State) -> Result<bool> {
+        Ok(self.read()?.record.writes(state).is_empty())
+    }
+
     fn trial(&self) -> Result<&OwnedFd> {
         self.trial.as_ref().ok_or_else(|| Error::Refused("the state was opened to be read only".to_owned()))
     }

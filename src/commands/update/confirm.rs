@@ -5,6 +5,8 @@ use std::path::Path;
 use super::carry_out::happen;
 use super::outcome::Failure;
 use super::status;
+use crate::config::image_source::ImageSource;
+use crate::mount::boot_record;
 use crate::update::state::{Event, State};
 use crate::update::store::Store;
 
@@ -14,9 +16,24 @@ use crate::update::store::Store;
 /// What reading or writing the state answers.
 pub fn run(ini: &Path, json: bool) -> Result<(), Failure> {
     let store = Store::take(ini)?;
-    if let State::Staged { next, .. } = store.read()?.state {
-        return Err(Failure::nothing(format!("{next} was not booted yet: there is nothing to confirm")));
+    match store.read()?.state {
+        State::Staged { next, .. } => {
+            return Err(Failure::nothing(format!("{next} was not booted yet: there is nothing to confirm")));
+        }
+        State::Trying { next, .. } => may_speak_for(&next)?,
+        _ => {}
     }
     let outcome = happen(&store, Event::Confirm, None)?;
     Ok(status::print(&store, &outcome.state, json)?)
+}
+
+/// Whatever works now says nothing of an image that is not running, because its data could not be reached or it could not be counted.
+fn may_speak_for(next: &ImageSource) -> Result<(), Failure> {
+    match boot_record::read()? {
+        Some(booted) if !booted.is_trial_of(next) => {
+            let (mode, image) = (booted.mode.name(), booted.image);
+            Err(Failure::nothing(format!("{next} is not what is running, which is {image} (mode {mode})")))
+        }
+        _ => Ok(()),
+    }
 }

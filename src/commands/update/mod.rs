@@ -14,6 +14,7 @@ mod status;
 use std::path::PathBuf;
 
 pub use outcome::{Failure, NO_ROOM, NOTHING_TO_DO, REFUSED_IMAGE};
+pub use place::digest_of;
 pub use stage::Request as StageRequest;
 
 /// One of the subcommands.

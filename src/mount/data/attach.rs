@@ -20,6 +20,9 @@ use crate::types::Atime;
 /// File systems that cannot hold an upper: they have no owners, modes, extended attributes or device nodes.
 const UNFIT: [&str; 6] = ["vfat", "exfat", "ntfs", "iso9660", "squashfs", "udf"];
 
+/// The file system in memory.
+pub const MEMORY: &str = "tmpfs";
+
 /// A data partition, or directory, that can be reached.
 #[derive(Debug)]
 pub struct Attached {
@@ -60,6 +63,19 @@ impl Attached {
             }
             DataPlace::Partition(partition) => mount(&partition, data, atime),
         }
+    }
+
+    /// A data partition in memory, which goes with its last user.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn memory(atime: Atime) -> Result<Self> {
+        let mut stage = None;
+        let (options, attributes) = (vec!["mode=0755".to_owned()], Attributes { atime, ..Attributes::default() });
+        let mounted = KernelFs { driver: MEMORY, source: MEMORY.as_ref(), options: &options, attributes }.mount(&mut stage)?;
+        let root = mounted.map_err(|refusal| Error::Refused(format!("{MEMORY} cannot be mounted: {refusal}")))?;
+        let (path, root) = (path_of(&root), Some((root, MEMORY.to_owned())));
+        Ok(Self { path, shown: MEMORY.to_owned(), root, options, stage: Mutex::new(stage) })
     }
 
     /// Its root, for this process and those that it forks.

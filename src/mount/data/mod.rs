@@ -9,7 +9,7 @@ mod resolve;
 mod signature;
 mod table;
 
-pub use attach::{Attached, Standing};
+pub use attach::{Attached, MEMORY, Standing};
 pub use locate::{DataPlace, locate};
 pub use partition::{Content, DeviceNumber, Disk, Partition};
 pub use probe::partitions;

@@ -1,0 +1,101 @@
+//! What a boot does to the machine.
+
+use std::path::{Path, PathBuf};
+
+use super::init;
+use super::request::Request;
+use super::sequence::Acts;
+use super::trust;
+use crate::commands::mount::{self as mounting, Manner, Side};
+use crate::config::image_source::ImageSource;
+use crate::error::{Error, Result};
+use crate::mount::{self, Ground, image_choice, trial};
+use crate::update::state::State;
+use crate::update::store::{Standing, Store};
+
+/// The machine that is booted.
+pub struct Machine<'a> {
+    request: &'a Request,
+    /// What was prepared for a trial.
+    generation: Option<u64>,
+    /// The first program of what is mounted.
+    pub init: Option<PathBuf>,
+}
+
+impl<'a> Machine<'a> {
+    /// As it is before anything was done.
+    pub const fn new(request: &'a Request) -> Self {
+        Self { request, generation: None, init: None }
+    }
+
+    fn read(&self) -> Result<(Store, Standing)> {
+        let store = Store::look(&self.request.ini)?;
+        let standing = store.read()?;
+        Ok((store, standing))
+    }
+
+    /// Mounts on one ground, and looks for the first program; without one, nothing stays mounted.
+    ///
+    /// # Errors
+    /// Why it cannot be booted.
+    pub fn mount_on(&mut self, ground: Ground) -> Result<Side> {
+        let Request { target, verbose, .. } = self.request;
+        let request = self.request.mount_request(ground)?;
+        if mounting::run(request, Manner::Background, *verbose)? == Side::Server {
+            return Ok(Side::Server);
+        }
+        match init::find(target, self.request.init.as_deref()) {
+            Ok(init) => self.init = Some(init),
+            Err(e) => {
+                take_away(target);
+                return Err(e);
+            }
+        }
+        Ok(Side::Asker)
+    }
+}
+
+/// Whoever looks at all mounts just now may keep it busy.
+fn take_away(target: &Path) {
+    let gone = mount::unmount(target, false).or_else(|_| mount::unmount(target, true));
+    if let Err(e) = gone {
+        tracing::error!("{e}");
+    }
+}
+
+impl Acts for Machine<'_> {
+    /// The lock goes with the store: a daemon would keep it.
+    fn save(&mut self, state: &State) -> Result<()> {
+        let store = Store::look(&self.request.ini)?;
+        if store.is_saved(state)? { Ok(()) } else { Store::take(&self.request.ini)?.save(state) }
+    }
+
+    fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()> {
+        let (store, standing) = self.read()?;
+        let home = store.directory();
+        trust::check(&image_choice::find(image, &home)?, &standing.rules)?;
+        self.generation = Some(trial::prepare(&standing.stored, &home, image, anew)?);
+        Ok(())
+    }
+
+    fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {
+        let (store, standing) = self.read()?;
+        trial::take_into_use(&standing.stored, &store.directory(), image)
+    }
+
+    fn discard(&mut self, image: &ImageSource) -> Result<()> {
+        let (store, standing) = self.read()?;
+        trial::discard(&standing.stored, &store.directory(), image)
+    }
+
+    fn close_log(&mut self, _image: &ImageSource, _why: &str) {}
+
+    fn mount(&mut self, image: &ImageSource, trial: bool) -> Result<Side> {
+        let ground = match (trial, self.generation) {
+            (false, _) => Ground::System,
+            (true, Some(generation)) => Ground::Trial { image: image.clone(), generation },
+            (true, None) => return Err(Error::Refused(format!("nothing was prepared for a trial of {image}"))),
+        };
+        self.mount_on(ground)
+    }
+}

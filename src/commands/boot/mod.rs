@@ -1,0 +1,172 @@
+//! `haosfs boot`: the root file system, for an initramfs or a first init.
+
+mod announce;
+mod init;
+mod machine;
+mod request;
+mod sequence;
+mod trust;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::mount::Side;
+use super::output::{Output, add_bytes};
+use crate::config::haos_ini::Config;
+use crate::config::store::{self, backup_of, directory_of};
+use crate::error::{Error, Result};
+use crate::mount::boot_record::{BootRecord, Mode};
+use crate::mount::data::locate;
+use crate::mount::{Ground, image_choice, trial};
+use crate::update::state::{Event, State};
+use crate::update::store::{Standing, Store};
+use machine::Machine;
+pub use request::Request;
+use sequence::Ending;
+
+/// How often it is looked for the data partition.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Boots: counts the attempt, chooses the image, mounts it, and goes back to the good one where that fails.
+///
+/// # Errors
+/// Where nothing at all can be mounted.
+pub fn run(request: &Request) -> Result<()> {
+    let started = now();
+    let mut machine = Machine::new(request);
+    let (ending, config) = match standing(&request.ini) {
+        Ok(Some(standing)) => (ending(request, &standing, &mut machine), Some(standing.stored.config)),
+        Ok(None) => {
+            let why = format!("{} is not there: nothing is configured yet", request.ini.display());
+            return in_memory(request, &mut machine, Memory { mode: Mode::Setup, why, config: None, started });
+        }
+        Err(e) => (Ending::Safe { why: e.to_string() }, backup(&request.ini)),
+    };
+    match ending {
+        Ending::Served => Ok(()),
+        Ending::Mounted { image, trial, why } => {
+            let mode = if trial { Mode::Trial } else { Mode::System };
+            let record = record(request, &machine, mode, image.as_str().to_owned(), why, started);
+            if let Some(why) = &record.why {
+                announce::loudly(&[format!("haosfs: {why}"), format!("haosfs: {image} is booted")]);
+            }
+            leave(request, &record, config.as_ref())
+        }
+        Ending::Safe { why } => in_memory(request, &mut machine, Memory { mode: Mode::Safe, why, config, started }),
+    }
+}
+
+fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or_default()
+}
+
+/// `None` where nothing was ever configured.
+fn standing(ini: &Path) -> Result<Option<Standing>> {
+    match store::read(ini)? {
+        None => Ok(None),
+        Some(_) => Store::look(ini)?.read().map(Some),
+    }
+}
+
+/// The last sound configuration.
+fn backup(ini: &Path) -> Option<Config> {
+    store::read(&backup_of(ini)).ok().flatten().map(|stored| stored.config)
+}
+
+fn ending(request: &Request, standing: &Standing, machine: &mut Machine<'_>) -> Ending {
+    let event = match await_data(request, standing) {
+        Ok(()) => Event::BootBegins,
+        Err(e) => Event::DataMissing { why: e.to_string() },
+    };
+    sequence::run(standing.state.clone(), event, machine)
+}
+
+/// Disks appear when they like. Where an update is tried, its failure must not be that of the data.
+fn await_data(request: &Request, standing: &Standing) -> Result<()> {
+    let (home, end) = (directory_of(&standing.stored.path), Instant::now() + request.wait);
+    while let Err(e) = locate(&standing.stored.config.data_partition, &home) {
+        if Instant::now() >= end {
+            return Err(e);
+        }
+        std::thread::sleep(GLANCE);
+    }
+    match standing.state {
+        State::Staged { .. } | State::Trying { .. } => trial::reach_data(&standing.stored, &home),
+        _ => Ok(()),
+    }
+}
+
+/// Why an image gets an upper in memory.
+struct Memory {
+    mode: Mode,
+    why: String,
+    config: Option<Config>,
+    started: u64,
+}
+
+/// The good image, or else the newest that can be booted.
+fn in_memory(request: &Request, machine: &mut Machine<'_>, memory: Memory) -> Result<()> {
+    let home = directory_of(&request.ini);
+    let proven = memory.config.iter().flat_map(|config| [Some(&config.system_image), config.previous_image.as_ref()]);
+    let mut images: Vec<_> = proven.flatten().filter_map(|image| image_choice::find(image, &home).ok()).collect();
+    let mut last = None;
+    match image_choice::by_version(&home) {
+        Ok(further) => images.extend(further),
+        Err(e) => last = Some(e),
+    }
+    for image in images {
+        match machine.mount_on(Ground::Memory { image: image.clone() }) {
+            Ok(Side::Server) => return Ok(()),
+            Ok(Side::Asker) => {
+                let Memory { mode, why, config, started } = memory;
+                let name = image.display().to_string();
+                let what = if mode == Mode::Safe { "SAFE MODE" } else { "SET-UP" };
+                announce::loudly(&[
+                    format!("haosfs: {what}: {why}"),
+                    format!("haosfs: {name} is booted; nothing that is written will be kept"),
+                ]);
+                let record = record(request, machine, mode, name, Some(why), started);
+                return leave(request, &record, config.as_ref());
+            }
+            Err(e) => {
+                tracing::error!("{}: {e}", image.display());
+                last = Some(e);
+            }
+        }
+    }
+    let why = memory.why;
+    Err(last.map_or_else(|| Error::Refused(why.clone()), |e| Error::Refused(format!("{why}; {e}"))))
+}
+
+fn record(request: &Request, machine: &Machine<'_>, mode: Mode, image: String, why: Option<String>, started: u64) -> BootRecord {
+    let init = machine.init.as_ref().map_or_else(String::new, |init| init.display().to_string());
+    BootRecord { mode, image, why, ini: request.ini.clone(), init, started }
+}
+
+/// A root without that word is better than none.
+fn leave(request: &Request, record: &BootRecord, config: Option<&Config>) -> Result<()> {
+    if let Err(e) = record.leave(config) {
+        tracing::error!("{e}");
+    }
+    let mut output = Output::open();
+    if request.json {
+        output.line(&object(request, record).to_string())?;
+    } else {
+        output.line(&format!("mode   {}", record.mode.name()))?;
+        output.line(&format!("image  {}", record.image))?;
+        output.line(&format!("init   {}", record.init))?;
+        if let Some(why) = &record.why {
+            output.line(&format!("why    {why}"))?;
+        }
+    }
+    output.finish()
+}
+
+fn object(request: &Request, record: &BootRecord) -> Value {
+    let mut object = json!({ "mode": record.mode.name(), "image": record.image, "init": record.init, "why": record.why });
+    add_bytes(&mut object, "target", request.target.as_os_str());
+    object
+}

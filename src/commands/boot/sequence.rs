@@ -1,0 +1,117 @@
+//! In which order a boot does what follows from its state: nothing here touches the machine, that is for [`Acts`].
+
+use crate::commands::mount::Side;
+use crate::config::image_source::ImageSource;
+use crate::error::Result;
+use crate::update::state::{Effect, Event, State, step};
+
+/// What a boot can do. None of it is harmed by being done twice.
+pub trait Acts {
+    /// Makes a state durable.
+    fn save(&mut self, state: &State) -> Result<()>;
+    /// Makes the generation for a trial.
+    fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()>;
+    /// Makes the generation of an image the one in use.
+    fn take_into_use(&mut self, image: &ImageSource) -> Result<()>;
+    /// Takes the generation of a trial away.
+    fn discard(&mut self, image: &ImageSource) -> Result<()>;
+    /// Closes the log of a trial that has failed.
+    fn close_log(&mut self, image: &ImageSource, why: &str);
+    /// Mounts an image with its upper, and looks whether it can be booted.
+    fn mount(&mut self, image: &ImageSource, trial: bool) -> Result<Side>;
+}
+
+/// How a boot came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// This image is mounted.
+    Mounted {
+        /// The image.
+        image: ImageSource,
+        /// It is tried.
+        trial: bool,
+        /// Why it is not another one.
+        why: Option<String>,
+    },
+    /// This process has served the union, which is gone.
+    Served,
+    /// No image could be booted with its upper.
+    Safe {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Boots from a state on which `event` follows.
+pub fn run(mut state: State, mut event: Event, acts: &mut impl Acts) -> Ending {
+    // Of a trial and of the image before it; any more would be a defect.
+    for _ in 0..4 {
+        let (next, effects) = step(state.clone(), event);
+        let effects = match acts.save(&next) {
+            Err(e) if matches!(next, State::Trying { .. }) => {
+                tracing::error!("an attempt cannot be counted, so the update is not tried: {e}");
+                let image = next.proven().good.clone();
+                state = State::Stable { proven: next.proven().clone(), failed: next.failed().cloned() };
+                vec![Effect::Use { image: image.clone() }, Effect::Boot { image }]
+            }
+            saved => {
+                if let Err(e) = saved {
+                    tracing::error!("what becomes of the update is not saved: {e}");
+                }
+                state = next;
+                effects
+            }
+        };
+        match carry_out(&state, &effects, acts) {
+            Ok(Some(ending)) => return ending,
+            Ok(None) => break,
+            Err(failure) => {
+                tracing::error!("{}: {}", failure.image, failure.why);
+                event = Event::MountFailed { image: failure.image, why: failure.why };
+            }
+        }
+    }
+    Ending::Safe { why: "no image is left to be booted".to_owned() }
+}
+
+struct Failure {
+    image: ImageSource,
+    why: String,
+}
+
+/// `None` where nothing was to be booted.
+fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::result::Result<Option<Ending>, Failure> {
+    let failed = |image: &ImageSource| {
+        let image = image.clone();
+        move |e: crate::error::Error| Failure { image, why: e.to_string() }
+    };
+    let failure = || state.failed().map(|failed| format!("{} has failed: {}", failed.image, failed.why));
+    for effect in effects {
+        match effect {
+            Effect::Prepare { image, anew } => acts.prepare(image, *anew).map_err(failed(image))?,
+            Effect::Use { image } | Effect::Return { image } => acts.take_into_use(image).map_err(failed(image))?,
+            Effect::Drop { image } => {
+                if let Err(e) = acts.discard(image) {
+                    tracing::warn!("the upper that {image} was tried with stays: {e}");
+                }
+            }
+            Effect::SaveLog { image } => acts.close_log(image, state.failed().map_or("", |failed| &failed.why)),
+            Effect::Boot { image } => {
+                let trial = state.next() == Some(image);
+                let why = if matches!(state, State::RolledBack { .. }) { failure() } else { None };
+                return match acts.mount(image, trial).map_err(failed(image))? {
+                    Side::Asker => Ok(Some(Ending::Mounted { image: image.clone(), trial, why })),
+                    Side::Server => Ok(Some(Ending::Served)),
+                };
+            }
+            Effect::SafeMode { why } => return Ok(Some(Ending::Safe { why: why.clone() })),
+            // It is what is going on.
+            Effect::Reboot => {}
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+#[path = "sequence_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+//! Each way that a boot can go, by what fails.
+
+use super::*;
+use crate::error::Error;
+use crate::update::state::{Failed, Proven};
+
+/// Fails where it is told to, and remembers what was done.
+#[derive(Default)]
+struct Fake {
+    fails: Vec<&'static str>,
+    done: Vec<String>,
+}
+
+impl Fake {
+    fn does(&mut self, what: String) -> Result<()> {
+        let fails = self.fails.iter().any(|fails| what.starts_with(fails));
+        self.done.push(what);
+        if fails { Err(Error::Refused("broken".to_owned())) } else { Ok(()) }
+    }
+}
+
+impl Acts for Fake {
+    fn save(&mut self, state: &State) -> Result<()> {
+        let word = match state {
+            State::Stable { .. } => "stable".to_owned(),
+            State::Staged { left, .. } => format!("staged {left}"),
+            State::Trying { left, tried, .. } => format!("trying {left} {tried}"),
+            State::RolledBack { .. } => "rolled back".to_owned(),
+            State::Safe { .. } => "safe".to_owned(),
+        };
+        self.does(format!("save {word}"))
+    }
+
+    fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()> {
+        self.does(format!("prepare {image} {anew}"))
+    }
+
+    fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {
+        self.does(format!("use {image}"))
+    }
+
+    fn discard(&mut self, image: &ImageSource) -> Result<()> {
+        self.does(format!("discard {image}"))
+    }
+
+    fn close_log(&mut self, image: &ImageSource, why: &str) {
+        self.done.push(format!("close {image}: {why}"));
+    }
+
+    fn mount(&mut self, image: &ImageSource, trial: bool) -> Result<Side> {
+        self.does(format!("mount {image} {trial}")).map(|()| Side::Asker)
+    }
+}
+
+fn image(name: &str) -> ImageSource {
+    ImageSource::parse(name).unwrap()
+}
+
+fn proven() -> Proven {
+    Proven { good: image("old"), previous: None }
+}
+
+fn stable() -> State {
+    State::Stable { proven: proven(), failed: None }
+}
+
+fn staged(left: u32) -> State {
+    State::Staged { proven: proven(), failed: None, next: image("new"), left }
+}
+
+fn trying(left: u32) -> State {
+    State::Trying { proven: proven(), failed: None, next: image("new"), left, tried: 1 }
+}
+
+fn told(ending: &Ending) -> String {
+    match ending {
+        Ending::Mounted { image, trial, why } => format!("{image} {trial} {}", why.as_deref().unwrap_or("-")),
+        Ending::Served => "served".to_owned(),
+        Ending::Safe { why } => format!("safe: {why}"),
+    }
+}
+
+#[test]
+fn a_boot_ends_with_what_can_be_booted() {
+    let back = ["close new: broken", "save rolled back", "discard new", "use old", "mount old false"];
+    let failed = "old false new has failed: broken";
+    for (state, fails, done, ending) in [
+        (stable(), vec![], vec!["save stable", "use old", "mount old false"], "old false -"),
+        (stable(), vec!["mount old"], vec!["save stable", "use old", "mount old false", "save safe"], "safe: broken"),
+        (stable(), vec!["use old"], vec!["save stable", "use old", "save safe"], "safe: broken"),
+        (staged(3), vec![], vec!["save trying 2 1", "prepare new true", "mount new true"], "new true -"),
+        (trying(1), vec![], vec!["save trying 0 2", "prepare new false", "mount new true"], "new true -"),
+        (trying(1), vec!["mount new"], [&["save trying 0 2", "prepare new false", "mount new true"], &back[..]].concat(), failed),
+        (staged(3), vec!["prepare"], [&["save trying 2 1", "prepare new true"], &back[..]].concat(), failed),
+        // What was not counted is not touched.
+        (staged(3), vec!["save trying"], vec!["save trying 2 1", "use old", "mount old false"], "old false -"),
+        (
+            trying(0),
+            vec![],
+            vec!["save rolled back", "discard new", "use old", "mount old false"],
+            "old false new has failed: none of 1 attempts to boot it was confirmed",
+        ),
+        (
+            staged(3),
+            vec!["mount", "discard"],
+            [&["save trying 2 1", "prepare new true", "mount new true"], &back[..], &["save safe"]].concat(),
+            "safe: broken",
+        ),
+    ] {
+        let mut acts = Fake { fails, ..Fake::default() };
+        let ended = run(state.clone(), Event::BootBegins, &mut acts);
+        assert_eq!(told(&ended), ending, "{state:?}");
+        let order = |line: &&str| !line.starts_with("close");
+        let found: Vec<&str> = acts.done.iter().map(String::as_str).filter(order).collect();
+        assert_eq!(found, done.iter().copied().filter(order).collect::<Vec<_>>(), "{state:?} {:?}", acts.fails);
+        let closed = acts.done.iter().filter(|line| line.starts_with("close")).count();
+        assert_eq!(closed, done.iter().filter(|line| line.starts_with("close")).count());
+    }
+}
+
+#[test]
+fn missing_data_are_no_image_s_fault() {
+    let bad = Failed { image: image("new"), why: "x".to_owned() };
+    for state in [stable(), staged(3), trying(1), State::RolledBack { proven: proven(), bad, tried: 1 }] {
+        let mut acts = Fake::default();
+        let ended = run(state, Event::DataMissing { why: "gone".to_owned() }, &mut acts);
+        assert_eq!((told(&ended).as_str(), &acts.done[..]), ("safe: gone", &["save safe".to_owned()][..]));
+    }
+}

@@ -1,0 +1,186 @@
+//! What a boot leaves for the system that it boots: files that a shell or systemd (`EnvironmentFile=`) reads, in /run/haosfs.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::record::DIRECTORY;
+use crate::config::haos_ini::Config;
+use crate::config::image_source::ImageSource;
+use crate::error::{Error, Result};
+use crate::sys::replace::{self, Rights};
+
+/// How it was booted.
+pub const BOOT: &str = "boot.env";
+/// What haos.ini says in `[network]`.
+pub const NETWORK: &str = "network.env";
+
+/// The section of haos.ini that is handed on.
+const SECTION: &str = "network";
+
+/// A file is never larger than this, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// What was booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The system image with its upper.
+    System,
+    /// An image that is tried.
+    Trial,
+    /// An image with an upper in memory, since nothing is configured yet.
+    Setup,
+    /// An image with an upper in memory, since the images or the data partition failed.
+    Safe,
+}
+
+impl Mode {
+    /// Its name in files and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Trial => "trial",
+            Self::Setup => "setup",
+            Self::Safe => "safe",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        [Self::System, Self::Trial, Self::Setup, Self::Safe].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// One boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootRecord {
+    /// What was booted.
+    pub mode: Mode,
+    /// The image: as haos.ini names it, or its path.
+    pub image: String,
+    /// Why it is this one, where another was meant.
+    pub why: Option<String>,
+    /// haos.ini, where the initramfs had it.
+    pub ini: PathBuf,
+    /// The program that shall be executed first.
+    pub init: String,
+    /// When this boot was begun, in seconds since the machine was started.
+    pub started: u64,
+}
+
+impl BootRecord {
+    /// Whether an image is running, and is tried by that.
+    #[must_use]
+    pub fn is_trial_of(&self, image: &ImageSource) -> bool {
+        self.mode == Mode::Trial && self.image == image.as_str()
+    }
+
+    /// Leaves it, and what haos.ini says of the network.
+    ///
+    /// # Errors
+    /// What writing answers.
+    pub fn leave(&self, config: Option<&Config>) -> Result<()> {
+        let failed = |e| Error::sys("leave word in", DIRECTORY, e);
+        DirBuilder::new().mode(0o755).recursive(true).create(DIRECTORY).map_err(failed)?;
+        let directory = replace::open_dir(Path::new(DIRECTORY)).map_err(|e| Error::sys("open", DIRECTORY, e))?;
+        let rights = Rights { perm: 0o644, owner: None };
+        let write = |name: &str, text: &str| {
+            replace::file(&directory, OsStr::new(name), text.as_bytes(), rights).map_err(|e| Error::sys("write", name, e))
+        };
+        write(NETWORK, &config.map_or_else(String::new, network))?;
+        write(BOOT, &self.text())
+    }
+
+    fn text(&self) -> String {
+        let ini = self.ini.display().to_string();
+        let mut lines = vec![
+            ("HAOSFS_MODE", self.mode.name().to_owned()),
+            ("HAOSFS_IMAGE", self.image.clone()),
+            ("HAOSFS_INI", ini),
+            ("HAOSFS_INIT", self.init.clone()),
+            ("HAOSFS_STARTED", self.started.to_string()),
+        ];
+        lines.extend(self.why.clone().map(|why| ("HAOSFS_WHY", why)));
+        lines.iter().map(|(name, value)| line(name, value)).collect()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| text.lines().find_map(|line| unquoted(line.strip_prefix(name)?.strip_prefix('=')?));
+        Some(Self {
+            mode: Mode::named(&value("HAOSFS_MODE")?)?,
+            image: value("HAOSFS_IMAGE")?,
+            why: value("HAOSFS_WHY"),
+            ini: value("HAOSFS_INI")?.into(),
+            init: value("HAOSFS_INIT")?,
+            started: value("HAOSFS_STARTED")?.parse().ok()?,
+        })
+    }
+}
+
+/// How the running system was booted; `None` where that was not by `haosfs boot`, or /run was not handed on.
+///
+/// # Errors
+/// Where it is there and cannot be read.
+pub fn read() -> Result<Option<BootRecord>> {
+    let path = Path::new(DIRECTORY).join(BOOT);
+    match fs::metadata(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Ok(found) if found.len() > LARGEST => return Err(Error::Refused(format!("{} is too large", path.display()))),
+        _ => {}
+    }
+    let text = fs::read_to_string(&path).map_err(|e| Error::sys("read", &path, e))?;
+    let record = BootRecord::parse(&text);
+    record.map(Some).ok_or_else(|| Error::Refused(format!("{} is not what a boot has left", path.display())))
+}
+
+/// `NETWORK_KEY='value'` for each key: upper case, and `_` for what no name of a variable can have.
+fn network(config: &Config) -> String {
+    let sections = config.extensions.iter().filter(|section| section.name == SECTION);
+    let entries = sections.flat_map(|section| &section.entries);
+    entries.map(|entry| line(&format!("NETWORK_{}", variable(&entry.key)), &entry.value)).collect()
+}
+
+fn variable(key: &str) -> String {
+    key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+/// One line in whatever shell. A line break would end it for systemd.
+fn line(name: &str, value: &str) -> String {
+    let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("{name}='{}'\n", value.replace('\'', r"'\''"))
+}
+
+fn unquoted(value: &str) -> Option<String> {
+    Some(value.strip_prefix('\'')?.strip_suffix('\'')?.replace(r"'\''", "'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_read() {
+        for why in [None, Some("it's \"$odd\" `here`")] {
+            let record = BootRecord {
+                mode: Mode::Safe,
+                image: "a b.squashfs".to_owned(),
+                why: why.map(str::to_owned),
+                ini: "/haos/haos.ini".into(),
+                init: "/sbin/init".to_owned(),
+                started: 7,
+            };
+            assert_eq!(BootRecord::parse(&record.text()), Some(record.clone()));
+            let torn = record.text();
+            assert_eq!(BootRecord::parse(&torn[..20]), None);
+        }
+    }
+
+    #[test]
+    fn answers_become_variables() {
+        let text = "[haos]\ndata_partition = ./d\nsystem_image = a\n[network]\naddress = 192.0.2.7/24\nhost-name = it's\n";
+        let config = Config::parse(text).unwrap();
+        assert_eq!(network(&config), "NETWORK_ADDRESS='192.0.2.7/24'\nNETWORK_HOST_NAME='it'\\''s'\n");
+    }
+}

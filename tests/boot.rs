@@ -1,0 +1,197 @@
+//! `haosfs boot` on a machine with a disk, in namespaces of its own: each way that a boot can go.
+
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod disk;
+#[path = "appliance/machine.rs"]
+#[allow(dead_code)]
+mod machine;
+#[path = "boot/power.rs"]
+mod power;
+#[path = "cli/support.rs"]
+mod support;
+mod tree;
+
+use std::fs;
+
+use haosfs::update::state::State;
+use power::{Power, possible};
+use serde_json::Value;
+use tree::compare::{Tolerance, assert_same};
+
+const OLD: &str = "7.1.0.0";
+const NEW: &str = "7.1.1.0";
+
+/// What a boot says.
+fn said(text: &str) -> Value {
+    serde_json::from_str(text.lines().next().unwrap()).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn a_system_boots_with_its_upper() {
+    if !possible("a_system_boots_with_its_upper") {
+        return;
+    }
+    for backend in ["kernel", "hybrid", "fuse"] {
+        let power = Power::with("ext4");
+        let boot = format!("$BOOT -o backend={backend} && cat $MNT/etc/version && echo x >$MNT/mine && $HAOSFS umount $MNT");
+        let first = power.on(&boot).succeeded().stdout;
+        assert_eq!((said(&first)["mode"].as_str(), first.lines().nth(1)), (Some("system"), Some(OLD)), "{first}");
+        assert_eq!(said(&first)["init"].as_str(), Some("/sbin/init"));
+        let second = power.on("$BOOT && cat $MNT/mine && cat /run/haosfs/boot.env").succeeded().stdout;
+        assert!(second.contains("\nx\n") && second.contains("HAOSFS_MODE='system'\n"), "{second}");
+    }
+}
+
+#[test]
+fn an_update_is_tried_and_confirmed() {
+    if !possible("an_update_is_tried_and_confirmed") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    power.stage();
+    let tried = power.on("$BOOT && cat $MNT/etc/version $MNT/mine && echo two >$MNT/mine").succeeded().stdout;
+    assert_eq!(said(&tried)["mode"].as_str(), Some("trial"), "{tried}");
+    assert!(tried.ends_with(&format!("{NEW}one\n")), "{tried}");
+    // It is cut off, and tried again on what it had.
+    let again = power.on("$BOOT && cat $MNT/mine && $HAOSFS update confirm --ini $INI").succeeded().stdout;
+    assert!(again.contains("\ntwo\n"), "{again}");
+    let next = power.on("$BOOT && cat $MNT/etc/version $MNT/mine").succeeded().stdout;
+    assert_eq!(said(&next)["mode"].as_str(), Some("system"), "{next}");
+    assert!(next.ends_with(&format!("{NEW}two\n")), "{next}");
+}
+
+/// A trial fails in the same boot, and leaves the old upper as it was.
+#[test]
+fn what_cannot_be_booted_is_left_at_once() {
+    if !possible("what_cannot_be_booted_is_left_at_once") {
+        return;
+    }
+    for (harm, why) in [
+        (Power::truncate as fn(&Power), "superblock"),
+        (Power::pack_without_init, "it has no init"),
+        (Power::pack_with_plain_init, "/sbin/init: it is not executable"),
+    ] {
+        let power = Power::with("ext4");
+        power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+        let before = power.upper(1);
+        power.stage();
+        harm(&power);
+        let boot = power.on("$BOOT && cat $MNT/etc/version $MNT/mine && cat $CONSOLE").succeeded().stdout;
+        assert_eq!(said(&boot)["mode"].as_str(), Some("system"), "{boot}");
+        assert!(said(&boot)["why"].as_str().unwrap().contains(why), "{boot}");
+        assert!(boot.contains(&format!("{OLD}one\n")) && boot.contains("has failed"), "{boot}");
+        assert!(matches!(power.state(), State::RolledBack { .. }), "{:?}", power.state());
+        assert_same("rolled back", &before, &power.upper(1), Tolerance::default());
+        assert!(!power.machine.on_data(|data| data.join("haosfs/uppers/2").exists()));
+    }
+}
+
+#[test]
+fn an_image_that_is_never_confirmed_has_three_attempts() {
+    if !possible("an_image_that_is_never_confirmed_has_three_attempts") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    power.stage();
+    for _ in 0..3 {
+        assert_eq!(said(&power.on("$BOOT && echo lost >$MNT/mine").succeeded().stdout)["mode"].as_str(), Some("trial"));
+    }
+    let back = power.on("$BOOT && cat $MNT/mine").succeeded().stdout;
+    assert!(said(&back)["why"].as_str().unwrap().contains("none of 3 attempts"), "{back}");
+    assert!(back.ends_with("\none\n"), "{back}");
+}
+
+/// The first boot of a machine may be a trial already.
+#[test]
+fn a_new_machine_goes_back_to_an_upper_of_the_good_image() {
+    if !possible("a_new_machine_goes_back_to_an_upper_of_the_good_image") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.stage();
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS update fail --reason x --ini $INI 2>/dev/null").succeeded();
+    let back = power.on("$BOOT && cat $MNT/etc/version && ls $MNT").succeeded().stdout;
+    assert!(back.contains(OLD) && !back.contains("mine"), "{back}");
+}
+
+#[test]
+fn without_data_there_is_safe_mode() {
+    if !possible("without_data_there_is_safe_mode") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    power.stage();
+    power.on("$BOOT").succeeded();
+    let tried = power.state();
+    power.lose_data();
+    for backend in ["kernel", "hybrid", "fuse"] {
+        let safe = power.on(&format!(
+            "$BOOT -o backend={backend} && echo x >$MNT/new && cat $MNT/etc/version && cat $CONSOLE /run/haosfs/network.env && \
+             $HAOSFS status && $HAOSFS update confirm --ini $INI; echo $?; $HAOSFS status --json"
+        ));
+        let text = &safe.stdout;
+        assert_eq!(said(text)["mode"].as_str(), Some("safe"), "{safe:?}");
+        assert!(text.contains(OLD) && text.contains("* haosfs: SAFE MODE: data_partition"), "{text}");
+        assert!(text.contains("NETWORK_ADDRESS='192.0.2.7/24'\n"), "{text}");
+        assert!(text.contains("SAFE MODE  data_partition") && text.contains("on tmpfs (tmpfs)"), "{text}");
+        assert!(text.contains("\n5\n") && safe.stderr.contains("not what is running"), "{safe:?}");
+        let json: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(json["boot"]["mode"].as_str(), Some("safe"), "{text}");
+    }
+    assert_eq!(power.state(), tried, "an update is not to blame");
+}
+
+#[test]
+fn both_may_fail() {
+    if !possible("both_may_fail") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.stage();
+    power.truncate();
+    // Its tables are sound, its data are not: only the newest that can be booted is left.
+    fs::write(power.machine.image(OLD), "torn").unwrap();
+    power.pack_another("7.0.9.0");
+    let safe = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
+    assert_eq!(said(&safe)["mode"].as_str(), Some("safe"), "{safe}");
+    assert!(safe.ends_with("7.0.9.0"), "{safe}");
+    fs::remove_file(power.machine.image("7.0.9.0")).unwrap();
+    let none = power.on("$BOOT");
+    assert_eq!((none.code, none.stdout.as_str()), (Some(32), ""), "{none:?}");
+    let words = "SAFE MODE";
+    assert!(!none.stderr.contains(words) && none.stderr.lines().count() == 1, "{none:?}");
+}
+
+#[test]
+fn nothing_configured_is_set_up_and_a_torn_file_is_not() {
+    if !possible("nothing_configured_is_set_up_and_a_torn_file_is_not") {
+        return;
+    }
+    let power = Power::with("ext4");
+    let ini = power.machine.ini();
+    let sound = fs::read_to_string(&ini).unwrap();
+    fs::remove_file(&ini).unwrap();
+    let setup = power.on("$BOOT && cat $MNT/etc/version && echo x >$MNT/etc/x").succeeded().stdout;
+    assert_eq!((said(&setup)["mode"].as_str(), setup.lines().nth(1)), (Some("setup"), Some(NEW)), "{setup}");
+    fs::write(&ini, "").unwrap();
+    fs::write(ini.with_extension("ini.bak"), &sound).unwrap();
+    let safe = power.on("$BOOT && cat $MNT/etc/version && cat /run/haosfs/network.env").succeeded().stdout;
+    assert_eq!(said(&safe)["mode"].as_str(), Some("safe"), "{safe}");
+    assert!(safe.contains(OLD) && safe.contains("NETWORK_ADDRESS="), "the backup says which: {safe}");
+}
+
+/// A system partition that cannot be written cannot count.
+#[test]
+fn what_cannot_be_counted_is_not_tried() {
+    if !possible("what_cannot_be_counted_is_not_tried") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.stage();
+    let boot = power.on("mount -o remount,ro $SYSTEM && $BOOT && cat $MNT/etc/version; mount -o remount,rw $SYSTEM");
+    assert!(boot.stdout.contains("\"mode\":\"system\"") && boot.stdout.ends_with(OLD), "{boot:?}");
+}
