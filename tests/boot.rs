@@ -195,3 +195,35 @@ fn what_cannot_be_counted_is_not_tried() {
     let boot = power.on("mount -o remount,ro $SYSTEM && $BOOT && cat $MNT/etc/version; mount -o remount,rw $SYSTEM");
     assert!(boot.stdout.contains("\"mode\":\"system\"") && boot.stdout.ends_with(OLD), "{boot:?}");
 }
+
+/// An initramfs moves /proc to the new root. The daemon needs it for extended attributes.
+#[test]
+fn the_daemon_lives_without_proc() {
+    if !possible("the_daemon_lives_without_proc") {
+        return;
+    }
+    let power = Power::with("ext4");
+    let away = "$BOOT -o backend=fuse && mount --move /proc $MNT/proc && mount -t tmpfs none /proc && \
+                rm -r $MNT/etc && mkdir $MNT/etc && echo new >$MNT/etc/new && chmod 700 $MNT/sbin && ls -A $MNT/etc && \
+                setpriv --reuid 7 --regid 7 --groups 8,9 stat $MNT/sbin >/dev/null && cat $MNT/proc/[2-9]*/cmdline";
+    let seen = power.on(away).succeeded().stdout;
+    assert!(seen.contains("\nnew\n") && seen.contains("@haosfs\0boot\0"), "{seen}");
+    assert!(power.machine.on_data(|data| data.join("haosfs/uppers/1/upper/etc/new").exists()));
+}
+
+/// An init that ends every process (killall5(8)) needs its root to go on.
+#[test]
+fn a_root_outlives_the_signal_to_end() {
+    if !possible("a_root_outlives_the_signal_to_end") {
+        return;
+    }
+    let power = Power::with("ext4");
+    for backend in ["hybrid", "fuse"] {
+        let script = format!(
+            "$BOOT -o backend={backend} && trap '' TERM && echo x >$MNT/mine && kill -TERM -1; sleep 0.3; cat $MNT/mine && \
+             cat $KMSG && $HAOSFS umount $MNT && echo gone"
+        );
+        let seen = power.on(&script).succeeded().stdout;
+        assert!(seen.contains("\nx\n") && seen.contains("SIGTERM") && seen.ends_with("\ngone\n"), "{seen}");
+    }
+}

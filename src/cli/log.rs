@@ -55,7 +55,7 @@ pub fn start(destination: &Destination) -> Result<()> {
             let socket = UnixDatagram::unbound().map_err(|e| Error::sys("log to", SOCKET, e))?;
             log.with_writer(Syslog { socket: Arc::new(socket) }).without_time().with_level(false).try_init()
         }
-        Destination::Kernel => match File::options().write(true).open(KERNEL_LOG) {
+        Destination::Kernel => match File::options().append(true).open(KERNEL_LOG) {
             Ok(file) => log.with_writer(Kernel { kept: Arc::new(file) }).without_time().with_level(false).try_init(),
             Err(_) => log.with_writer(io::stderr).without_time().try_init(),
         },
@@ -90,8 +90,9 @@ impl Write for Record {
     /// The kernel takes ten records in five seconds of each that has its log open (`printk_ratelimit`), so each event opens it. Once
     /// the root has moved away, only the one that was kept is there.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let record = datagram(self.severity, std::process::id(), event);
-        let own = File::options().write(true).open(KERNEL_LOG);
+        let mut record = datagram(self.severity, std::process::id(), event);
+        record.push(b'\n');
+        let own = File::options().append(true).open(KERNEL_LOG);
         // Nobody can be told where it is not taken.
         let _ = own.as_ref().unwrap_or(&self.kept).write(&record);
         Ok(event.len())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::sys::fuse_mount::TYPE;
+use crate::sys::proc;
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +44,8 @@ pub fn mount_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
 }
 
 fn table() -> Result<Vec<u8>> {
-    let file = "/proc/self/mountinfo";
-    fs::read(file).map_err(|e| Error::sys("read", file, e))
+    let file = proc::path("self/mountinfo");
+    fs::read(&file).map_err(|e| Error::sys("read", file, e))
 }
 
 /// Where mounts stand that one sees here, in the order in which they were mounted.

@@ -176,6 +176,7 @@ pub(super) fn spawn_termination(termination: Termination, ending: Ending) -> Res
     std::thread::Builder::new()
         .name("termination".to_owned())
         .spawn(move || match termination.wait() {
+            Ok(signal) if ending.plan.options.rootfs => ending.outlive(signal, &termination),
             Ok(signal) => ending.end(signal, &termination),
             Err(e) => wait_failed(&e),
         })
@@ -188,6 +189,21 @@ fn wait_failed(e: &io::Error) {
 }
 
 impl Ending {
+    /// An init that ends every process before it unmounts has not got to the end without its root: it gets what it wants by that,
+    /// which is data on the disk.
+    fn outlive(&self, mut signal: &'static str, termination: &Termination) {
+        loop {
+            tracing::info!("{signal}: {} is a root file system, and is only synchronised", self.plan.mountpoint.display());
+            if let Err(e) = self.union.synchronise() {
+                tracing::error!("{e}");
+            }
+            match termination.wait() {
+                Ok(next) => signal = next,
+                Err(e) => return wait_failed(&e),
+            }
+        }
+    }
+
     fn end(&self, signal: &str, termination: &Termination) {
         tracing::info!("{signal}: unmounting {}", self.plan.mountpoint.display());
         match self.unmount() {

@@ -5,6 +5,7 @@ use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, capabilities, capabilities_secure_bits, set_capabilities_secure_bits,
 };
 
+use super::proc;
 use crate::error::Errno;
 use crate::types::Caller;
 
@@ -56,7 +57,7 @@ pub fn has_group(caller: Caller, gid: u32) -> bool {
     if caller.pid == 0 {
         return false;
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", caller.pid)).unwrap_or_default();
+    let status = std::fs::read_to_string(proc::path(&format!("{}/status", caller.pid))).unwrap_or_default();
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
     groups.split_ascii_whitespace().any(|group| group.parse() == Ok(gid))
 }

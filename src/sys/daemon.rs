@@ -169,7 +169,7 @@ pub fn raise_limits() -> io::Result<()> {
 
 /// The sysctl `fs.nr_open`, beyond which nobody's limit goes; without /proc what it has been since it was made.
 fn most_descriptors() -> Option<u64> {
-    let told = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    let told = std::fs::read_to_string(super::proc::path("sys/fs/nr_open")).ok().and_then(|text| text.trim().parse().ok());
     Some(told.unwrap_or(1 << 20))
 }
 

@@ -13,7 +13,7 @@ use rustix::fs::{
     XattrFlags,
 };
 
-use super::fault;
+use super::{fault, proc};
 use crate::error::Errno;
 use crate::types::{Attr, Kind, Time};
 
@@ -120,11 +120,11 @@ impl Spot {
     fn proc_path(&self) -> PathBuf {
         match self {
             Self::At { dir, name } => {
-                let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+                let mut path = format!("{}self/fd/{}/", proc::prefix(), dir.as_raw_fd()).into_bytes();
                 path.extend_from_slice(name.as_bytes());
                 PathBuf::from(OsString::from_vec(path))
             }
-            Self::Fd(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
+            Self::Fd(fd) => PathBuf::from(format!("{}self/fd/{}", proc::prefix(), fd.as_raw_fd())),
         }
     }
 
