@@ -227,3 +227,49 @@ fn a_root_outlives_the_signal_to_end() {
         assert!(seen.contains("\nx\n") && seen.contains("SIGTERM") && seen.ends_with("\ngone\n"), "{seen}");
     }
 }
+
+/// Each attempt has its log, which says how it ended, whoever ended it.
+#[test]
+fn trials_have_logs() {
+    if !possible("trials_have_logs") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.stage();
+    power.on("$BOOT && echo '6,1,2000003,-;hello' >>/dev/kmsg && sleep 2.5").succeeded();
+    let first = power.log(1);
+    assert!(first.starts_with(&format!("== haosfs: haos-x86_64_{NEW}.squashfs, attempt 1, 2 more\n")), "{first}");
+    assert!(first.contains("hello\n") && first.contains("mounted source") && !first.contains("ended"), "{first}");
+    // Power was cut. This time it is too late, by the kernel's own words.
+    let dump = "mount -t tmpfs none /sys/fs/pstore && echo Oops >/sys/fs/pstore/dmesg-efi-1 && $BOOT && \
+                $HAOSFS update fail --reason 'it is red' --ini $INI 2>/dev/null && sleep 1.5 && ls /proc | grep -c '^[0-9]'";
+    let failed = power.on(dump).succeeded().stdout;
+    assert!(failed.ends_with("\n3\n"), "sh, ls, grep and nothing else: {failed}");
+    assert!(power.log(1).contains("dmesg-efi-1 says:\nOops\n"), "{}", power.log(1));
+    assert!(power.log(1).ends_with("== haosfs: ended: it was cut off: power failed, or the machine stopped or was reset\n"));
+    assert!(power.log(2).ends_with("== haosfs: ended: it is red\n"), "{}", power.log(2));
+    let status = power.on("$BOOT >/dev/null && $HAOSFS update status --json --ini $INI").succeeded().stdout;
+    assert!(said(&status)["failed_log"].as_str().unwrap().ends_with("squashfs-2.log"), "{status}");
+    power.stage();
+    power.on("$BOOT && $HAOSFS update confirm --ini $INI").succeeded();
+    assert!(power.log(1).ends_with("== haosfs: ended: it was confirmed\n"), "{}", power.log(1));
+    assert!(!power.log_path(2).exists());
+}
+
+/// A system that hangs politely ends, and so do its attempts.
+#[test]
+fn nobody_waits_for_ever() {
+    if !possible("nobody_waits_for_ever") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.add_to_ini("[update]\ndeadline = 10\n");
+    power.stage();
+    let begun = std::time::Instant::now();
+    let ended = power.on("$BOOT -o backend=fuse && sleep 100");
+    assert!(ended.code.is_none_or(|code| code != 0), "{ended:?}");
+    assert!((10..60).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(power.log(1).ends_with("== haosfs: ended: it was not confirmed within 10 s\n"), "{}", power.log(1));
+    let back = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
+    assert!(back.ends_with(OLD), "{back}");
+}

@@ -1,6 +1,8 @@
 //! `[update]`: by which rules images are tried, trusted and kept. It is read where it is needed, so that a mistake in it keeps nobody
 //! from mounting.
 
+use std::time::Duration;
+
 use super::haos_ini::Config;
 use super::image_source::ImageSource;
 use super::ini::{Entry, Flaw};
@@ -14,6 +16,22 @@ const TRIES: u32 = 3;
 /// More attempts than these would be a mistake.
 const MOST_TRIES: u32 = 20;
 
+/// Seconds that a trial has where nothing is said.
+const DEADLINE: u64 = 300;
+
+/// More seconds than these would be a mistake: a day.
+const LONGEST_DEADLINE: u64 = 24 * 3600;
+
+/// Who says that an image works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Witness {
+    /// The checks of `haosfs boot-guard`.
+    #[default]
+    Checks,
+    /// The application as well, by `haosfs update confirm`.
+    Application,
+}
+
 /// What `[update]` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpdateRules {
@@ -21,6 +39,10 @@ pub struct UpdateRules {
     pub tries: u32,
     /// `public_key=`: minisign's; with it, only images that are signed with its secret key are staged.
     pub public_key: Option<String>,
+    /// `deadline=`: seconds after which a boot that is tried has failed, from 10 to a day; `None` for `none`.
+    pub deadline: Option<Duration>,
+    /// `confirmed_by=`.
+    pub witness: Witness,
     /// `pinned=`: images that are never removed.
     pub pinned: Vec<ImageSource>,
     /// Keys that this version does not know.
@@ -29,7 +51,14 @@ pub struct UpdateRules {
 
 impl Default for UpdateRules {
     fn default() -> Self {
-        Self { tries: TRIES, public_key: None, pinned: Vec::new(), unknown: Vec::new() }
+        Self {
+            tries: TRIES,
+            public_key: None,
+            deadline: Some(Duration::from_secs(DEADLINE)),
+            witness: Witness::default(),
+            pinned: Vec::new(),
+            unknown: Vec::new(),
+        }
     }
 }
 
@@ -63,6 +92,20 @@ impl UpdateRules {
             }
             "public_key" if value.is_empty() => return Err("it is empty; expected the second line of a minisign.pub".to_owned()),
             "public_key" => self.public_key = Some(value.to_owned()),
+            "deadline" if value == "none" => self.deadline = None,
+            "deadline" => {
+                let digits = value.bytes().all(|b| b.is_ascii_digit());
+                let number = value.parse().ok().filter(|secs| digits && (10..=LONGEST_DEADLINE).contains(secs));
+                let expected = || format!("{value}: expected seconds from 10 to {LONGEST_DEADLINE}, or none");
+                self.deadline = Some(Duration::from_secs(number.ok_or_else(expected)?));
+            }
+            "confirmed_by" => {
+                self.witness = match value {
+                    "checks" => Witness::Checks,
+                    "application" => Witness::Application,
+                    _ => return Err(format!("{value}: expected checks or application")),
+                }
+            }
             "pinned" => {
                 let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
                 self.pinned = items.map(ImageSource::parse).collect::<Result<_, _>>()?;
@@ -89,6 +132,9 @@ mod tests {
         assert_eq!((found.tries, found.public_key.as_deref()), (1, Some("RWQ")));
         assert_eq!(found.pinned.iter().map(ImageSource::as_str).collect::<Vec<_>>(), ["a", "images/b"]);
         assert_eq!(found.unknown[0].key, "colour");
+        let found = rules("[update]\ndeadline = 90\nconfirmed_by = application\n").unwrap();
+        assert_eq!((found.deadline, found.witness), (Some(Duration::from_secs(90)), Witness::Application));
+        assert_eq!(rules("[update]\ndeadline = none\nconfirmed_by = checks\n").unwrap().deadline, None);
     }
 
     #[test]
@@ -96,6 +142,9 @@ mod tests {
         for (section, why) in [
             ("[update]\ntries = 0\n", "5: tries: 0: expected a number from 1 to 20"),
             ("[update]\ntries = +1\n", "5: tries: +1: expected a number"),
+            ("[update]\ndeadline = 9\n", "5: deadline: 9: expected seconds from 10 to 86400, or none"),
+            ("[update]\ndeadline = +90\n", "5: deadline: +90: expected seconds"),
+            ("[update]\nconfirmed_by = me\n", "5: confirmed_by: me: expected checks or application"),
             ("[update]\npublic_key =\n", "5: public_key: it is empty"),
             ("[update]\npinned = ../x\n", "5: pinned: ../x: expected the name"),
             ("[update]\ntries = 1\n[update]\ntries = 1\n", "7: tries: it is given again; line 5 has it already"),

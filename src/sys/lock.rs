@@ -50,3 +50,11 @@ pub fn shared_if_free(fd: impl AsFd) -> Result<(), Errno> {
 pub fn shared(fd: impl AsFd) -> Result<(), Errno> {
     Ok(flock(fd, FlockOperation::LockShared)?)
 }
+
+/// Takes an exclusive lock; waits while somebody else holds one.
+///
+/// # Errors
+/// What flock(2) answers.
+pub fn wait_exclusive(fd: impl AsFd) -> Result<(), Errno> {
+    Ok(flock(fd, FlockOperation::LockExclusive)?)
+}

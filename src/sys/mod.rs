@@ -16,6 +16,7 @@ pub mod layer;
 pub mod lock;
 pub mod loop_device;
 pub mod namespace;
+pub mod power;
 pub mod proc;
 pub mod replace;
 pub mod sigbus;

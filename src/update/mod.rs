@@ -13,5 +13,6 @@ pub mod signature;
 pub mod state;
 pub mod store;
 pub mod trial_file;
+pub mod trial_log;
 pub mod uppers;
 pub mod version;

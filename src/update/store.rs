@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::record::{Keys, Record, Write};
 use super::state::State;
-use super::trial_file::{Count, stem};
-use crate::config::image_source::ImageSource;
+use super::trial_file::Count;
+use super::trial_log::Logs;
 use crate::config::store::{self, Stored, directory_of};
 use crate::config::update_rules::UpdateRules;
 use crate::error::{Errno, Error, Result};
@@ -79,6 +79,15 @@ impl Store {
         Ok(Self { trial: Some(trial), ..store })
     }
 
+    /// The directory of counts, open.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn counts_directory(&self) -> Result<OwnedFd> {
+        let path = self.trial_directory();
+        replace::open_dir(&path).map_err(|errno| Error::sys("open", path, errno))
+    }
+
     /// haos.ini, in full.
     #[must_use]
     pub fn ini(&self) -> &Path {
@@ -95,10 +104,10 @@ impl Store {
         self.directory().join(TRIAL)
     }
 
-    /// Where the log of a boot that failed is kept, for each image that of the last.
+    /// The logs of trials.
     #[must_use]
-    pub fn log_of(&self, image: &ImageSource) -> PathBuf {
-        self.trial_directory().join(format!("{}.log", stem(image)))
+    pub fn logs(&self) -> Logs {
+        Logs::beside(&self.directory(), self.rights().perm)
     }
 
     fn stored(&self) -> Result<Stored> {
@@ -185,16 +194,5 @@ impl Store {
     #[must_use]
     pub fn rights(&self) -> Rights {
         Rights { perm: fs::metadata(&self.ini).map_or(0o644, |found| found.mode() & 0o777), owner: None }
-    }
-
-    /// Keeps the log of a boot that failed.
-    ///
-    /// # Errors
-    /// What writing it answers.
-    pub fn save_log(&self, image: &ImageSource, log: &[u8]) -> Result<()> {
-        let path = self.log_of(image);
-        let name = path.file_name().unwrap_or_default();
-        let written = replace::file(self.trial()?, name, log, self.rights());
-        written.map_err(|errno| Error::sys("write", &path, errno))
     }
 }

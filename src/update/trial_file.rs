@@ -3,8 +3,13 @@
 
 use std::ffi::OsStr;
 
+use std::os::fd::AsFd;
+
 use super::escape::{escaped, unescaped};
 use crate::config::image_source::ImageSource;
+use crate::error::Errno;
+use crate::sys::data;
+use crate::sys::dir::{self, Rename};
 
 /// Attempts of one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +39,17 @@ impl Count {
         // One image, one name.
         (count.file_name().as_bytes() == name.as_encoded_bytes()).then_some(count)
     }
+}
+
+/// Takes away the attempts that an image has left, in the directory of counts.
+///
+/// # Errors
+/// `ENOENT` where the count is another by now, or gone; the kernel's other answers.
+pub fn out_of_attempts(directory: impl AsFd, count: &Count) -> Result<(), Errno> {
+    let none = Count { left: 0, ..count.clone() };
+    let (from, to) = (count.file_name(), none.file_name());
+    dir::rename(&directory, OsStr::new(&from), &directory, OsStr::new(&to), Rename::Replace)?;
+    data::sync(directory, false)
 }
 
 /// An image in the name of a file, also on FAT, which knows neither upper case nor all characters.

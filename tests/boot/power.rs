@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use haosfs::update::state::State;
@@ -81,6 +81,22 @@ impl Power {
 
     pub fn upper(&self, generation: u64) -> Snapshot {
         self.machine.on_data(|data| Snapshot::read(&data.join(format!("haosfs/uppers/{generation}/upper"))).unwrap())
+    }
+
+    pub fn add_to_ini(&self, text: &str) {
+        let ini = self.machine.ini();
+        let old = fs::read_to_string(&ini).unwrap();
+        fs::write(ini, old + text).unwrap();
+    }
+
+    pub fn log_path(&self, attempt: u32) -> PathBuf {
+        let image = self.machine.image(NEW).file_name().unwrap().to_str().unwrap().to_owned();
+        self.machine.scratch.path("system/logs").join(format!("{image}-{attempt}.log"))
+    }
+
+    /// The log of an attempt of the newer image.
+    pub fn log(&self, attempt: u32) -> String {
+        fs::read_to_string(self.log_path(attempt)).unwrap()
     }
 
     pub fn truncate(&self) {

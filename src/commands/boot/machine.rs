@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::init;
+use super::recorder::{self, Trial};
 use super::request::Request;
 use super::sequence::Acts;
 use super::trust;
@@ -12,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::mount::{self, Ground, image_choice, trial};
 use crate::update::state::State;
 use crate::update::store::{Standing, Store};
+use crate::update::trial_file::Count;
+use crate::update::trial_log::Attempt;
 
 /// The machine that is booted.
 pub struct Machine<'a> {
@@ -55,6 +58,17 @@ impl<'a> Machine<'a> {
     }
 }
 
+/// The attempt is counted, and nothing of the image was touched.
+fn begin_record(store: &Store, standing: &Standing) -> Result<()> {
+    let State::Trying { next, left, tried, failed, .. } = &standing.state else { return Ok(()) };
+    let attempt = Attempt { image: next.clone(), number: *tried };
+    let heading = format!("{next}, attempt {tried}, {left} more");
+    let kept: Vec<&ImageSource> = failed.iter().map(|failed| &failed.image).collect();
+    let recording = store.logs().begin(&attempt, &kept, &heading)?;
+    let count = Count { image: next.clone(), left: *left, tried: *tried };
+    recorder::start(Trial { recording, counts: store.counts_directory()?, count, deadline: standing.rules.deadline })
+}
+
 /// Whoever looks at all mounts just now may keep it busy.
 fn take_away(target: &Path) {
     let gone = mount::unmount(target, false).or_else(|_| mount::unmount(target, true));
@@ -72,6 +86,9 @@ impl Acts for Machine<'_> {
 
     fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()> {
         let (store, standing) = self.read()?;
+        if let Err(e) = begin_record(&store, &standing) {
+            tracing::error!("the log of the trial is not kept: {e}");
+        }
         let home = store.directory();
         trust::check(&image_choice::find(image, &home)?, &standing.rules)?;
         self.generation = Some(trial::prepare(&standing.stored, &home, image, anew)?);
@@ -88,7 +105,12 @@ impl Acts for Machine<'_> {
         trial::discard(&standing.stored, &store.directory(), image)
     }
 
-    fn close_log(&mut self, _image: &ImageSource, _why: &str) {}
+    fn close_log(&mut self, attempt: &Attempt, why: &str) {
+        let closed = Store::look(&self.request.ini).and_then(|store| store.logs().close(attempt, None, why));
+        if let Err(e) = closed {
+            tracing::warn!("{e}");
+        }
+    }
 
     fn mount(&mut self, image: &ImageSource, trial: bool) -> Result<Side> {
         let ground = match (trial, self.generation) {

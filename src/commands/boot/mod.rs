@@ -2,7 +2,10 @@
 
 mod announce;
 mod init;
+mod kernel_log;
+mod last_words;
 mod machine;
+mod recorder;
 mod request;
 mod sequence;
 mod trust;
@@ -22,9 +25,13 @@ use crate::mount::data::locate;
 use crate::mount::{Ground, image_choice, trial};
 use crate::update::state::{Event, State};
 use crate::update::store::{Standing, Store};
+use crate::update::trial_log::Attempt;
 use machine::Machine;
 pub use request::Request;
 use sequence::Ending;
+
+/// What is said of an attempt of which nothing was heard any more.
+const CUT_OFF: &str = "it was cut off: power failed, or the machine stopped or was reset";
 
 /// How often it is looked for the data partition.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -77,6 +84,14 @@ fn backup(ini: &Path) -> Option<Config> {
 }
 
 fn ending(request: &Request, standing: &Standing, machine: &mut Machine<'_>) -> Ending {
+    if let State::Trying { next, tried, .. } = &standing.state {
+        // One that was closed stays as it is.
+        let attempt = Attempt { image: next.clone(), number: *tried };
+        let logs = Store::look(&request.ini).map(|store| store.logs());
+        if let Err(e) = logs.and_then(|logs| logs.close(&attempt, last_words::read().as_deref(), CUT_OFF)) {
+            tracing::warn!("{e}");
+        }
+    }
     let event = match await_data(request, standing) {
         Ok(()) => Event::BootBegins,
         Err(e) => Event::DataMissing { why: e.to_string() },

@@ -4,6 +4,7 @@ use crate::commands::mount::Side;
 use crate::config::image_source::ImageSource;
 use crate::error::Result;
 use crate::update::state::{Effect, Event, State, step};
+use crate::update::trial_log::Attempt;
 
 /// What a boot can do. None of it is harmed by being done twice.
 pub trait Acts {
@@ -16,7 +17,7 @@ pub trait Acts {
     /// Takes the generation of a trial away.
     fn discard(&mut self, image: &ImageSource) -> Result<()>;
     /// Closes the log of a trial that has failed.
-    fn close_log(&mut self, image: &ImageSource, why: &str);
+    fn close_log(&mut self, attempt: &Attempt, why: &str);
     /// Mounts an image with its upper, and looks whether it can be booted.
     fn mount(&mut self, image: &ImageSource, trial: bool) -> Result<Side>;
 }
@@ -95,7 +96,11 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
                     tracing::warn!("the upper that {image} was tried with stays: {e}");
                 }
             }
-            Effect::SaveLog { image } => acts.close_log(image, state.failed().map_or("", |failed| &failed.why)),
+            Effect::SaveLog { image } => {
+                if let State::RolledBack { bad, tried, .. } = state {
+                    acts.close_log(&Attempt { image: image.clone(), number: *tried }, &bad.why);
+                }
+            }
             Effect::Boot { image } => {
                 let trial = state.next() == Some(image);
                 let why = if matches!(state, State::RolledBack { .. }) { failure() } else { None };

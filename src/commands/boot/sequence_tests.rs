@@ -43,8 +43,8 @@ impl Acts for Fake {
         self.does(format!("discard {image}"))
     }
 
-    fn close_log(&mut self, image: &ImageSource, why: &str) {
-        self.done.push(format!("close {image}: {why}"));
+    fn close_log(&mut self, attempt: &Attempt, why: &str) {
+        self.done.push(format!("close {}: {why}", attempt.image));
     }
 
     fn mount(&mut self, image: &ImageSource, trial: bool) -> Result<Side> {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::mount::trial;
 use crate::update::state::{Effect, Event, State, step};
 use crate::update::store::{Standing, Store};
+use crate::update::trial_log::Attempt;
 
 /// What became of an event.
 pub struct Outcome {
@@ -24,20 +25,21 @@ pub struct Outcome {
 /// What reading the state, saving it, or the effects answer.
 pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome> {
     let Standing { stored, state: before, .. } = store.read()?;
-    let (state, effects) = step(before, event);
+    let (state, effects) = step(before.clone(), event);
     // A log belongs to the failure: who reads of that shall find it.
-    let (first, then): (Vec<Effect>, Vec<Effect>) =
-        effects.into_iter().partition(|effect| effect.comes_first() || matches!(effect, Effect::SaveLog { .. }));
+    if let Some((attempt, words)) = ended(&before, &state) {
+        let more = log.map(read_log).transpose()?;
+        match store.logs().close(&attempt, more.as_deref(), &words) {
+            Err(e) if more.is_some() => return Err(e),
+            Err(e) => tracing::warn!("{e}"),
+            Ok(()) => {}
+        }
+    }
+    let (first, then): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(Effect::comes_first);
     let (mut reboot, directory) = (false, store.directory());
     for effect in &first {
-        match effect {
-            Effect::Return { image } => trial::take_into_use(&stored, &directory, image)?,
-            Effect::SaveLog { image } => {
-                if let Some(log) = log {
-                    store.save_log(image, &read_log(log)?)?;
-                }
-            }
-            _ => {}
+        if let Effect::Return { image } = effect {
+            trial::take_into_use(&stored, &directory, image)?;
         }
     }
     store.save(&state)?;
@@ -56,8 +58,20 @@ pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome
     Ok(Outcome { state, reboot })
 }
 
+/// The attempt that is over, and how it came out.
+fn ended(before: &State, after: &State) -> Option<(Attempt, String)> {
+    let State::Trying { next, tried, .. } = before else { return None };
+    let words = match after {
+        State::Trying { next: still, .. } if still == next => return None,
+        State::Stable { .. } => "it was confirmed".to_owned(),
+        State::RolledBack { bad, .. } => bad.why.clone(),
+        _ => "another image was staged".to_owned(),
+    };
+    Some((Attempt { image: next.clone(), number: *tried }, words))
+}
+
 /// More of a log is not kept, in bytes: its end tells what went wrong.
-const LONGEST_LOG: u64 = 4 << 20;
+const LONGEST_LOG: u64 = 512 << 10;
 
 fn read_log(path: &Path) -> Result<Vec<u8>> {
     let failed = |e| Error::sys("read", path, e);

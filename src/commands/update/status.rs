@@ -69,7 +69,7 @@ fn attempts(state: &State) -> String {
 }
 
 fn log(store: &Store, state: &State) -> Option<std::path::PathBuf> {
-    state.failed().map(|failed| store.log_of(&failed.image)).filter(|log| log.is_file())
+    store.logs().last(&state.failed()?.image)
 }
 
 fn object(store: &Store, state: &State) -> Value {

@@ -1,0 +1,229 @@
+//! The logs of trials: in `logs/` beside haos.ini, one file for each attempt, `IMAGE-ATTEMPT.log`.
+//!
+//! Whoever records has no file open while nothing is to be written, so the file system can be made read-only meanwhile; and notices
+//! by the size that somebody has closed the log, whoever and from wherever that was. Nothing of it needs a rename, modes or owners:
+//! it may be FAT.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::escape::unescaped;
+use super::trial_file::stem;
+use crate::config::image_source::ImageSource;
+use crate::error::{Errno, Error, Result};
+use crate::sys::{data, dir, lock, replace};
+
+/// The directory.
+pub const LOGS: &str = "logs";
+
+/// A log is never larger, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// So much of its beginning stays when it would become larger: the end tells what went wrong, and so may the beginning.
+const BEGINNING: u64 = LARGEST / 2;
+
+/// Attempts of one image whose logs are kept.
+const KEPT: u32 = 3;
+
+/// What lines of our own begin with.
+const OWN: &str = "== haosfs: ";
+
+/// What the last line of a closed log begins with.
+const ENDED: &str = "== haosfs: ended: ";
+
+/// The last line is not longer than this, in bytes.
+const LONGEST_LINE: u64 = 2048;
+
+/// One attempt of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The image.
+    pub image: ImageSource,
+    /// Its number, from 1.
+    pub number: u32,
+}
+
+impl Attempt {
+    fn file_name(&self) -> OsString {
+        format!("{}-{}.log", stem(&self.image), self.number).into()
+    }
+
+    fn parse(name: &OsStr) -> Option<Self> {
+        let (stem, number) = name.to_str()?.strip_suffix(".log")?.rsplit_once('-')?;
+        let image = ImageSource::parse(&String::from_utf8(unescaped(stem)?).ok()?).ok()?;
+        let attempt = Self { image, number: number.parse().ok()? };
+        (attempt.file_name() == name).then_some(attempt)
+    }
+}
+
+/// The logs beside a haos.ini.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    path: PathBuf,
+    perm: u32,
+}
+
+/// A log that is written, by its directory, which may be anywhere by now.
+#[derive(Debug)]
+pub struct Recording {
+    directory: OwnedFd,
+    name: OsString,
+    size: u64,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is in the log.
+    Written,
+    /// Somebody is closing the log just now, or the file system cannot be written; it may be tried again.
+    NotNow,
+    /// The log is closed, or gone.
+    Closed,
+}
+
+impl Logs {
+    /// Those in a directory; what is made there gets this mode.
+    #[must_use]
+    pub fn beside(directory: &Path, perm: u32) -> Self {
+        Self { path: directory.join(LOGS), perm }
+    }
+
+    /// The log of the last attempt of an image.
+    #[must_use]
+    pub fn last(&self, image: &ImageSource) -> Option<PathBuf> {
+        let attempts = self.attempts().into_iter().filter(|attempt| attempt.image == *image);
+        attempts.max_by_key(|attempt| attempt.number).map(|attempt| self.path.join(attempt.file_name()))
+    }
+
+    /// Begins the log of an attempt. Those of images that are not `kept`, and of attempts long ago, go.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn begin(&self, attempt: &Attempt, kept: &[&ImageSource], heading: &str) -> Result<Recording> {
+        let directory = self.open()?;
+        for old in self.attempts() {
+            let is_recent = old.number < attempt.number && old.number + KEPT > attempt.number;
+            let stays = if old.image == attempt.image { is_recent } else { kept.contains(&&old.image) };
+            if !stays && let Err(errno) = dir::unlink(&directory, &old.file_name()) {
+                tracing::warn!("{}: {errno}", self.path.join(old.file_name()).display());
+            }
+        }
+        let name = attempt.file_name();
+        let mut recording = Recording { directory, name, size: 0 };
+        let file = dir::create(&recording.directory, &recording.name, self.perm);
+        let made = file.and_then(|file| data::sync(file, false)).and_then(|()| data::sync(&recording.directory, false));
+        made.map_err(|e| Error::sys("make", self.path.join(&recording.name), e))?;
+        recording.record(format!("{OWN}{}\n", one_line(heading)).as_bytes(), true)?;
+        Ok(recording)
+    }
+
+    /// Closes the log of an attempt with the words that end it, after what more is to be kept. One that is closed stays as it is; one
+    /// that is not there is made only for something more.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn close(&self, attempt: &Attempt, more: Option<&[u8]>, words: &str) -> Result<()> {
+        let path = self.path.join(attempt.file_name());
+        if more.is_none() && !path.is_file() {
+            return Ok(());
+        }
+        let directory = self.open()?;
+        let failed = |errno| Error::sys("write", &path, errno);
+        let file = File::from(dir::append(&directory, &attempt.file_name(), self.perm).map_err(failed)?);
+        lock::wait_exclusive(&file).map_err(failed)?;
+        let size = file.metadata().map_err(|e| Error::sys("stat", &path, e))?.len();
+        if is_closed(&path, size) {
+            return Ok(());
+        }
+        let mut bytes = more.unwrap_or_default().to_vec();
+        if bytes.last().is_some_and(|last| *last != b'\n') {
+            bytes.push(b'\n');
+        }
+        bytes.extend_from_slice(format!("{ENDED}{}\n", one_line(words)).as_bytes());
+        let written = data::write_at(&file, &bytes, size);
+        let whole = written.and_then(|written| if written < bytes.len() { Err(Errno::ENOSPC) } else { Ok(()) });
+        whole.and_then(|()| data::sync(&file, false)).and_then(|()| data::sync(&directory, false)).map_err(failed)
+    }
+
+    fn open(&self) -> Result<OwnedFd> {
+        let failed = |errno| Error::sys("make", &self.path, errno);
+        let beside = replace::open_dir(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+        match dir::mkdir(&beside, OsStr::new(LOGS), 0o755).and_then(|()| data::sync(&beside, false)) {
+            Ok(()) | Err(Errno::EEXIST) => replace::open_dir(&self.path).map_err(failed),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    fn attempts(&self) -> Vec<Attempt> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Attempt::parse(&entry.file_name())).collect()
+    }
+}
+
+fn is_closed(path: &Path, size: u64) -> bool {
+    let mut end = Vec::new();
+    let from = size.saturating_sub(LONGEST_LINE);
+    let read = File::open(path).and_then(|file| {
+        end.resize(usize::try_from(size - from).map_err(io::Error::other)?, 0);
+        file.read_exact_at(&mut end, from)
+    });
+    let line = end.trim_ascii_end().rsplit(|&b| b == b'\n').next().unwrap_or_default();
+    read.is_ok() && line.starts_with(ENDED.as_bytes())
+}
+
+impl Recording {
+    /// Adds to the log. Where it would become too large, what it has between its beginning and now goes.
+    ///
+    /// # Errors
+    /// What the kernel answers, but for what passes.
+    pub fn record(&mut self, bytes: &[u8], durable: bool) -> Result<Recorded> {
+        match self.add(bytes, durable) {
+            Err(Errno::ENOENT) => Ok(Recorded::Closed),
+            Err(Errno::EROFS | Errno::EAGAIN | Errno::ENOSPC | Errno::EDQUOT) => Ok(Recorded::NotNow),
+            answer => answer.map_err(|errno| Error::sys("write", &self.name, errno)),
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8], durable: bool) -> Result<Recorded, Errno> {
+        let file = File::from(dir::append_to(&self.directory, &self.name)?);
+        lock::exclusive(&file)?;
+        if file.metadata()?.len() != self.size {
+            return Ok(Recorded::Closed);
+        }
+        let most = usize::try_from(LARGEST - BEGINNING).unwrap_or(usize::MAX) / 2;
+        let bytes = bytes.get(bytes.len().saturating_sub(most)..).unwrap_or_default();
+        if self.size.saturating_add(bytes.len() as u64) > LARGEST {
+            data::truncate(&file, BEGINNING)?;
+            self.size = BEGINNING;
+            let note = format!("\n{OWN}something was left out here\n");
+            self.size += data::write_at(&file, note.as_bytes(), self.size)? as u64;
+        }
+        self.size += data::write_at(&file, bytes, self.size)? as u64;
+        if durable {
+            data::sync(&file, false)?;
+        }
+        Ok(Recorded::Written)
+    }
+
+    /// Closes it with the words that end it.
+    ///
+    /// # Errors
+    /// As for [`Recording::record`].
+    pub fn close(mut self, words: &str) -> Result<Recorded> {
+        self.record(format!("{ENDED}{}\n", one_line(words)).as_bytes(), true)
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let plain: String = text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    plain.trim().to_owned()
+}
+
+#[cfg(test)]
+#[path = "trial_log_tests.rs"]
+mod tests;

@@ -1,0 +1,81 @@
+//! Logs are bounded, closed once, and gone in time.
+
+use super::*;
+
+fn image(name: &str) -> ImageSource {
+    ImageSource::parse(name).unwrap()
+}
+
+fn attempt(name: &str, number: u32) -> Attempt {
+    Attempt { image: image(name), number }
+}
+
+fn names(logs: &Logs) -> Vec<String> {
+    let mut names: Vec<String> = logs.attempts().iter().map(|a| a.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn names_tell_the_attempt() {
+    for (name, number, file) in [("a-1.squashfs", 2, "a-1.squashfs-2.log"), ("images/b", 1, "images%2fb-1.log")] {
+        assert_eq!(attempt(name, number).file_name(), file);
+        assert_eq!(Attempt::parse(OsStr::new(file)), Some(attempt(name, number)));
+    }
+    for name in ["a.log", "a-01.log", "a-1.log.new", "-1.log", "a-.log"] {
+        assert_eq!(Attempt::parse(OsStr::new(name)), None, "{name}");
+    }
+}
+
+#[test]
+fn a_log_is_closed_once_and_by_anybody() {
+    let scratch = tempfile::tempdir().unwrap();
+    let logs = Logs::beside(scratch.path(), 0o644);
+    let first = attempt("a", 1);
+    assert_eq!(logs.last(&first.image), None);
+    let mut recording = logs.begin(&first, &[], "attempt 1 of\na").unwrap();
+    assert_eq!(recording.record(b"one\n", false).unwrap(), Recorded::Written);
+    let path = logs.last(&first.image).unwrap();
+    logs.close(&first, Some(b"more"), "it\nfailed").unwrap();
+    let text = "== haosfs: attempt 1 of a\none\nmore\n== haosfs: ended: it failed\n";
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(recording.record(b"two\n", true).unwrap(), Recorded::Closed);
+    logs.close(&first, None, "again").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(recording.record(b"two\n", true).unwrap(), Recorded::Closed);
+    logs.close(&first, None, "nothing is made").unwrap();
+    assert!(!path.exists());
+    let recording = logs.begin(&first, &[], "x").unwrap();
+    assert_eq!(recording.close("by itself").unwrap(), Recorded::Written);
+    assert!(fs::read_to_string(&path).unwrap().ends_with("== haosfs: ended: by itself\n"));
+}
+
+#[test]
+fn the_beginning_and_the_end_are_kept() {
+    let scratch = tempfile::tempdir().unwrap();
+    let logs = Logs::beside(scratch.path(), 0o644);
+    let mut recording = logs.begin(&attempt("a", 1), &[], "x").unwrap();
+    for n in 0..3000 {
+        assert_eq!(recording.record(format!("{n:0999}\n").as_bytes(), false).unwrap(), Recorded::Written);
+    }
+    assert_eq!(recording.record(&vec![b'y'; 2 << 20], false).unwrap(), Recorded::Written);
+    let text = fs::read_to_string(logs.last(&image("a")).unwrap()).unwrap();
+    assert!(text.len() as u64 <= LARGEST && text.len() as u64 == recording.size);
+    assert!(text.starts_with("== haosfs: x\n00") && text.contains("something was left out") && text.ends_with('y'));
+}
+
+#[test]
+fn old_logs_go() {
+    let scratch = tempfile::tempdir().unwrap();
+    let logs = Logs::beside(scratch.path(), 0o644);
+    for name in ["failed", "other"] {
+        logs.begin(&attempt(name, 1), &[&image("failed")], "x").unwrap();
+    }
+    for number in 1..=5 {
+        logs.begin(&attempt("a", number), &[&image("failed")], "x").unwrap();
+    }
+    assert_eq!(names(&logs), ["a-3.log", "a-4.log", "a-5.log", "failed-1.log"]);
+    logs.begin(&attempt("a", 1), &[], "of another trial").unwrap();
+    assert_eq!(names(&logs), ["a-1.log"]);
+}
