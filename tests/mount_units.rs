@@ -36,6 +36,21 @@ fn systemd_takes_the_example_units() {
 }
 
 #[test]
+fn systemd_takes_the_guard() {
+    if !can_run("systemd_takes_the_guard", has_tool("systemd-analyze"), "needs systemd-analyze") {
+        return;
+    }
+    let scratch = support::Scratch::new();
+    let text = fs::read_to_string(unit("haosfs-boot-guard.service")).unwrap();
+    let ours = scratch.path("haosfs-boot-guard.service");
+    fs::write(&ours, text.replace("/usr/bin/haosfs", support::HAOSFS)).unwrap();
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--man=no", "--recursive-errors=no"]).arg(ours);
+    let verified = Finished::from(command.output().unwrap());
+    assert_eq!((verified.code, verified.stderr.as_str()), (Some(0), ""), "{verified:?}");
+}
+
+#[test]
 fn what_systemd_runs_for_a_unit_works() {
     if !possible("what_systemd_runs_for_a_unit_works") {
         return;

@@ -19,6 +19,9 @@ _haosfs() {
             haosfs,boot)
                 cmd="haosfs__subcmd__boot"
                 ;;
+            haosfs,boot-guard)
+                cmd="haosfs__subcmd__boot__subcmd__guard"
+                ;;
             haosfs,check)
                 cmd="haosfs__subcmd__check"
                 ;;
@@ -84,6 +87,9 @@ _haosfs() {
                 ;;
             haosfs__subcmd__help,boot)
                 cmd="haosfs__subcmd__help__subcmd__boot"
+                ;;
+            haosfs__subcmd__help,boot-guard)
+                cmd="haosfs__subcmd__help__subcmd__boot__subcmd__guard"
                 ;;
             haosfs__subcmd__help,check)
                 cmd="haosfs__subcmd__help__subcmd__check"
@@ -248,7 +254,7 @@ _haosfs() {
 
     case "${cmd}" in
         haosfs)
-            opts="-h -V --help --version mount umount doctor status check config update boot image demo install help"
+            opts="-h -V --help --version mount umount doctor status check config update boot boot-guard image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -285,6 +291,44 @@ _haosfs() {
                     return 0
                     ;;
                 --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__boot__subcmd__guard)
+            opts="-h --ini --required --wanted --deadline --application --reboot-command --no-reboot --watchdog --no-watchdog --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --required)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wanted)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reboot-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --watchdog)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -508,7 +552,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__help)
-            opts="mount umount doctor status check config update boot image demo install help"
+            opts="mount umount doctor status check config update boot boot-guard image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -522,6 +566,20 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__help__subcmd__boot)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__boot__subcmd__guard)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::boot_arguments::BootArguments;
+use super::boot_guard_arguments::BootGuardArguments;
 use super::config_arguments::ConfigCommand;
 use super::install_arguments::InstallArguments;
 use super::update_arguments::UpdateCommand;
@@ -65,6 +66,8 @@ pub enum Command {
     Update(UpdateCommand),
     /// Mount the root file system that haos.ini names, for an initramfs or a first init
     Boot(BootArguments),
+    /// Confirm the image that is tried where its checks are green, or else leave it
+    BootGuard(BootGuardArguments),
     /// Look into an image without mounting it
     #[command(subcommand)]
     Image(ImageCommand),

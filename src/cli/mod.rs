@@ -2,6 +2,7 @@
 
 mod arguments;
 mod boot_arguments;
+mod boot_guard_arguments;
 mod config_arguments;
 mod helper_call;
 mod install_arguments;
@@ -118,6 +119,10 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
             };
         }
         Command::Boot(arguments) => boot(arguments)?,
+        Command::BootGuard(arguments) => {
+            log_to(&Destination::Stderr)?;
+            return commands::boot_guard::run(&arguments.into_request()).map_err(|e| (FAILURE, e));
+        }
         Command::Install(arguments) => {
             log_to(&Destination::Stderr)?;
             let remove = arguments.remove;

@@ -1,6 +1,7 @@
 //! Layer 6: what the subcommands do.
 
 pub mod boot;
+pub mod boot_guard;
 pub mod check;
 pub mod config;
 pub mod demo;

@@ -26,7 +26,7 @@ pub enum What {
 const HELPERS: [&str; 4] = ["mount.haosfs", "mount.fuse.haosfs", "umount.haosfs", "umount.fuse.haosfs"];
 
 /// Everything but programs and links, below the prefix.
-const TEXTS: [(&str, &[u8]); 9] = [
+const TEXTS: [(&str, &[u8]); 10] = [
     ("share/man/man1/haosfs.1", include_bytes!("../../../packaging/man/haosfs.1")),
     ("share/man/man5/haos.ini.5", include_bytes!("../../../packaging/man/haos.ini.5")),
     ("share/man/man8/mount.haosfs.8", include_bytes!("../../../packaging/man/mount.haosfs.8")),
@@ -36,6 +36,7 @@ const TEXTS: [(&str, &[u8]); 9] = [
     ("share/fish/vendor_completions.d/haosfs.fish", include_bytes!("../../../packaging/completions/haosfs.fish")),
     ("share/doc/haosfs/examples/mnt.mount", include_bytes!("../../../packaging/units/mnt.mount")),
     ("share/doc/haosfs/examples/mnt.automount", include_bytes!("../../../packaging/units/mnt.automount")),
+    ("lib/systemd/system/haosfs-boot-guard.service", include_bytes!("../../../packaging/units/haosfs-boot-guard.service")),
 ];
 
 /// All of it for a prefix and a directory of helpers, both from the root of the system and without a leading slash.

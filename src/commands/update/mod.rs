@@ -1,6 +1,6 @@
 //! `haosfs update`: a new image, tried before it is trusted.
 
-mod carry_out;
+pub(super) mod carry_out;
 mod confirm;
 mod fail;
 mod gc;

@@ -1,0 +1,166 @@
+//! Check scripts: programs in directories, one after the other in the order of their names.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::watch::Watch;
+use crate::error::{Error, Result};
+
+/// How often it is looked whether a check has ended.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// So much of what a check has said last is looked at, in bytes.
+const END: u64 = 4096;
+
+/// How a check came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Exit status 0.
+    Green,
+    /// Anything else, and what it said last.
+    Red(String),
+    /// It had not ended when the time was over.
+    Late,
+}
+
+/// The programs in these directories: executable files whose names are of letters, digits, dashes, underscores and dots, and begin
+/// with none of the latter. One that comes again in a later directory is taken from that.
+///
+/// # Errors
+/// Where one is there and cannot be read: what cannot be checked is not green.
+pub fn programs(directories: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for directory in directories {
+        let failed = |e| Error::sys("look for checks in", directory, e);
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(failed(e)),
+        };
+        for entry in entries {
+            let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).map_err(failed)?;
+            let is_program = fs::metadata(&path).is_ok_and(|at| at.is_file() && at.permissions().mode() & 0o111 != 0);
+            if is_name(&name) && is_program {
+                found.retain(|other| other.file_name() != Some(&name));
+                found.push(path);
+            }
+        }
+    }
+    found.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    Ok(found)
+}
+
+/// Editors and package managers leave others.
+fn is_name(name: &OsStr) -> bool {
+    let bytes = name.as_encoded_bytes();
+    let is_backup = [&b".bak"[..], b".dpkg-old", b".dpkg-new", b".dpkg-dist", b".rpmsave", b".rpmnew"];
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !bytes.starts_with(b".") && bytes.iter().all(plain) && !is_backup.iter().any(|end| bytes.ends_with(end))
+}
+
+/// Runs one until it ends, or the time is over; then it is killed with all that it has started in its process group.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn run(program: &Path, watch: &mut Watch) -> Result<Answer> {
+    let failed = |e: io::Error| Error::sys("run the check", program, e);
+    let said = File::from(memfd_create("said", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?);
+    let mut command = Command::new(program);
+    command.current_dir("/").stdin(Stdio::null()).process_group(0);
+    command.stdout(said.try_clone().map_err(failed)?).stderr(said.try_clone().map_err(failed)?);
+    let mut child = command.spawn().map_err(failed)?;
+    loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Ok(if status.success() { Answer::Green } else { Answer::Red(told(status, said)) });
+        }
+        if watch.is_over() {
+            end(&mut child);
+            return Ok(Answer::Late);
+        }
+        watch.pause(GLANCE);
+    }
+}
+
+fn end(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // It may have ended meanwhile.
+    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+    let _ = child.wait();
+}
+
+fn told(status: ExitStatus, said: File) -> String {
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+    };
+    match last_line(said) {
+        Ok(line) if !line.is_empty() => format!("{how}: {line}"),
+        _ => how,
+    }
+}
+
+fn last_line(mut said: File) -> io::Result<String> {
+    let size = said.metadata()?.len();
+    said.seek(SeekFrom::Start(size.saturating_sub(END)))?;
+    let mut end = Vec::new();
+    said.take(END).read_to_end(&mut end)?;
+    let line = end.trim_ascii_end().rsplit(|&b| b == b'\n').next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(line).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn program(directory: &Path, name: &str, text: &str, mode: u32) {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(directory.join(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn programs_are_found_in_order() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (first, second) = (scratch.path().join("a"), scratch.path().join("b"));
+        for (name, mode) in [("20-b.sh", 0o755), ("10-a", 0o755), ("30", 0o644), (".x", 0o755), ("c~", 0o755), ("d.bak", 0o755)] {
+            program(&first, name, "", mode);
+        }
+        program(&second, "10-a", "", 0o755);
+        fs::create_dir(second.join("40")).unwrap();
+        let found = programs(&[first.clone(), second.clone(), scratch.path().join("none")]).unwrap();
+        assert_eq!(found, [second.join("10-a"), first.join("20-b.sh")]);
+        assert!(programs(&[first.join("10-a")]).is_err());
+    }
+
+    #[test]
+    fn answers_say_why() {
+        let scratch = tempfile::tempdir().unwrap();
+        for (text, answer) in [
+            ("exit 0", Answer::Green),
+            ("echo one; echo two >&2; exit 3", Answer::Red("exit status 3: two".to_owned())),
+            ("exit 1", Answer::Red("exit status 1".to_owned())),
+            ("kill -9 $$", Answer::Red("signal 9".to_owned())),
+            // Whatever stays behind is not waited for.
+            ("sleep 5 & exit 0", Answer::Green),
+        ] {
+            program(scratch.path(), "x", text, 0o755);
+            let mut watch = Watch::new(Some(Duration::from_secs(10)), None);
+            assert_eq!(run(&scratch.path().join("x"), &mut watch).unwrap(), answer, "{text}");
+        }
+        program(scratch.path(), "x", "sleep 60 & sleep 60", 0o755);
+        let begun = Instant::now();
+        let mut watch = Watch::new(Some(Duration::from_millis(200)), None);
+        assert_eq!(run(&scratch.path().join("x"), &mut watch).unwrap(), Answer::Late);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,157 @@
+//! `haosfs boot-guard`: what it decides of a trial, in a machine that was booted by `haosfs boot`.
+
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod disk;
+#[path = "appliance/machine.rs"]
+#[allow(dead_code)]
+mod machine;
+#[path = "boot/power.rs"]
+#[allow(dead_code)]
+mod power;
+#[path = "cli/support.rs"]
+mod support;
+mod tree;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use haosfs::update::state::State;
+use power::{Power, possible};
+use support::Finished;
+
+const OLD: &str = "7.1.0.0";
+const NEW: &str = "7.1.1.0";
+
+/// A guard whose checks stand in the scratch directory, and that says when it would start the machine anew.
+const GUARD: &str =
+    "GUARD=\"$HAOSFS boot-guard --ini $INI --required $D/required.d --wanted $D/wanted.d --watchdog $D/watchdog\"\n";
+
+struct Guarded {
+    power: Power,
+}
+
+impl Guarded {
+    /// An image is staged.
+    fn new() -> Self {
+        let guarded = Self { power: Power::with("ext4") };
+        guarded.power.stage();
+        guarded
+    }
+
+    fn check(&self, directory: &str, name: &str, script: &str) {
+        let scratch = &self.power.machine.scratch;
+        scratch.mkdir(directory);
+        let path = scratch.path(directory).join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    fn on(&self, script: &str) -> Finished {
+        let directory = self.power.machine.scratch.path("");
+        fs::write(directory.join("watchdog"), "").unwrap();
+        self.power.on(&format!("D={}\n{GUARD}{script}", directory.display()))
+    }
+
+    fn fed(&self) -> Vec<u8> {
+        fs::read(self.power.machine.scratch.path("watchdog")).unwrap()
+    }
+
+    fn why(&self) -> String {
+        match self.power.state() {
+            State::RolledBack { bad, .. } => bad.why,
+            state => panic!("{state:?}"),
+        }
+    }
+
+    fn is_confirmed(&self) -> bool {
+        matches!(self.power.state(), State::Stable { proven, .. } if proven.good.as_str().contains(NEW))
+    }
+}
+
+#[test]
+fn green_checks_confirm() {
+    if !possible("green_checks_confirm") {
+        return;
+    }
+    let guarded = Guarded::new();
+    let idle = guarded.on("$GUARD");
+    assert!(idle.code == Some(0) && idle.stderr.contains("no image is tried"), "{idle:?}");
+    guarded.check("required.d", "10-one", "sleep 1.2; test -e /run/haosfs/boot.env");
+    guarded.check("wanted.d", "20-two", "echo bad; exit 7");
+    let green = guarded.on("$BOOT && $GUARD --reboot-command 'echo anew'");
+    assert_eq!(green.code, Some(0), "{green:?}");
+    assert!(green.stderr.contains("20-two: exit status 7: bad; it was only wanted"), "{green:?}");
+    assert!(guarded.is_confirmed() && !green.stdout.contains("anew"), "{green:?}");
+    assert_eq!(guarded.fed(), b"\0\0V", "fed, then free for others");
+    assert!(guarded.power.log(1).ends_with("== haosfs: ended: it was confirmed\n"));
+}
+
+#[test]
+fn red_checks_start_anew() {
+    if !possible("red_checks_start_anew") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.check("required.d", "10-one", "sleep 0.2; echo x >&2; echo no network; exit 1");
+    guarded.check("required.d", "20-two", "touch $0.was-run");
+    let red = guarded.on("$BOOT && $GUARD --reboot-command 'echo anew'");
+    assert!(red.code == Some(2) && red.stdout.ends_with("\nanew\n"), "{red:?}");
+    assert!(guarded.why().ends_with("required.d/10-one: exit status 1: no network"), "{}", guarded.why());
+    assert!(!guarded.power.machine.scratch.path("required.d/20-two.was-run").exists());
+    assert_eq!(guarded.fed(), b"\0", "it is left armed");
+    assert!(guarded.power.log(1).ends_with("exit status 1: no network\n"), "{}", guarded.power.log(1));
+    let back = guarded.on("$BOOT && $GUARD && cat $MNT/etc/version");
+    assert!(back.stdout.ends_with(OLD), "{back:?}");
+}
+
+#[test]
+fn late_checks_start_anew() {
+    if !possible("late_checks_start_anew") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.check("required.d", "10-one", "sleep 60");
+    let late = guarded.on("$BOOT && $GUARD --deadline 2 --no-reboot && echo not reached");
+    assert_eq!((late.code, late.stdout.lines().count()), (Some(2), 1), "{late:?}");
+    assert!(guarded.why().ends_with("10-one was not ready in time"), "{}", guarded.why());
+    // Without a command of its own it is the kernel that is asked: in a pid namespace, that ends the first process.
+    guarded.power.stage();
+    let killed = guarded.on("PATH=/none; $BOOT && $GUARD --deadline 2; echo not reached");
+    assert!(killed.code != Some(0) && !killed.stdout.contains("not reached"), "{killed:?}");
+}
+
+#[test]
+fn the_application_has_a_say() {
+    if !possible("the_application_has_a_say") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.power.add_to_ini("[update]\nconfirmed_by = application\n");
+    let late = guarded.on("$BOOT && $GUARD --deadline 2 --reboot-command 'echo anew'");
+    assert!(late.code == Some(2) && late.stdout.ends_with("\nanew\n"), "{late:?}");
+    assert_eq!(guarded.why(), "it was not confirmed in time");
+    guarded.power.stage();
+    let red = guarded.on("$BOOT && (sleep 1; $HAOSFS update fail --reason mine --ini $INI >/dev/null 2>&1) & \
+                          sleep 0.7; $GUARD --reboot-command 'echo anew'");
+    assert!(red.code == Some(2) && red.stdout.ends_with("\nanew\n"), "{red:?}");
+    assert_eq!(guarded.why(), "mine");
+    guarded.power.stage();
+    let green = guarded.on("$BOOT && (sleep 1; $HAOSFS update confirm --ini $INI >/dev/null 2>&1) & sleep 0.7; $GUARD");
+    assert!(green.code == Some(0) && guarded.is_confirmed(), "{green:?}");
+}
+
+/// In safe mode another image runs, of which the checks tell nothing.
+#[test]
+fn what_does_not_run_is_not_judged() {
+    if !possible("what_does_not_run_is_not_judged") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.on("$BOOT").succeeded();
+    guarded.power.lose_data();
+    let before = guarded.power.state();
+    let safe = guarded.on("$BOOT && $GUARD");
+    assert!(safe.code == Some(0) && safe.stderr.contains("is running (mode safe): nothing is decided"), "{safe:?}");
+    assert_eq!(guarded.power.state(), before);
+}
