@@ -46,6 +46,9 @@ _haosfs() {
             haosfs,mount)
                 cmd="haosfs__subcmd__mount"
                 ;;
+            haosfs,rauc-backend)
+                cmd="haosfs__subcmd__rauc__subcmd__backend"
+                ;;
             haosfs,status)
                 cmd="haosfs__subcmd__status"
                 ;;
@@ -115,6 +118,9 @@ _haosfs() {
             haosfs__subcmd__help,mount)
                 cmd="haosfs__subcmd__help__subcmd__mount"
                 ;;
+            haosfs__subcmd__help,rauc-backend)
+                cmd="haosfs__subcmd__help__subcmd__rauc__subcmd__backend"
+                ;;
             haosfs__subcmd__help,status)
                 cmd="haosfs__subcmd__help__subcmd__status"
                 ;;
@@ -150,6 +156,21 @@ _haosfs() {
                 ;;
             haosfs__subcmd__help__subcmd__image,verify)
                 cmd="haosfs__subcmd__help__subcmd__image__subcmd__verify"
+                ;;
+            haosfs__subcmd__help__subcmd__rauc__subcmd__backend,get-current)
+                cmd="haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__current"
+                ;;
+            haosfs__subcmd__help__subcmd__rauc__subcmd__backend,get-primary)
+                cmd="haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__primary"
+                ;;
+            haosfs__subcmd__help__subcmd__rauc__subcmd__backend,get-state)
+                cmd="haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__state"
+                ;;
+            haosfs__subcmd__help__subcmd__rauc__subcmd__backend,set-primary)
+                cmd="haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__primary"
+                ;;
+            haosfs__subcmd__help__subcmd__rauc__subcmd__backend,set-state)
+                cmd="haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__state"
                 ;;
             haosfs__subcmd__help__subcmd__update,confirm)
                 cmd="haosfs__subcmd__help__subcmd__update__subcmd__confirm"
@@ -205,6 +226,42 @@ _haosfs() {
             haosfs__subcmd__image__subcmd__help,verify)
                 cmd="haosfs__subcmd__image__subcmd__help__subcmd__verify"
                 ;;
+            haosfs__subcmd__rauc__subcmd__backend,get-current)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__current"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend,get-primary)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__primary"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend,get-state)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__state"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend,help)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend,set-primary)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__primary"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend,set-state)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__state"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,get-current)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__current"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,get-primary)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__primary"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,get-state)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__state"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,help)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__help"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,set-primary)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__set__subcmd__primary"
+                ;;
+            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,set-state)
+                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__set__subcmd__state"
+                ;;
             haosfs__subcmd__update,confirm)
                 cmd="haosfs__subcmd__update__subcmd__confirm"
                 ;;
@@ -254,7 +311,7 @@ _haosfs() {
 
     case "${cmd}" in
         haosfs)
-            opts="-h -V --help --version mount umount doctor status check config update boot boot-guard image demo install help"
+            opts="-h -V --help --version mount umount doctor status check config update boot boot-guard rauc-backend image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -552,7 +609,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__help)
-            opts="mount umount doctor status check config update boot boot-guard image demo install help"
+            opts="mount umount doctor status check config update boot boot-guard rauc-backend image demo install help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -820,6 +877,90 @@ _haosfs() {
         haosfs__subcmd__help__subcmd__mount)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__rauc__subcmd__backend)
+            opts="get-primary set-primary get-state set-state get-current"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__current)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__primary)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__state)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__primary)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__help__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__state)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1224,6 +1365,192 @@ _haosfs() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend)
+            opts="-h --ini --help get-primary set-primary get-state set-state get-current help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --ini)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__current)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__primary)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__state)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__help)
+            opts="get-primary set-primary get-state set-state get-current help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__current)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__primary)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__state)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__set__subcmd__primary)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__set__subcmd__state)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__primary)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        haosfs__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__state)
+            opts="-h --help good bad"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

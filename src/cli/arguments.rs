@@ -9,6 +9,7 @@ use super::boot_arguments::BootArguments;
 use super::boot_guard_arguments::BootGuardArguments;
 use super::config_arguments::ConfigCommand;
 use super::install_arguments::InstallArguments;
+use super::rauc_arguments::RaucArguments;
 use super::update_arguments::UpdateCommand;
 use crate::commands::check;
 use crate::commands::image::Action;
@@ -68,6 +69,8 @@ pub enum Command {
     Boot(BootArguments),
     /// Confirm the image that is tried where its checks are green, or else leave it
     BootGuard(BootGuardArguments),
+    /// Answer RAUC, whose slots are images of haos.ini
+    RaucBackend(RaucArguments),
     /// Look into an image without mounting it
     #[command(subcommand)]
     Image(ImageCommand),

@@ -8,9 +8,11 @@ mod helper_call;
 mod install_arguments;
 mod log;
 mod mount_helper;
+mod rauc_arguments;
 mod update_arguments;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -25,7 +27,9 @@ use crate::mount::Request;
 use crate::sys::steadfast;
 use arguments::{Arguments, Command, MountArguments};
 use boot_arguments::BootArguments;
+use config_arguments::ConfigCommand;
 use log::Destination;
+use update_arguments::UpdateCommand;
 
 /// Wrong usage, and failures of everything but mounting (mount(8) knows it as "incorrect invocation").
 const FAILURE: u8 = 1;
@@ -44,7 +48,10 @@ const CHECK_FAILURE: u8 = 8;
 /// Runs the program with these arguments, the first of which is its own name. Called as `mount.haosfs` or `umount.haosfs`, it is
 /// that helper. Errors go to standard error in one line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.first().is_some_and(|name| Path::new(name).file_name() == Some(rauc_arguments::NAME.as_ref())) {
+        arguments.insert(1, rauc_arguments::NAME.into());
+    }
     if let Some(call) = helper_call::read(&arguments) {
         return mount_helper::answer(call);
     }
@@ -104,19 +111,12 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
             log_to(&Destination::Stderr)?;
             quiet_at_the_end(commands::image::run(&command.into_action()))?;
         }
-        Command::Config(command) => {
+        Command::Config(command) => return config(command),
+        Command::Update(command) => return update(command),
+        Command::RaucBackend(arguments) => {
             log_to(&Destination::Stderr)?;
-            return match commands::config::run(&command.into_action()) {
-                Err(e) if e.errno() == Errno::EPIPE => Ok(0),
-                answer => answer.map_err(|e| (FAILURE, e)),
-            };
-        }
-        Command::Update(command) => {
-            log_to(&Destination::Stderr)?;
-            return match commands::update::run(&command.into_action()) {
-                Err(failure) if failure.error.errno() != Errno::EPIPE => Err((failure.code, failure.error)),
-                _ => Ok(0),
-            };
+            let (ini, action) = arguments.into_action();
+            quiet_at_the_end(commands::rauc_backend::run(&ini, &action))?;
         }
         Command::Boot(arguments) => boot(arguments)?,
         Command::BootGuard(arguments) => {
@@ -136,6 +136,22 @@ fn dispatch(command: Command) -> Result<u8, (u8, Error)> {
         }
     }
     Ok(0)
+}
+
+fn config(command: ConfigCommand) -> Result<u8, (u8, Error)> {
+    log_to(&Destination::Stderr)?;
+    match commands::config::run(&command.into_action()) {
+        Err(e) if e.errno() == Errno::EPIPE => Ok(0),
+        answer => answer.map_err(|e| (FAILURE, e)),
+    }
+}
+
+fn update(command: UpdateCommand) -> Result<u8, (u8, Error)> {
+    log_to(&Destination::Stderr)?;
+    match commands::update::run(&command.into_action()) {
+        Err(failure) if failure.error.errno() != Errno::EPIPE => Err((failure.code, failure.error)),
+        _ => Ok(0),
+    }
 }
 
 /// A reader that has seen enough (`haosfs image ls x | head`) is no failure.

@@ -10,6 +10,7 @@ pub mod image;
 pub mod install;
 pub mod mount;
 mod output;
+pub mod rauc_backend;
 pub mod remount;
 pub mod status;
 pub mod umount;

@@ -73,14 +73,16 @@ impl Machine {
     fn event(&self, kind: u8, image: u8) -> Option<Event> {
         let image = source(IMAGES[usize::from(image) % IMAGES.len()]);
         let running = self.running.clone();
-        Some(match kind % 10 {
+        Some(match kind % 12 {
             0 | 1 => Event::Stage { image, tries: TRIES },
             2 | 3 => Event::BootBegins,
             4 => Event::MountFailed { image: running?, why: "x".into() },
             5 => Event::DeadlinePassed { image: running? },
             6 => Event::CheckRed { image, why: "y\\".into() },
             7 => Event::Confirm,
-            8 => Event::DataMissing { why: "z".into() },
+            8 => Event::Condemn { image, why: "u".into() },
+            9 => Event::Absolve { image },
+            10 => Event::DataMissing { why: "z".into() },
             _ if kind < 128 => Event::Fail { why: " two\nlines ".into() },
             _ => Event::Rollback,
         })

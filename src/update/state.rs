@@ -133,6 +133,18 @@ pub enum Event {
     },
     /// Somebody wants the image before back.
     Rollback,
+    /// Somebody says that an image, whichever it is, does not work: RAUC of one that it is going to write over, too.
+    Condemn {
+        /// The image.
+        image: ImageSource,
+        /// Why.
+        why: String,
+    },
+    /// Somebody says that an image that has failed works.
+    Absolve {
+        /// The image.
+        image: ImageSource,
+    },
 }
 
 /// Something to be done. None of them is harmed by being done twice.
@@ -229,7 +241,12 @@ impl State {
 pub fn step(state: State, event: Event) -> (State, Vec<Effect>) {
     match state {
         State::Safe { before, why } => match event {
-            Event::Stage { .. } | Event::BootBegins | Event::Confirm | Event::Rollback => step(*before, event),
+            Event::Stage { .. }
+            | Event::BootBegins
+            | Event::Confirm
+            | Event::Rollback
+            | Event::Condemn { .. }
+            | Event::Absolve { .. } => step(*before, event),
             _ => (State::Safe { before, why }, Vec::new()),
         },
         _ => match event {
@@ -242,6 +259,8 @@ pub fn step(state: State, event: Event) -> (State, Vec<Effect>) {
             Event::Confirm => confirm(state),
             Event::Fail { why } => fail(state, why),
             Event::Rollback => roll_back(state),
+            Event::Condemn { image, why } => condemn(state, image, why),
+            Event::Absolve { image } => absolve(state, &image),
         },
     }
 }
@@ -359,6 +378,50 @@ fn roll_back(state: State) -> (State, Vec<Effect>) {
             let failed = Some(Failed { image: good, why: ON_REQUEST.to_owned() });
             let effects = vec![Effect::Return { image: previous.clone() }, Effect::Reboot];
             (State::Stable { proven: Proven { good: previous, previous: None }, failed }, effects)
+        }
+        other => (other, Vec::new()),
+    }
+}
+
+/// The good one is left only for one that was good before it.
+fn condemn(state: State, image: ImageSource, why: String) -> (State, Vec<Effect>) {
+    if state.next() == Some(&image) {
+        return fail(state, why);
+    }
+    if state.proven().good == image {
+        let (mut state, effects) = match state {
+            State::Stable { .. } => roll_back(state),
+            other => (other, Vec::new()),
+        };
+        if let State::Stable { failed: Some(failed), .. } = &mut state
+            && failed.image == image
+        {
+            failed.why = why;
+        }
+        return (state, effects);
+    }
+    let forget = |proven: Proven| Proven { previous: proven.previous.filter(|previous| *previous != image), ..proven };
+    let failed = Some(Failed { image: image.clone(), why });
+    let state = match state {
+        State::Stable { proven, .. } => State::Stable { proven: forget(proven), failed },
+        State::Staged { proven, next, left, .. } => State::Staged { proven: forget(proven), failed, next, left },
+        State::Trying { proven, next, left, tried, .. } => State::Trying { proven: forget(proven), failed, next, left, tried },
+        State::RolledBack { proven, bad, tried } => State::RolledBack { proven: forget(proven), bad, tried },
+        safe @ State::Safe { .. } => safe,
+    };
+    (state, Vec::new())
+}
+
+fn absolve(state: State, image: &ImageSource) -> (State, Vec<Effect>) {
+    let keep = |failed: Option<Failed>| failed.filter(|failed| failed.image != *image);
+    match state {
+        State::RolledBack { proven, bad, .. } if bad.image == *image => {
+            (State::Stable { proven, failed: None }, vec![Effect::Drop { image: image.clone() }])
+        }
+        State::Stable { proven, failed } => (State::Stable { proven, failed: keep(failed) }, Vec::new()),
+        State::Staged { proven, failed, next, left } => (State::Staged { proven, failed: keep(failed), next, left }, Vec::new()),
+        State::Trying { proven, failed, next, left, tried } => {
+            (State::Trying { proven, failed: keep(failed), next, left, tried }, Vec::new())
         }
         other => (other, Vec::new()),
     }

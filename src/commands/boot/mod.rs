@@ -8,7 +8,7 @@ mod machine;
 mod recorder;
 mod request;
 mod sequence;
-mod trust;
+pub(super) mod trust;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

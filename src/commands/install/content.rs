@@ -46,6 +46,8 @@ pub fn items(prefix: &Path, sbin: &Path) -> Vec<Item> {
     let to_program = way(sbin, &program);
     let mut items = vec![Item { path: program, what: What::Program }];
     items.extend(HELPERS.map(|name| Item { path: sbin.join(name), what: What::Link(to_program.clone()) }));
+    let backend = prefix.join("lib/haosfs");
+    items.push(Item { path: backend.join("rauc-backend"), what: What::Link(way(&backend, &prefix.join("bin/haosfs"))) });
     items.extend(TEXTS.map(|(path, text)| Item { path: prefix.join(path), what: What::Text(text) }));
     items
 }

@@ -28,7 +28,10 @@ pub fn run(ini: &Path, json: bool) -> Result<(), Failure> {
 }
 
 /// Whatever works now says nothing of an image that is not running, because its data could not be reached or it could not be counted.
-fn may_speak_for(next: &ImageSource) -> Result<(), Failure> {
+///
+/// # Errors
+/// That it is another one.
+pub fn may_speak_for(next: &ImageSource) -> Result<(), Failure> {
     match boot_record::read()? {
         Some(booted) if !booted.is_trial_of(next) => {
             let (mode, image) = (booted.mode.name(), booted.image);

@@ -13,6 +13,7 @@ mod status;
 
 use std::path::PathBuf;
 
+pub(super) use confirm::may_speak_for;
 pub use outcome::{Failure, NO_ROOM, NOTHING_TO_DO, REFUSED_IMAGE};
 pub use place::digest_of;
 pub use stage::Request as StageRequest;

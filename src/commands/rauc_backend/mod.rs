@@ -1,0 +1,133 @@
+//! `haosfs rauc-backend`: RAUC's custom bootloader backend (RAUC documentation, "Custom Bootloader Backend"). What RAUC installs is
+//! tried as any other update.
+
+mod slots;
+
+use std::path::{Path, PathBuf};
+
+use super::boot::trust;
+use super::output::Output;
+use super::update::carry_out::happen;
+use super::update::may_speak_for;
+use crate::config::image_source::ImageSource;
+use crate::error::{Error, Result};
+use crate::image::{Image, Options};
+use crate::mount::{boot_record, image_choice};
+use crate::update::state::{Event, State};
+use crate::update::store::{Standing, Store};
+use slots::Slots;
+
+/// Why an image is left that RAUC has marked.
+const MARKED: &str = "RAUC has marked it bad";
+
+/// What RAUC asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Action {
+    /// The slot that is booted next.
+    GetPrimary,
+    /// This one shall be.
+    SetPrimary { slot: String },
+    /// Whether one can be booted.
+    GetState { slot: String },
+    /// Whether one shall be taken for good.
+    SetState { slot: String, good: bool },
+    /// The slot that is running.
+    GetCurrent,
+}
+
+/// Does it.
+///
+/// # Errors
+/// Where there is no such slot, or it cannot be done; what reading or writing the state answers.
+pub fn run(ini: &Path, action: &Action) -> Result<()> {
+    match action {
+        Action::GetPrimary | Action::GetState { .. } | Action::GetCurrent => {
+            let store = Store::look(ini)?;
+            let standing = store.read()?;
+            let answer = answer(&store, &standing, action)?;
+            let mut output = Output::open();
+            output.line(&answer)?;
+            output.finish()
+        }
+        Action::SetPrimary { .. } | Action::SetState { .. } => {
+            let store = Store::take(ini)?;
+            let standing = store.read()?;
+            let event = match action {
+                Action::SetPrimary { slot } => primary(&store, &standing, slot)?,
+                Action::SetState { slot, good } => marked(&standing, slot, *good)?,
+                _ => None,
+            };
+            event.map_or(Ok(()), |event| happen(&store, event, None).map(drop))
+        }
+    }
+}
+
+fn answer(store: &Store, standing: &Standing, action: &Action) -> Result<String> {
+    let (slots, state) = (Slots::of(&standing.stored.config)?, &standing.state);
+    match action {
+        Action::GetState { slot } => {
+            let image = slots.image(slot)?;
+            let has_failed = state.failed().is_some_and(|failed| failed.image == image);
+            let good = !has_failed && open(&image, &store.directory()).is_ok();
+            Ok(if good { "good" } else { "bad" }.to_owned())
+        }
+        Action::GetCurrent => {
+            let missing = || Error::Refused("haosfs boot has left no word of what is running".to_owned());
+            slots.name(&running(&slots, &boot_record::read()?.ok_or_else(missing)?.image, &store.directory())?)
+        }
+        _ => slots.name(state.next().unwrap_or(&state.proven().good)),
+    }
+}
+
+/// In safe mode its path is known alone.
+fn running(slots: &Slots, image: &str, home: &Path) -> Result<ImageSource> {
+    let at_path = |source: &&ImageSource| image_choice::find(source, home).is_ok_and(|path| path == Path::new(image));
+    match slots.images().find(at_path) {
+        Some(source) => Ok(source.clone()),
+        None => ImageSource::parse(image).map_err(Error::Refused),
+    }
+}
+
+fn open(image: &ImageSource, home: &Path) -> Result<PathBuf> {
+    let path = image_choice::find(image, home)?;
+    if image_choice::other_format(&path)?.is_none() {
+        Image::open(&path, &Options::default())?;
+    }
+    Ok(path)
+}
+
+/// One that is not the good one is tried.
+fn primary(store: &Store, standing: &Standing, slot: &str) -> Result<Option<Event>> {
+    let (image, state) = (Slots::of(&standing.stored.config)?.image(slot)?, &standing.state);
+    if state.proven().good == image {
+        return Ok(state.next().is_some().then_some(Event::Rollback));
+    }
+    if state.next() == Some(&image) {
+        return Ok(None);
+    }
+    trust::check(&open(&image, &store.directory())?, &standing.rules)?;
+    Ok(Some(Event::Stage { image, tries: standing.rules.tries }))
+}
+
+fn marked(standing: &Standing, slot: &str, good: bool) -> Result<Option<Event>> {
+    let (image, state) = (Slots::of(&standing.stored.config)?.image(slot)?, &standing.state);
+    let has_failed = state.failed().is_some_and(|failed| failed.image == image);
+    Ok(match (good, state) {
+        (true, State::Trying { next, .. }) if *next == image => {
+            may_speak_for(next).map_err(|failure| failure.error)?;
+            Some(Event::Confirm)
+        }
+        (true, State::RolledBack { proven, .. }) if proven.good == image => Some(Event::Confirm),
+        (true, _) => has_failed.then_some(Event::Absolve { image }),
+        (false, State::Stable { proven, .. }) if proven.good == image && proven.previous.is_none() => {
+            return Err(Error::Refused(format!(
+                "{image} cannot be marked bad: there is nothing that could be booted in its place"
+            )));
+        }
+        (false, State::Staged { .. } | State::Trying { .. } | State::RolledBack { .. }) if state.proven().good == image => {
+            return Err(Error::Refused(format!("{image} cannot be marked bad while an update is tried or has just failed")));
+        }
+        (false, _) => (!has_failed).then(|| Event::Condemn { image, why: MARKED.to_owned() }),
+    })
+}
