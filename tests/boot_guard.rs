@@ -101,8 +101,13 @@ fn red_checks_start_anew() {
     assert!(!guarded.power.machine.scratch.path("required.d/20-two.was-run").exists());
     assert_eq!(guarded.fed(), b"\0", "it is left armed");
     assert!(guarded.power.log(1).ends_with("exit status 1: no network\n"), "{}", guarded.power.log(1));
-    let back = guarded.on("$BOOT && $GUARD && cat $MNT/etc/version");
-    assert!(back.stdout.ends_with(OLD), "{back:?}");
+    // The good one is told of, and never left.
+    let back = guarded.on("$BOOT && $GUARD --reboot-command 'echo anew'; cat $MNT/etc/version");
+    assert!(back.stdout.ends_with(OLD) && !back.stdout.contains("anew"), "{back:?}");
+    assert!(guarded.why().contains("no network") && back.stderr.contains("does not work"), "{back:?}");
+    guarded.check("required.d", "10-one", "exit 0");
+    guarded.on("$BOOT && $GUARD").code.filter(|code| *code == 0).unwrap();
+    assert!(matches!(guarded.power.state(), State::Stable { failed: Some(_), .. }), "{:?}", guarded.power.state());
 }
 
 #[test]

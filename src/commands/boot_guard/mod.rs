@@ -12,7 +12,7 @@ use super::update::carry_out::happen;
 use crate::config::image_source::ImageSource;
 use crate::config::update_rules::Witness;
 use crate::error::{Error, Result};
-use crate::mount::boot_record::{self, BootRecord};
+use crate::mount::boot_record::{self, BootRecord, Mode};
 use crate::update::state::{Event, State};
 use crate::update::store::{Standing, Store};
 use checks::Answer;
@@ -61,48 +61,80 @@ enum Verdict {
     Decided(bool),
 }
 
-/// Judges the image that is tried. Returns the exit code.
+/// Judges the image that is tried, or the good one to which a failure has led. Returns the exit code.
 ///
 /// # Errors
 /// What reading or writing the state answers.
 pub fn run(request: &Request) -> Result<u8> {
     let Standing { state, rules, .. } = Store::look(&request.ini)?.read()?;
-    let State::Trying { next, .. } = state else {
+    let Some(judged) = judged(&state) else {
         tracing::info!("no image is tried: there is nothing to guard");
         return Ok(0);
     };
     let booted = boot_record::read()?;
-    if let Some(other) = booted.as_ref().filter(|booted| !booted.is_trial_of(&next)) {
-        tracing::warn!("{next} is tried, but {} is running (mode {}): nothing is decided", other.image, other.mode.name());
+    if let Some(other) = booted.as_ref().filter(|booted| !judged.is_running(booted)) {
+        let (mode, image) = (other.mode.name(), &other.image);
+        tracing::warn!("{} is to be judged, but {image} is running (mode {mode}): nothing is decided", judged.image);
         return Ok(0);
     }
     let left = request.deadline.or(rules.deadline).map(|deadline| left(deadline, booted.as_ref()));
     let mut watch = Watch::new(left, request.watchdog.as_deref().and_then(Watchdog::take));
     let waits = request.application || rules.witness == Witness::Application;
-    let verdict = judge(request, &next, waits, &mut watch).unwrap_or_else(|e| Verdict::Red(e.to_string()));
+    let verdict = judge(request, &judged, waits, &mut watch).unwrap_or_else(|e| Verdict::Red(e.to_string()));
+    let image = judged.image.clone();
     let (works, event) = match verdict {
         Verdict::Green => (true, Some(Event::Confirm)),
-        Verdict::Red(why) => (false, Some(Event::CheckRed { image: next.clone(), why })),
-        Verdict::Late => (false, Some(Event::DeadlinePassed { image: next.clone() })),
+        Verdict::Red(why) => (false, Some(Event::CheckRed { image, why })),
+        Verdict::Late => (false, Some(Event::DeadlinePassed { image })),
         Verdict::Decided(works) => (works, None),
     };
-    let changed = event.map_or(Ok(()), |event| change(request, &next, event));
     if works {
-        changed?;
-        tracing::info!("{next} works");
+        event.map_or(Ok(()), |event| change(request, &judged, event))?;
+        tracing::info!("{} works", judged.image);
         watch.release();
         return Ok(0);
     }
-    if let Err(e) = changed {
-        // Its attempts are counted all the same.
-        tracing::error!("that {next} has failed is not saved: {e}");
+    tracing::error!("{} does not work", judged.image);
+    if !judged.is_tried {
+        // There is nothing better.
+        watch.release();
+        return Ok(FAILED);
     }
-    tracing::error!("{next} has failed");
+    if let Some(Err(e)) = event.map(|event| change(request, &judged, event)) {
+        // Its attempts are counted all the same.
+        tracing::error!("that it has failed is not saved: {e}");
+    }
     if !request.stay {
         // What hangs from here on is the watchdog's.
         reboot::reboot(request.reboot.as_deref());
     }
     Ok(FAILED)
+}
+
+/// An image that has not proven itself, or not since another has failed.
+struct Judged {
+    image: ImageSource,
+    is_tried: bool,
+}
+
+fn judged(state: &State) -> Option<Judged> {
+    match state {
+        State::Trying { next, .. } => Some(Judged { image: next.clone(), is_tried: true }),
+        State::RolledBack { proven, .. } => Some(Judged { image: proven.good.clone(), is_tried: false }),
+        _ => None,
+    }
+}
+
+impl Judged {
+    fn is_running(&self, booted: &BootRecord) -> bool {
+        let mode = if self.is_tried { Mode::Trial } else { Mode::System };
+        booted.mode == mode && booted.image == self.image.as_str()
+    }
+
+    /// Whether nobody has decided yet.
+    fn is_open(&self, state: &State) -> bool {
+        judged(state).is_some_and(|now| now.image == self.image && now.is_tried == self.is_tried)
+    }
 }
 
 /// The time runs from when the boot was begun.
@@ -113,7 +145,7 @@ fn left(deadline: Duration, booted: Option<&BootRecord>) -> Duration {
     deadline.saturating_sub(now.saturating_sub(started))
 }
 
-fn judge(request: &Request, next: &ImageSource, waits: bool, watch: &mut Watch) -> Result<Verdict> {
+fn judge(request: &Request, judged: &Judged, waits: bool, watch: &mut Watch) -> Result<Verdict> {
     for program in checks::programs(&request.required)? {
         let shown = program.display();
         match checks::run(&program, watch)? {
@@ -132,9 +164,9 @@ fn judge(request: &Request, next: &ImageSource, waits: bool, watch: &mut Watch) 
         }
     }
     loop {
-        match Store::look(&request.ini)?.read()?.state {
-            State::Trying { next: now, .. } if now == *next => {}
-            state => return Ok(Verdict::Decided(state.proven().good == *next)),
+        let state = Store::look(&request.ini)?.read()?.state;
+        if !judged.is_open(&state) {
+            return Ok(Verdict::Decided(state.proven().good == judged.image));
         }
         if !waits {
             return Ok(Verdict::Green);
@@ -147,7 +179,7 @@ fn judge(request: &Request, next: &ImageSource, waits: bool, watch: &mut Watch) 
 }
 
 /// Somebody else may just be looking after it, and may have decided by that.
-fn change(request: &Request, next: &ImageSource, event: Event) -> Result<()> {
+fn change(request: &Request, judged: &Judged, event: Event) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     let store = loop {
         match Store::take(&request.ini) {
@@ -158,8 +190,5 @@ fn change(request: &Request, next: &ImageSource, event: Event) -> Result<()> {
             taken => break taken?,
         }
     };
-    match store.read()?.state {
-        State::Trying { next: now, .. } if now == *next => happen(&store, event, None).map(drop),
-        _ => Ok(()),
-    }
+    if judged.is_open(&store.read()?.state) { happen(&store, event, None).map(drop) } else { Ok(()) }
 }
