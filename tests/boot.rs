@@ -14,9 +14,12 @@ mod tree;
 
 use std::fs;
 
+use haosfs::update::signature::{Manifest, paths};
 use haosfs::update::state::State;
+use minisign::KeyPair;
 use power::{Power, possible};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tree::compare::{Tolerance, assert_same};
 
 const OLD: &str = "7.1.0.0";
@@ -272,4 +275,35 @@ fn nobody_waits_for_ever() {
     assert!(power.log(1).ends_with("== haosfs: ended: it was not confirmed within 10 s\n"), "{}", power.log(1));
     let back = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
     assert!(back.ends_with(OLD), "{back}");
+}
+
+/// Where haos.ini asks for signatures, an image is checked again before it is tried.
+#[test]
+fn what_was_not_signed_is_not_tried() {
+    if !possible("what_was_not_signed_is_not_tried") {
+        return;
+    }
+    let power = Power::with("ext4");
+    let keys = KeyPair::generate_unencrypted_keypair().unwrap();
+    power.add_to_ini(&format!("[update]\npublic_key = {}\n", keys.pk.to_base64()));
+    let image = power.machine.image(NEW);
+    let bytes = fs::read(&image).unwrap();
+    let name = image.file_name().unwrap().to_owned();
+    let manifest = Manifest { name, size: bytes.len() as u64, sha256: Sha256::digest(&bytes).into() }.text();
+    let [beside, signature] = paths(&image);
+    fs::write(beside, &manifest).unwrap();
+    fs::write(&signature, minisign::sign(None, &keys.sk, manifest.as_bytes(), None, None).unwrap().into_string()).unwrap();
+    power.stage();
+    assert_eq!(said(&power.on("$BOOT").succeeded().stdout)["mode"].as_str(), Some("trial"));
+    // One byte of it changes, of which its tables say nothing.
+    let mut other = bytes.clone();
+    other[100] ^= 1;
+    fs::write(&image, &other).unwrap();
+    let back = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
+    assert!(said(&back)["why"].as_str().unwrap().contains("its manifest says") && back.ends_with(OLD), "{back}");
+    fs::write(&image, &bytes).unwrap();
+    power.stage();
+    fs::remove_file(signature).unwrap();
+    let back = power.on("$BOOT").succeeded().stdout;
+    assert!(said(&back)["why"].as_str().unwrap().contains("is not signed"), "{back}");
 }
