@@ -239,7 +239,7 @@ fn trials_have_logs() {
     }
     let power = Power::with("ext4");
     power.stage();
-    power.on("$BOOT && echo '6,1,2000003,-;hello' >>/dev/kmsg && sleep 2.5").succeeded();
+    power.on("$BOOT && sleep 1.5 && echo '6,1,2000003,-;hello' >>/dev/kmsg && sleep 2.5").succeeded();
     let first = power.log(1);
     assert!(first.starts_with(&format!("== haosfs: haos-x86_64_{NEW}.squashfs, attempt 1, 2 more\n")), "{first}");
     assert!(first.contains("hello\n") && first.contains("mounted source") && !first.contains("ended"), "{first}");
@@ -306,4 +306,36 @@ fn what_was_not_signed_is_not_tried() {
     fs::remove_file(signature).unwrap();
     let back = power.on("$BOOT").succeeded().stdout;
     assert!(said(&back)["why"].as_str().unwrap().contains("is not signed"), "{back}");
+}
+
+/// A full data partition is no reason for another root: somebody has to make room there.
+#[test]
+fn a_full_data_partition_is_booted() {
+    if !possible("a_full_data_partition_is_booted") {
+        return;
+    }
+    for fs_name in ["ext4", "btrfs"] {
+        let power = Power::with(fs_name);
+        power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+        for backend in ["kernel", "fuse"] {
+            power.machine.on_data(|data| {
+                let fill = "cat /dev/zero >big; for n in $(seq 2000); do echo $n >small.$n || break; done; cat /dev/zero >>small.1; sync";
+                let filled = std::process::Command::new("sh").args(["-c", fill]).current_dir(data).output().unwrap();
+                assert!(String::from_utf8_lossy(&filled.stderr).contains("No space left"), "{filled:?}");
+            });
+            let full = power.on(&format!(
+                "$BOOT -o backend={backend} && cat $MNT/mine && rm $MNT/mine && echo two >$MNT/sbin/x; cat $CONSOLE"
+            ));
+            assert!(full.stdout.contains("\"mode\":\"system\"") && full.stdout.contains("\none\n"), "{fs_name}: {full:?}");
+            power.machine.on_data(|data| {
+                assert!(!data.join("haosfs/ballast").exists(), "{fs_name}");
+                std::process::Command::new("sh").args(["-c", "rm -f big small.*"]).current_dir(data).status().unwrap();
+            });
+            // btrfs frees it when it likes.
+            support::wait_until("there is room again, and some of it is kept", || {
+                power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+                power.machine.on_data(|data| fs::metadata(data.join("haosfs/ballast")).is_ok_and(|kept| kept.len() == 1 << 20))
+            });
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::data::{Attached, locate};
+use super::data::{Attached, ballast, locate};
 use super::format::Format;
 use super::generation::{self, Claim};
 use super::image_choice;
@@ -119,12 +119,19 @@ fn claim(stored: &Stored, directory: &Path, image: &Path, request: &Request) -> 
     let data = Attached::attach(locate(partition, directory)?, partition, request.options.atime)?;
     let stale = request.options.stale;
     // Nothing is made for whoever only wants to look.
+    let writes = !request.dry_run && request.options.access == Access::ReadWrite;
+    if writes && request.options.rootfs {
+        ballast::release_if_full(data.path()).map_err(|e| data.told(e))?;
+    }
     let opened = match request.ground {
         Ground::Trial { generation, .. } => generation::open_numbered(data.path(), generation, &base, stale).map(Some),
-        _ if request.dry_run || request.options.access == Access::ReadOnly => generation::look(data.path(), &base, stale),
+        _ if !writes => generation::look(data.path(), &base, stale),
         _ => generation::open(data.path(), &base, &root, stale).map(Some),
     };
     let opened = opened.map_err(|e| data.told(e))?;
+    if writes && request.options.rootfs {
+        ballast::keep(data.path());
+    }
     Ok(opened.map(|opened| Claim::new(data, opened)))
 }
 

@@ -42,6 +42,8 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Where nothing at all can be mounted.
 pub fn run(request: &Request) -> Result<()> {
     let started = now();
+    let ini = std::path::absolute(&request.ini).map_err(|e| Error::sys("find", &request.ini, e))?;
+    let request = &Request { ini, ..request.clone() };
     let mut machine = Machine::new(request);
     let (ending, config) = match standing(&request.ini) {
         Ok(Some(standing)) => (ending(request, &standing, &mut machine), Some(standing.stored.config)),

@@ -2,6 +2,7 @@
 //! are listed from sysfs, and ids read from partition tables and superblocks, which are believed no further than their checksums.
 
 mod attach;
+pub(super) mod ballast;
 mod locate;
 mod partition;
 mod probe;
