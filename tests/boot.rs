@@ -314,28 +314,56 @@ fn a_full_data_partition_is_booted() {
     if !possible("a_full_data_partition_is_booted") {
         return;
     }
-    for fs_name in ["ext4", "btrfs"] {
+    for (fs_name, backend) in [("ext4", "kernel"), ("btrfs", "fuse")] {
         let power = Power::with(fs_name);
         power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
-        for backend in ["kernel", "fuse"] {
-            power.machine.on_data(|data| {
-                let fill = "cat /dev/zero >big; for n in $(seq 2000); do echo $n >small.$n || break; done; cat /dev/zero >>small.1; sync";
-                let filled = std::process::Command::new("sh").args(["-c", fill]).current_dir(data).output().unwrap();
-                assert!(String::from_utf8_lossy(&filled.stderr).contains("No space left"), "{filled:?}");
-            });
-            let full = power.on(&format!(
-                "$BOOT -o backend={backend} && cat $MNT/mine && rm $MNT/mine && echo two >$MNT/sbin/x; cat $CONSOLE"
-            ));
-            assert!(full.stdout.contains("\"mode\":\"system\"") && full.stdout.contains("\none\n"), "{fs_name}: {full:?}");
-            power.machine.on_data(|data| {
-                assert!(!data.join("haosfs/ballast").exists(), "{fs_name}");
-                std::process::Command::new("sh").args(["-c", "rm -f big small.*"]).current_dir(data).status().unwrap();
-            });
-            // btrfs frees it when it likes.
-            support::wait_until("there is room again, and some of it is kept", || {
-                power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
-                power.machine.on_data(|data| fs::metadata(data.join("haosfs/ballast")).is_ok_and(|kept| kept.len() == 1 << 20))
-            });
-        }
+        power.machine.on_data(|data| {
+            let fill =
+                "cat /dev/zero >big; for n in $(seq 2000); do echo $n >small.$n || break; done; cat /dev/zero >>small.1; sync";
+            let filled = std::process::Command::new("sh").args(["-c", fill]).current_dir(data).output().unwrap();
+            assert!(String::from_utf8_lossy(&filled.stderr).contains("No space left"), "{filled:?}");
+        });
+        let full = power
+            .on(&format!("$BOOT -o backend={backend} && cat $MNT/mine && rm $MNT/mine && echo two >$MNT/sbin/x; cat $CONSOLE"));
+        assert!(full.stdout.contains("\"mode\":\"system\"") && full.stdout.contains("\none\n"), "{fs_name}: {full:?}");
+        power.machine.on_data(|data| {
+            assert!(!data.join("haosfs/ballast").exists(), "{fs_name}");
+            std::process::Command::new("sh").args(["-c", "rm -f big small.*"]).current_dir(data).status().unwrap();
+        });
+        // btrfs frees it when it likes.
+        support::wait_until("there is room again, and some of it is kept", || {
+            power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+            power.machine.on_data(|data| fs::metadata(data.join("haosfs/ballast")).is_ok_and(|kept| kept.len() == 1 << 20))
+        });
+    }
+}
+
+/// With the old root gone, the daemon has no path that would not lead to itself.
+#[test]
+fn the_root_can_be_pivoted_to() {
+    let programs = ["/bin/sh", "/bin/umount", "/bin/mkdir", "/bin/rm", "/bin/chmod", "/bin/sleep"];
+    let found = programs.iter().all(|program| fs::exists(program).unwrap()) && support::has_tool("ldd");
+    let test = "the_root_can_be_pivoted_to";
+    if !possible(test) || !support::can_run(test, found, "needs ldd and the programs of an ordinary system") {
+        return;
+    }
+    for backend in ["kernel", "hybrid", "fuse"] {
+        let power = Power::with("ext4");
+        power.pack_to_live_in(&programs);
+        let lived = "umount -l /old && rm -r /etc && mkdir /etc && echo new >/etc/new && echo y >>/big && chmod 700 /sbin && \
+                     trap : TERM && for n in 1 2 3 4 5 6 7 8 9 10 11 12 13; do kill -TERM -1; done; sleep 0.5; echo lived";
+        let script = format!(
+            "$BOOT -o backend={backend} && mount --move /proc $MNT/proc && cd $MNT && pivot_root . old && \
+             exec /bin/sh -c '{lived}'"
+        );
+        let seen = power.on(&script);
+        assert!(seen.stdout.ends_with("\nlived\n"), "{backend}: {seen:?}");
+        let found = power.machine.on_data(|data| {
+            let upper = data.join("haosfs/uppers/1/upper");
+            (fs::read_to_string(upper.join("etc/new")).unwrap(), fs::metadata(upper.join("big")).unwrap().len())
+        });
+        assert_eq!(found, ("new\n".to_owned(), (20 << 20) + 2), "{backend}");
+        let log = fs::read_to_string(power.machine.scratch.path("kmsg")).unwrap();
+        assert!(backend == "kernel" || log.contains("SIGTERM"), "{backend}: {log}");
     }
 }

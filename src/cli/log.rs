@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
@@ -55,22 +56,40 @@ pub fn start(destination: &Destination) -> Result<()> {
             let socket = UnixDatagram::unbound().map_err(|e| Error::sys("log to", SOCKET, e))?;
             log.with_writer(Syslog { socket: Arc::new(socket) }).without_time().with_level(false).try_init()
         }
-        Destination::Kernel => match File::options().append(true).open(KERNEL_LOG) {
-            Ok(file) => log.with_writer(Kernel { kept: Arc::new(file) }).without_time().with_level(false).try_init(),
+        Destination::Kernel => match Kernel::open() {
+            Ok(kernel) => log.with_writer(kernel).without_time().with_level(false).try_init(),
             Err(_) => log.with_writer(io::stderr).without_time().try_init(),
         },
     };
     started.map_err(|e| Error::Refused(format!("the log cannot be started: {e}")))
 }
 
+/// The kernel takes ten records in five seconds from each that has its log open (`printk.devkmsg`), so it is open more often than once;
+/// and before a root that this process serves becomes its own.
+const OPEN: usize = 16;
+
 /// Makes one record of each event.
 struct Kernel {
-    kept: Arc<File>,
+    open: Arc<[File]>,
+    next: AtomicUsize,
+}
+
+impl Kernel {
+    fn open() -> io::Result<Self> {
+        let open = (0..OPEN).map(|_| File::options().append(true).open(KERNEL_LOG)).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { open: open.into(), next: AtomicUsize::new(0) })
+    }
+
+    fn record(&self, level: Level) -> Record {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Record { open: Arc::clone(&self.open), number, severity: severity(level) }
+    }
 }
 
 /// One event on its way.
 struct Record {
-    kept: Arc<File>,
+    open: Arc<[File]>,
+    number: usize,
     severity: u8,
 }
 
@@ -78,23 +97,21 @@ impl<'a> MakeWriter<'a> for Kernel {
     type Writer = Record;
 
     fn make_writer(&'a self) -> Record {
-        Record { kept: Arc::clone(&self.kept), severity: severity(Level::INFO) }
+        self.record(Level::INFO)
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Record {
-        Record { kept: Arc::clone(&self.kept), severity: severity(*metadata.level()) }
+        self.record(*metadata.level())
     }
 }
 
 impl Write for Record {
-    /// The kernel takes ten records in five seconds of each that has its log open (`printk_ratelimit`), so each event opens it. Once
-    /// the root has moved away, only the one that was kept is there.
+    /// Nobody can be told where it is not taken.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let mut record = datagram(self.severity, std::process::id(), event);
         record.push(b'\n');
-        let own = File::options().append(true).open(KERNEL_LOG);
-        // Nobody can be told where it is not taken.
-        let _ = own.as_ref().unwrap_or(&self.kept).write(&record);
+        let file = self.open.get(self.number.checked_rem(self.open.len()).unwrap_or_default());
+        let _ = file.map(|mut file| file.write(&record));
         Ok(event.len())
     }
 

@@ -2,6 +2,7 @@
 //! longer than writing.
 
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -50,13 +51,20 @@ impl Pieces<'_> {
     }
 }
 
+/// How many threads copy a large file. It is looked for once, before anything is served: for that, paths are opened, which could lead
+/// back to whoever waits for the copy.
+pub(super) fn most_threads() -> usize {
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS))
+}
+
 /// Copies what is not a hole; the size is exact at the end.
 ///
 /// # Errors
 /// `EIO` from a damaged lower, `ENOSPC` and the upper's other answers.
 pub(super) fn copy_data(lower: &dyn Lower, source: LowerAt, size: u64, to: impl AsFd + Sync) -> Result<()> {
     let pieces = Mutex::new(Pieces { lower, source, at: 0, end: 0, size });
-    let threads = if size < LARGE { 1 } else { thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) };
+    let threads = if size < LARGE { 1 } else { most_threads() };
     if threads == 1 {
         copy_pieces(&pieces, &to, &AtomicBool::new(false))?;
     } else {

@@ -203,6 +203,7 @@ impl Union {
         }
         let namespace = upper.as_ref().map_or_else(|| default_namespace(options), Upper::namespace);
         let options = options.in_namespace(namespace)?;
+        let _for_later = copy_data::most_threads();
         Self::assemble(lowers, upper, options, namespace)
     }
 

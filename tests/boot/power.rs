@@ -61,8 +61,9 @@ impl Power {
     pub fn on(&self, script: &str) -> Finished {
         let path = |name: &str| self.machine.scratch.path(name);
         let unshare = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"];
-        let mut command = Command::new("unshare");
-        command.args(unshare).args(["sh", "-c", &format!("{PREPARE}{script}")]);
+        // Whatever hangs is ended by that.
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", "120", "unshare"]).args(unshare).args(["sh", "-c", &format!("{PREPARE}{script}")]);
         command.envs([("HAOSFS", HAOSFS.into()), ("INI", self.machine.ini()), ("MNT", path("mnt")), ("SYSTEM", path("system"))]);
         command.envs([("KMSG", path("kmsg")), ("CONSOLE", path("console"))]);
         Finished::from(command.stdin(Stdio::null()).output().unwrap())
@@ -101,6 +102,27 @@ impl Power {
 
     pub fn truncate(&self) {
         File::options().write(true).open(self.machine.image(NEW)).unwrap().set_len(200).unwrap();
+    }
+
+    /// An image that can be lived in: with these programs and their libraries, and a large file.
+    pub fn pack_to_live_in(&self, programs: &[&str]) {
+        let tree = self.machine.scratch.path("tree");
+        for directory in ["etc", "sbin", "proc", "old", "dev"] {
+            fs::create_dir_all(tree.join(directory)).unwrap();
+        }
+        let needed = run(Command::new("ldd").args(programs));
+        let libraries = needed.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+        for file in programs.iter().copied().chain(libraries) {
+            let to = tree.join(&file[1..]);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(file, to).unwrap();
+        }
+        std::os::unix::fs::symlink("/bin/sh", tree.join("sbin/init")).unwrap();
+        fs::write(tree.join("etc/version"), OLD).unwrap();
+        fs::write(tree.join("big"), vec![b'x'; 20 << 20]).unwrap();
+        let quietly = ["-noappend", "-quiet", "-no-progress"];
+        run(Command::new("mksquashfs").arg(&tree).arg(self.machine.image(OLD)).args(quietly));
+        fs::remove_dir_all(tree).unwrap();
     }
 
     pub fn pack_without_init(&self) {
