@@ -269,10 +269,12 @@ fn nobody_waits_for_ever() {
     power.add_to_ini("[update]\ndeadline = 10\n");
     power.stage();
     let begun = std::time::Instant::now();
-    let ended = power.on("$BOOT -o backend=fuse && sleep 100");
+    let ended = power.on("$BOOT -o backend=fuse && kill -STOP $(pgrep -n -f ^@haosfs) && sleep 100");
     assert!(ended.code.is_none_or(|code| code != 0), "{ended:?}");
     assert!((10..60).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert!(power.log(1).ends_with("== haosfs: ended: it was not confirmed within 10 s\n"), "{}", power.log(1));
+    let console = fs::read_to_string(power.machine.scratch.path("console")).unwrap();
+    assert!(console.contains("the machine is started anew"), "{console}");
     let back = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
     assert!(back.ends_with(OLD), "{back}");
 }

@@ -1,6 +1,7 @@
 //! The process that stands by a trial: it writes the kernel's log to the disk, and ends a boot that nobody has confirmed in time. It
 //! outlives the initramfs, needs no path, and goes when the trial is over.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,7 @@ pub fn start(trial: Trial) -> Result<()> {
 }
 
 fn stand_by(mut trial: Trial, started: Instant) {
+    let console = announce::console();
     let mut log = KernelLog::open().inspect_err(|e| tracing::warn!("the kernel's log is not kept: {e}")).ok();
     let end = trial.deadline.map(|deadline| started + deadline + deadline / GRACE);
     let (mut waiting, mut synced, mut dirty) = (Vec::new(), Instant::now(), false);
@@ -92,7 +94,7 @@ fn stand_by(mut trial: Trial, started: Instant) {
             synced = Instant::now();
         }
         if end.is_some_and(|end| Instant::now() >= end) {
-            return too_late(trial);
+            return too_late(trial, console);
         }
         std::thread::sleep(TOGETHER);
         let limit = DURABLE.saturating_sub(synced.elapsed());
@@ -104,14 +106,17 @@ fn stand_by(mut trial: Trial, started: Instant) {
 }
 
 /// Whoever has confirmed it, or let it fail, has renamed the count.
-fn too_late(trial: Trial) {
+fn too_late(trial: Trial, console: Option<File>) {
     match out_of_attempts(&trial.counts, &trial.count) {
         Ok(()) => {}
         Err(Errno::ENOENT) => return,
         Err(e) => tracing::error!("the attempts that are left stay: {e}"),
     }
     let words = format!("it was not confirmed within {} s", trial.deadline.unwrap_or_default().as_secs());
-    announce::loudly(&[format!("haosfs: {}: {words}", trial.count.image), "haosfs: the machine is started anew".to_owned()]);
+    announce::loudly_on(
+        console,
+        &[format!("haosfs: {}: {words}", trial.count.image), "haosfs: the machine is started anew".to_owned()],
+    );
     if let Err(e) = trial.recording.close(&words) {
         tracing::warn!("{e}");
     }
