@@ -369,3 +369,17 @@ fn the_root_can_be_pivoted_to() {
         assert!(backend == "kernel" || log.contains("SIGTERM"), "{backend}: {log}");
     }
 }
+
+/// A mistake in the rules of updates is told of, and no update is tried by it.
+#[test]
+fn mistaken_rules_keep_nobody_from_the_good_image() {
+    if !possible("mistaken_rules_keep_nobody_from_the_good_image") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.stage();
+    power.add_to_ini("[update]\ntries = many\n");
+    let boot = power.on("$BOOT && cat $MNT/etc/version $KMSG").succeeded().stdout;
+    assert_eq!(said(&boot)["mode"].as_str(), Some("system"), "{boot}");
+    assert!(boot.contains(OLD) && boot.contains("no update is tried") && boot.contains("tries: many: expected"), "{boot}");
+}

@@ -9,6 +9,7 @@ use super::sequence::Acts;
 use super::trust;
 use crate::commands::mount::{self as mounting, Manner, Side};
 use crate::config::image_source::ImageSource;
+use crate::config::store::{self, Stored, directory_of};
 use crate::error::{Error, Result};
 use crate::mount::{self, Ground, image_choice, trial};
 use crate::update::state::State;
@@ -31,10 +32,9 @@ impl<'a> Machine<'a> {
         Self { request, generation: None, init: None }
     }
 
-    fn read(&self) -> Result<(Store, Standing)> {
-        let store = Store::look(&self.request.ini)?;
-        let standing = store.read()?;
-        Ok((store, standing))
+    fn stored(&self) -> Result<Stored> {
+        let gone = || Error::Refused(format!("{} is gone", self.request.ini.display()));
+        store::read(&self.request.ini)?.ok_or_else(gone)
     }
 
     /// Mounts on one ground, and looks for the first program; without one, nothing stays mounted.
@@ -85,7 +85,8 @@ impl Acts for Machine<'_> {
     }
 
     fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()> {
-        let (store, standing) = self.read()?;
+        let store = Store::look(&self.request.ini)?;
+        let standing = store.read()?;
         if let Err(e) = begin_record(&store, &standing) {
             tracing::error!("the log of the trial is not kept: {e}");
         }
@@ -96,13 +97,13 @@ impl Acts for Machine<'_> {
     }
 
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {
-        let (store, standing) = self.read()?;
-        trial::take_into_use(&standing.stored, &store.directory(), image)
+        let stored = self.stored()?;
+        trial::take_into_use(&stored, &directory_of(&stored.path), image)
     }
 
     fn discard(&mut self, image: &ImageSource) -> Result<()> {
-        let (store, standing) = self.read()?;
-        trial::discard(&standing.stored, &store.directory(), image)
+        let stored = self.stored()?;
+        trial::discard(&stored, &directory_of(&stored.path), image)
     }
 
     fn close_log(&mut self, attempt: &Attempt, why: &str) {

@@ -18,13 +18,14 @@ use serde_json::{Value, json};
 use super::mount::Side;
 use super::output::{Output, add_bytes};
 use crate::config::haos_ini::Config;
-use crate::config::store::{self, backup_of, directory_of};
+use crate::config::store::{self, Stored, backup_of, directory_of};
 use crate::error::{Error, Result};
 use crate::mount::boot_record::{BootRecord, Mode};
 use crate::mount::data::locate;
 use crate::mount::{Ground, image_choice, trial};
+use crate::update::record::Keys;
 use crate::update::state::{Event, State};
-use crate::update::store::{Standing, Store};
+use crate::update::store::Store;
 use crate::update::trial_log::Attempt;
 use machine::Machine;
 pub use request::Request;
@@ -45,8 +46,8 @@ pub fn run(request: &Request) -> Result<()> {
     let ini = std::path::absolute(&request.ini).map_err(|e| Error::sys("find", &request.ini, e))?;
     let request = &Request { ini, ..request.clone() };
     let mut machine = Machine::new(request);
-    let (ending, config) = match standing(&request.ini) {
-        Ok(Some(standing)) => (ending(request, &standing, &mut machine), Some(standing.stored.config)),
+    let (ending, config) = match found(&request.ini) {
+        Ok(Some(found)) => (ending(request, &found, &mut machine), Some(found.stored.config)),
         Ok(None) => {
             let why = format!("{} is not there: nothing is configured yet", request.ini.display());
             return in_memory(request, &mut machine, Memory { mode: Mode::Setup, why, config: None, started });
@@ -72,12 +73,24 @@ fn now() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or_default()
 }
 
-/// `None` where nothing was ever configured.
-fn standing(ini: &Path) -> Result<Option<Standing>> {
-    match store::read(ini)? {
-        None => Ok(None),
-        Some(_) => Store::look(ini)?.read().map(Some),
-    }
+/// What haos.ini says, and where an update stands.
+struct Found {
+    stored: Stored,
+    state: State,
+}
+
+/// `None` where nothing was ever configured. A mistake in the rules of updates keeps nobody from the good image.
+fn found(ini: &Path) -> Result<Option<Found>> {
+    let Some(stored) = store::read(ini)? else { return Ok(None) };
+    let state = match Store::look(ini).and_then(|store| store.read()) {
+        Ok(standing) => standing.state,
+        Err(e) => {
+            tracing::error!("no update is tried: {e}");
+            let Keys { proven, failed, .. } = Keys::of(&stored.config);
+            State::Stable { proven, failed }
+        }
+    };
+    Ok(Some(Found { stored, state }))
 }
 
 /// The last sound configuration.
@@ -85,8 +98,8 @@ fn backup(ini: &Path) -> Option<Config> {
     store::read(&backup_of(ini)).ok().flatten().map(|stored| stored.config)
 }
 
-fn ending(request: &Request, standing: &Standing, machine: &mut Machine<'_>) -> Ending {
-    if let State::Trying { next, tried, .. } = &standing.state {
+fn ending(request: &Request, found: &Found, machine: &mut Machine<'_>) -> Ending {
+    if let State::Trying { next, tried, .. } = &found.state {
         // One that was closed stays as it is.
         let attempt = Attempt { image: next.clone(), number: *tried };
         let logs = Store::look(&request.ini).map(|store| store.logs());
@@ -94,24 +107,24 @@ fn ending(request: &Request, standing: &Standing, machine: &mut Machine<'_>) -> 
             tracing::warn!("{e}");
         }
     }
-    let event = match await_data(request, standing) {
+    let event = match await_data(request, found) {
         Ok(()) => Event::BootBegins,
         Err(e) => Event::DataMissing { why: e.to_string() },
     };
-    sequence::run(standing.state.clone(), event, machine)
+    sequence::run(found.state.clone(), event, machine)
 }
 
 /// Disks appear when they like. Where an update is tried, its failure must not be that of the data.
-fn await_data(request: &Request, standing: &Standing) -> Result<()> {
-    let (home, end) = (directory_of(&standing.stored.path), Instant::now() + request.wait);
-    while let Err(e) = locate(&standing.stored.config.data_partition, &home) {
+fn await_data(request: &Request, found: &Found) -> Result<()> {
+    let (home, end) = (directory_of(&found.stored.path), Instant::now() + request.wait);
+    while let Err(e) = locate(&found.stored.config.data_partition, &home) {
         if Instant::now() >= end {
             return Err(e);
         }
         std::thread::sleep(GLANCE);
     }
-    match standing.state {
-        State::Staged { .. } | State::Trying { .. } => trial::reach_data(&standing.stored, &home),
+    match found.state {
+        State::Staged { .. } | State::Trying { .. } => trial::reach_data(&found.stored, &home),
         _ => Ok(()),
     }
 }
