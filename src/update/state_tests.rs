@@ -149,3 +149,39 @@ fn both_failed() {
         assert_eq!((found.0, told(&found.1).as_str()), (then, effects), "{state:?} {event:?}");
     }
 }
+
+/// What is said of any image, whatever else goes on.
+#[test]
+fn an_image_is_condemned_and_absolved() {
+    let condemn = |image: &str| Event::Condemn { image: source(image), why: "x".into() };
+    let absolve = |image: &str| Event::Absolve { image: source(image) };
+    for (state, event, next, effects) in [
+        (stable("a", Some("b"), None), condemn("b"), stable("a", None, failed("b", "x")), ""),
+        (stable("a", Some("b"), None), condemn("a"), stable("b", None, failed("a", "x")), "return b, reboot"),
+        (stable("a", None, None), condemn("a"), stable("a", None, None), ""),
+        (stable("a", None, None), condemn("c"), stable("a", None, failed("c", "x")), ""),
+        (staged("b", 3), condemn("b"), stable("a", None, failed("b", "x")), ""),
+        (staged("b", 3), condemn("c"), staged_after("b", "c"), ""),
+        (staged("b", 3), condemn("a"), staged("b", 3), ""),
+        (trying("b", 2, 1), condemn("b"), rolled_back("b", "x", 1), "log b, reboot"),
+        (rolled_back("b", "y", 1), condemn("c"), rolled_back("b", "y", 1), ""),
+        (safe(stable("a", None, None), "y"), condemn("c"), stable("a", None, failed("c", "x")), ""),
+        (stable("a", None, failed("b", "x")), absolve("b"), stable("a", None, None), ""),
+        (stable("a", None, failed("b", "x")), absolve("c"), stable("a", None, failed("b", "x")), ""),
+        (staged_after("b", "c"), absolve("c"), staged("b", 3), ""),
+        (rolled_back("b", "y", 1), absolve("b"), stable("a", None, None), "drop b"),
+        (rolled_back("b", "y", 1), absolve("c"), rolled_back("b", "y", 1), ""),
+    ] {
+        let (found, done) = step(state.clone(), event.clone());
+        assert_eq!((found, told(&done).as_str()), (next, effects), "{state:?} {event:?}");
+    }
+}
+
+#[test]
+fn missing_data_decide_nothing() {
+    let event = Event::DataMissing { why: "gone".into() };
+    for state in [stable("a", None, None), staged("b", 3), trying("b", 2, 1), rolled_back("b", "y", 1)] {
+        let (found, done) = step(state.clone(), event.clone());
+        assert_eq!((found, told(&done).as_str()), (safe(state, "gone"), "safe mode: gone"));
+    }
+}
