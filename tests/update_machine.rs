@@ -143,3 +143,22 @@ fn a_mount_finishes_what_a_confirmation_began() {
     assert_eq!(machine.meta("parent"), "1");
     update(&machine, &["confirm"]);
 }
+
+/// A boot that cannot be counted runs on the old upper while a trial has attempts left.
+#[test]
+fn what_is_written_between_attempts_is_kept() {
+    if !possible("what_is_written_between_attempts_is_kept", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    mounted(&machine, |root| fs::write(root.join("mine"), "one").unwrap());
+    let image = machine.image("7.1.1.0").into_os_string().into_string().unwrap();
+    update(&machine, &["stage", &image]);
+    let new = name(&machine, "7.1.1.0");
+    assert_eq!((boot(&machine), boot(&machine)), (new.clone(), new.clone()));
+    assert!(machine.on_data(|data| data.join("haosfs/uppers/2").exists()), "the second attempt goes on with what the first made");
+    assert_eq!(mounted(&machine, |root| fs::write(root.join("mine"), "two").unwrap()), seen("7.1.0.0", "one"));
+    assert_eq!(boot(&machine), new);
+    update(&machine, &["confirm"]);
+    assert_eq!(mounted(&machine, |_| {}), seen("7.1.1.0", "two"));
+}

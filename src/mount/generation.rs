@@ -78,7 +78,7 @@ pub fn open(data: &Path, base: &Base, root: &Attr, stale: Stale) -> Result<Opene
     if let Some(uppers) = Uppers::open(data)? {
         return rebound(uppers, base, root, stale);
     }
-    let first = Meta { base: base.clone(), backend: None, parent: None, clean: true };
+    let first = Meta { base: base.clone(), backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true };
     // The root of the union shows what the root of the upper has.
     let uppers = Uppers::create(data, &first, Rights { perm: root.perm, owner: owner(root) })?;
     let generation = uppers.current()?;
@@ -162,7 +162,7 @@ impl Claim {
             (true, _) => {}
         }
         let _first_stays = self.writer.set(backend);
-        self.save(&Meta { backend: Some(backend), clean: false, ..now })
+        self.save(&Meta { backend: Some(backend), mounts: now.mounts.saturating_add(1), clean: false, ..now })
     }
 
     /// Notes that everything was written out and nobody writes any more. Nothing happens where nobody has begun. The upper must be

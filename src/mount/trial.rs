@@ -37,8 +37,8 @@ pub fn reach_data(stored: &Stored, home: &Path) -> Result<()> {
 }
 
 /// Makes the generation that a trial of an image runs on from the one in use, so that it has all that was changed up to now; returns its
-/// number. One that is there stays, unless `anew`. Where nothing was mounted yet, the first one is made on the system image, to
-/// which a failure leads.
+/// number. One that is there stays, unless `anew` or the one in use was mounted since. Where nothing was mounted yet, the first one is
+/// made on the system image, to which a failure leads.
 ///
 /// # Errors
 /// [`Error::Refused`] where the upper in use is mounted; where one of the images, the data partition or the upper cannot be read,
@@ -68,7 +68,11 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
     };
     for generation in generations(uppers).iter().filter(|generation| is_trial(generation)) {
         if !anew && generation.meta.base.is_same(&base) {
-            return Ok(generation.number);
+            if generation.meta.parent_mounts == current.meta.mounts {
+                return Ok(generation.number);
+            }
+            // A boot in between that could not be counted has run on it.
+            tracing::warn!("generation {} was written to since {} was made from it", current.number, generation.number);
         }
         remove(uppers, generation)?;
     }
@@ -85,7 +89,14 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
     if let Err(e) = daemon::raise_descriptor_limit() {
         tracing::debug!("the limit of open files stays as it is: {e}");
     }
-    let meta = Meta { base, backend: current.meta.backend, parent: Some(current.number), clean: true };
+    let meta = Meta {
+        base,
+        backend: current.meta.backend,
+        parent: Some(current.number),
+        mounts: 0,
+        parent_mounts: current.meta.mounts,
+        clean: true,
+    };
     uppers.derive(&current, &meta, true, |into, ground| {
         let report = rebase(&request, into, ground)?;
         tracing::info!(

@@ -26,6 +26,10 @@ pub struct Meta {
     pub backend: Option<Backend>,
     /// The generation it was made from; `None` for one that began empty.
     pub parent: Option<u64>,
+    /// How often it was mounted to be written to.
+    pub mounts: u64,
+    /// The same of the parent when this one was made from it: what was written there since is not here.
+    pub parent_mounts: u64,
     /// Nobody has it mounted writable, and whoever had it last has unmounted it.
     pub clean: bool,
 }
@@ -60,6 +64,8 @@ impl Meta {
             ("size", self.base.size.to_string()),
             ("sha256", hex(&self.base.digest)),
             ("parent", or_none(self.parent.map(|parent| parent.to_string()))),
+            ("mounts", self.mounts.to_string()),
+            ("parent_mounts", self.parent_mounts.to_string()),
             ("backend", backend.to_owned()),
             ("clean", if self.clean { "yes" } else { "no" }.to_owned()),
         ] {
@@ -98,7 +104,9 @@ impl Meta {
             "no" => false,
             other => return Err(format!("clean = {other}: expected yes or no")),
         };
-        Ok(Self { base: Base { name, version, size, digest }, backend, parent: entries.number("parent")?, clean })
+        let base = Base { name, version, size, digest };
+        let [mounts, parent_mounts] = [entries.count("mounts")?, entries.count("parent_mounts")?];
+        Ok(Self { base, backend, parent: entries.number("parent")?, mounts, parent_mounts, clean })
     }
 }
 
@@ -140,6 +148,11 @@ impl<'a> Entries<'a> {
         };
         self.optional(key)?.map(number).transpose()
     }
+
+    /// 0 where nobody has counted.
+    fn count(&self, key: &str) -> Result<u64, String> {
+        if self.0.iter().any(|(known, _)| *known == key) { Ok(self.number(key)?.unwrap_or(0)) } else { Ok(0) }
+    }
 }
 
 /// `None` for what is no file's name.
@@ -157,7 +170,7 @@ mod tests {
     fn meta(name: &[u8]) -> Meta {
         let base =
             Base { name: OsString::from_vec(name.to_vec()), version: Version::parse("7.1.0.0"), size: 4096, digest: [0xa5; 32] };
-        Meta { base, backend: Some(Backend::Fuse), parent: Some(2), clean: false }
+        Meta { base, backend: Some(Backend::Fuse), parent: Some(2), mounts: 7, parent_mounts: 3, clean: false }
     }
 
     #[test]
@@ -168,8 +181,8 @@ mod tests {
         assert_eq!(
             body,
             format!(
-                "format = 1\nimage = haos-x86_64_7.1.0.0.squashfs\nversion = 7.1.0.0\nsize = 4096\nsha256 = {digest}\nparent = 2\n\
-                 backend = fuse\nclean = no\n"
+                "format = 1\nimage = haos-x86_64_7.1.0.0.squashfs\nversion = 7.1.0.0\nsize = 4096\nsha256 = {digest}\nparent = 2\nmounts = 7\n\
+                 parent_mounts = 3\nbackend = fuse\nclean = no\n"
             )
         );
     }
@@ -194,6 +207,7 @@ mod tests {
             ("backend = fuse", "backend = aufs", "expected kernel, fuse or none"),
             ("clean = no", "clean = maybe", "expected yes or no"),
             ("parent = 2", "parent = x", "parent = x: expected a number"),
+            ("mounts = 7", "mounts = -7", "mounts = -7: expected a number"),
             ("[upper]", "[lower]", "section [upper]"),
             ("clean = no", "clean=no", "expected key = value"),
         ] {
@@ -204,6 +218,8 @@ mod tests {
         }
         assert_eq!(Meta::parse(b"").unwrap_err(), "it is empty");
         assert_eq!(Meta::parse(text.replace("clean = no\n", "clean = no\nlater = 1\n").as_bytes()).unwrap(), meta(b"x"));
+        let uncounted = Meta { mounts: 0, parent_mounts: 0, ..meta(b"x") };
+        assert_eq!(Meta::parse(text.replace("mounts = 7\nparent_mounts = 3\n", "").as_bytes()).unwrap(), uncounted);
     }
 
     proptest! {
@@ -212,6 +228,7 @@ mod tests {
             name in proptest::collection::vec(any::<u8>().prop_filter("no name", |b| !matches!(b, 0 | b'/')), 1..40),
             size in any::<u64>(),
             parent in proptest::option::of(any::<u64>()),
+            [mounts, parent_mounts] in any::<[u64; 2]>(),
             digest in any::<[u8; 32]>(),
             versioned in any::<bool>(),
             clean in any::<bool>(),
@@ -219,7 +236,7 @@ mod tests {
             let version = Version::parse("1.2.rc3").filter(|_| versioned);
             let base = Base { name: OsString::from_vec(name), version, size, digest };
             for backend in [None, Some(Backend::Kernel), Some(Backend::Fuse)] {
-                let meta = Meta { base: base.clone(), backend, parent, clean };
+                let meta = Meta { base: base.clone(), backend, parent, mounts, parent_mounts, clean };
                 let text = meta.text();
                 prop_assert!(text.len() as u64 <= LARGEST);
                 prop_assert_eq!(Meta::parse(text.as_bytes()).unwrap(), meta);
