@@ -16,8 +16,11 @@ mod tree;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use haosfs::update::signature::{Manifest, paths};
 use haosfs::update::state::State;
+use minisign::KeyPair;
 use power::{Power, possible};
+use sha2::{Digest, Sha256};
 use support::{HAOSFS, can_run, has_tool};
 
 const OLD: &str = "7.1.0.0";
@@ -77,6 +80,56 @@ fn what_cannot_be_opened_is_bad() {
     assert_eq!(said(&power, &["get-state B", "set-primary B", "get-primary"]), ["bad", "-", "A"]);
     fs::remove_file(power.machine.image(NEW)).unwrap();
     assert_eq!(said(&power, &["get-state B", "set-primary B", "get-primary"]), ["bad", "-", "A"]);
+}
+
+/// Of two attempts the second is the last: then the good image comes next.
+#[test]
+fn the_primary_is_what_is_booted_next() {
+    if !possible("the_primary_is_what_is_booted_next") {
+        return;
+    }
+    let power = slots();
+    power.add_to_ini("[update]\ntries = 2\n");
+    assert_eq!(said(&power, &["set-primary B", "get-primary"]), ["B"]);
+    power.on("$BOOT").succeeded();
+    assert_eq!(said(&power, &["get-primary"]), ["B"]);
+    power.on("$BOOT").succeeded();
+    assert_eq!(said(&power, &["get-primary"]), ["A"]);
+    power.on("$BOOT").succeeded();
+    assert!(matches!(power.state(), State::RolledBack { .. }), "{:?}", power.state());
+    assert_eq!(said(&power, &["get-primary", "get-state B", "set-state other bad", "set-state B bad"]), ["A", "bad", "-"]);
+}
+
+/// An image that was written to a slot is as large as the slot, and signed beside haos.ini.
+#[test]
+fn what_is_written_to_a_device_is_signed() {
+    if !possible("what_is_written_to_a_device_is_signed") {
+        return;
+    }
+    let power = Power::with("ext4");
+    let image = fs::read(power.machine.image(NEW)).unwrap();
+    let written = power.machine.scratch.path("written");
+    fs::write(&written, [&image[..], &vec![7; 3 << 20]].concat()).unwrap();
+    let disk = disk::Disk::new(&written, 0);
+    let name = disk.device.file_name().unwrap().to_str().unwrap().to_owned();
+    let keys = KeyPair::generate_unencrypted_keypair().unwrap();
+    let old = power.machine.image(OLD).file_name().unwrap().to_str().unwrap().to_owned();
+    let key = keys.pk.to_base64();
+    power.add_to_ini(&format!("[rauc]\nA = {old}\nB = {}\n[update]\npublic_key = {key}\n", disk.device.display()));
+    assert_eq!(said(&power, &["set-primary B", "get-primary"]), ["-", "A"], "it is not signed");
+    let [manifest, signature] = paths(&power.machine.ini().with_file_name(&name));
+    let sign = |size: u64, digest: [u8; 32]| {
+        let text = Manifest { name: "system.img".into(), size, sha256: digest }.text();
+        fs::write(&manifest, &text).unwrap();
+        fs::write(&signature, minisign::sign(None, &keys.sk, text.as_bytes(), None, None).unwrap().into_string()).unwrap();
+    };
+    let digest: [u8; 32] = Sha256::digest(&image).into();
+    for (size, digest) in [(image.len() as u64 - 1, digest), (1 << 40, digest), (image.len() as u64, [0; 32])] {
+        sign(size, digest);
+        assert_eq!(said(&power, &["set-primary B", "get-primary"]), ["-", "A"], "{size}");
+    }
+    sign(image.len() as u64, digest);
+    assert_eq!(said(&power, &["set-primary B", "get-primary"]), ["B"]);
 }
 
 /// By the name of the link that RAUC's configuration has.

@@ -85,12 +85,13 @@ impl BootRecord {
         let failed = |e| Error::sys("leave word in", DIRECTORY, e);
         DirBuilder::new().mode(0o755).recursive(true).create(DIRECTORY).map_err(failed)?;
         let directory = replace::open_dir(Path::new(DIRECTORY)).map_err(|e| Error::sys("open", DIRECTORY, e))?;
-        let rights = Rights { perm: 0o644, owner: None };
-        let write = |name: &str, text: &str| {
+        let write = |name: &str, text: &str, perm| {
+            let rights = Rights { perm, owner: None };
             replace::file(&directory, OsStr::new(name), text.as_bytes(), rights).map_err(|e| Error::sys("write", name, e))
         };
-        write(NETWORK, &config.map_or_else(String::new, network))?;
-        write(BOOT, &self.text())
+        // The key of a wireless network may be there.
+        write(NETWORK, &config.map_or_else(String::new, network), 0o600)?;
+        write(BOOT, &self.text(), 0o644)
     }
 
     fn text(&self) -> String {
@@ -135,7 +136,7 @@ pub fn read() -> Result<Option<BootRecord>> {
     record.map(Some).ok_or_else(|| Error::Refused(format!("{} is not what a boot has left", path.display())))
 }
 
-/// `NETWORK_KEY='value'` for each key: upper case, and `_` for what no name of a variable can have.
+/// `NETWORK_KEY="value"` for each key: upper case, and `_` for what no name of a variable can have.
 fn network(config: &Config) -> String {
     let sections = config.extensions.iter().filter(|section| section.name == SECTION);
     let entries = sections.flat_map(|section| &section.entries);
@@ -146,14 +147,32 @@ fn variable(key: &str) -> String {
     key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
 
-/// One line in whatever shell. A line break would end it for systemd.
+/// What means something between double quotes, to a shell and in an `EnvironmentFile=` alike (systemd.exec(5)).
+const SPECIAL: [char; 4] = ['"', '\\', '$', '`'];
+
+/// One line for both. A line break would end it for systemd.
 fn line(name: &str, value: &str) -> String {
-    let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{name}='{}'\n", value.replace('\'', r"'\''"))
+    let mut line = format!("{name}=\"");
+    for c in value.chars() {
+        line.extend(SPECIAL.contains(&c).then_some('\\'));
+        line.push(if c.is_control() { ' ' } else { c });
+    }
+    line.push_str("\"\n");
+    line
 }
 
+/// `None` for what [`line`] does not write.
 fn unquoted(value: &str) -> Option<String> {
-    Some(value.strip_prefix('\'')?.strip_suffix('\'')?.replace(r"'\''", "'"))
+    let mut rest = value.strip_prefix('"')?.strip_suffix('"')?.chars();
+    let mut text = String::new();
+    while let Some(c) = rest.next() {
+        text.push(match c {
+            '\\' => rest.next().filter(|c| SPECIAL.contains(c))?,
+            c if SPECIAL.contains(&c) => return None,
+            c => c,
+        });
+    }
+    Some(text)
 }
 
 #[cfg(test)]
@@ -162,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_read() {
-        for why in [None, Some("it's \"$odd\" `here`")] {
+        for why in [None, Some("it's \"$odd\" `here` \\")] {
             let record = BootRecord {
                 mode: Mode::Safe,
                 image: "a b.squashfs".to_owned(),
@@ -177,10 +196,22 @@ mod tests {
         }
     }
 
+    /// What systemd makes of it is the same (systemd.exec(5), "double quotes").
+    #[test]
+    fn a_shell_reads_it() {
+        for value in ["plain", "it's \"$HOME\" `id` \\ \\n \\\\", "", " a  b "] {
+            let script = format!("{}printf %s \"$X\"", line("X", value));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), value, "{script}");
+        }
+        assert_eq!(unquoted("\"a\"b\""), None);
+        assert_eq!(unquoted("\"a\\\""), None);
+    }
+
     #[test]
     fn answers_become_variables() {
         let text = "[haos]\ndata_partition = ./d\nsystem_image = a\n[network]\naddress = 192.0.2.7/24\nhost-name = it's\n";
         let config = Config::parse(text).unwrap();
-        assert_eq!(network(&config), "NETWORK_ADDRESS='192.0.2.7/24'\nNETWORK_HOST_NAME='it'\\''s'\n");
+        assert_eq!(network(&config), "NETWORK_ADDRESS=\"192.0.2.7/24\"\nNETWORK_HOST_NAME=\"it's\"\n");
     }
 }

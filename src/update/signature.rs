@@ -103,19 +103,38 @@ pub fn public_key(text: &str) -> Result<PublicKey> {
 /// # Errors
 /// [`Error::Refused`] where either file is missing, too large or not sound, or the signature is another's.
 pub fn signed_manifest(image: &Path, key: &PublicKey) -> Result<Manifest> {
-    let [manifest, signature] = paths(image);
+    let (path, manifest) = signed(image, image, key)?;
+    if Some(manifest.name.as_os_str()) != image.file_name() {
+        let name = image.file_name().unwrap_or(OsStr::new("")).display();
+        return Err(wrong(&path, &format!("it is about {}, not about {name}", manifest.name.display())));
+    }
+    Ok(manifest)
+}
+
+/// As [`signed_manifest`], of an image that was written to a device: its manifest stands in `directory` under the device's name, and
+/// keeps the name that the image had.
+///
+/// # Errors
+/// As there.
+pub fn signed_manifest_of_device(device: &Path, directory: &Path, key: &PublicKey) -> Result<Manifest> {
+    let beside = directory.join(device.file_name().unwrap_or_default());
+    signed(device, &beside, key).map(|(_, manifest)| manifest)
+}
+
+fn wrong(path: &Path, why: &str) -> Error {
+    Error::Refused(format!("{}: {why}", path.display()))
+}
+
+/// The manifest beside a path.
+fn signed(image: &Path, beside: &Path, key: &PublicKey) -> Result<(PathBuf, Manifest)> {
+    let [manifest, signature] = paths(beside);
     let (text, signed) = (read(&manifest, image)?, read(&signature, image)?);
-    let wrong = |path: &Path, why: &str| Error::Refused(format!("{}: {why}", path.display()));
     let signed = Signature::decode(&signed).map_err(|e| wrong(&signature, &format!("no signature of minisign ({e})")))?;
     key.verify(text.as_bytes(), &signed, false).map_err(|e| {
         wrong(&signature, &format!("this does not sign {} with the key that is trusted ({e})", manifest.display()))
     })?;
     let found = Manifest::parse(&text).map_err(|why| wrong(&manifest, &why))?;
-    if Some(found.name.as_os_str()) != image.file_name() {
-        let name = image.file_name().unwrap_or(OsStr::new("")).display();
-        return Err(wrong(&manifest, &format!("it is about {}, not about {name}", found.name.display())));
-    }
-    Ok(found)
+    Ok((manifest, found))
 }
 
 fn read(path: &Path, image: &Path) -> Result<String> {

@@ -91,7 +91,7 @@ impl Acts for Machine<'_> {
             tracing::error!("the log of the trial is not kept: {e}");
         }
         let home = store.directory();
-        trust::check(&image_choice::find(image, &home)?, &standing.rules)?;
+        trust::check(&image_choice::find(image, &home)?, &home, &standing.rules)?;
         self.generation = Some(trial::prepare(&standing.stored, &home, image, anew)?);
         Ok(())
     }

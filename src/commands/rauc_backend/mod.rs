@@ -13,7 +13,7 @@ use crate::config::image_source::ImageSource;
 use crate::error::{Error, Result};
 use crate::image::{Image, Options};
 use crate::mount::{boot_record, image_choice};
-use crate::update::state::{Event, State};
+use crate::update::state::{Effect, Event, State, step};
 use crate::update::store::{Standing, Store};
 use slots::Slots;
 
@@ -76,8 +76,14 @@ fn answer(store: &Store, standing: &Standing, action: &Action) -> Result<String>
             let missing = || Error::Refused("haosfs boot has left no word of what is running".to_owned());
             slots.name(&running(&slots, &boot_record::read()?.ok_or_else(missing)?.image, &store.directory())?)
         }
-        _ => slots.name(state.next().unwrap_or(&state.proven().good)),
+        _ => slots.name(&booted_next(state)),
     }
+}
+
+fn booted_next(state: &State) -> ImageSource {
+    let (_, effects) = step(state.clone(), Event::BootBegins);
+    let booted = effects.into_iter().find_map(|effect| if let Effect::Boot { image } = effect { Some(image) } else { None });
+    booted.unwrap_or_else(|| state.proven().good.clone())
 }
 
 /// In safe mode its path is known alone.
@@ -106,7 +112,7 @@ fn primary(store: &Store, standing: &Standing, slot: &str) -> Result<Option<Even
     if state.next() == Some(&image) {
         return Ok(None);
     }
-    trust::check(&open(&image, &store.directory())?, &standing.rules)?;
+    trust::check(&open(&image, &store.directory())?, &store.directory(), &standing.rules)?;
     Ok(Some(Event::Stage { image, tries: standing.rules.tries }))
 }
 
@@ -127,6 +133,12 @@ fn marked(standing: &Standing, slot: &str, good: bool) -> Result<Option<Event>> 
         }
         (false, State::Staged { .. } | State::Trying { .. } | State::RolledBack { .. }) if state.proven().good == image => {
             return Err(Error::Refused(format!("{image} cannot be marked bad while an update is tried or has just failed")));
+        }
+        (false, State::RolledBack { bad, .. }) if bad.image != image => {
+            let failed = &bad.image;
+            return Err(Error::Refused(format!(
+                "{image} cannot be marked bad before what is running after the failure of {failed} is confirmed: haosfs update confirm"
+            )));
         }
         (false, _) => (!has_failed).then(|| Event::Condemn { image, why: MARKED.to_owned() }),
     })

@@ -167,9 +167,18 @@ fn pour(from: &mut File, path: &Path, to: &OwnedFd, size: u64) -> Result<[u8; 32
 /// # Errors
 /// What reading it answers.
 pub fn digest_of(path: &Path) -> Result<[u8; 32]> {
+    let size = fs::metadata(path).map_err(|e| Error::sys("read", path, e))?.len();
+    digest_of_start(path, size)
+}
+
+/// The same of the first bytes, or of all where there are fewer.
+///
+/// # Errors
+/// What reading them answers.
+pub fn digest_of_start(path: &Path, size: u64) -> Result<[u8; 32]> {
     let failed = |e| Error::sys("read", path, e);
-    let mut file = File::open(path).map_err(failed)?;
-    let mut progress = Progress::new("reading", file.metadata().map_err(failed)?.len());
+    let mut file = File::open(path).map_err(failed)?.take(size);
+    let mut progress = Progress::new("reading", size);
     let (mut hash, mut done, mut buffer) = (Sha256::new(), 0_u64, vec![0; CHUNK]);
     loop {
         let read = file.read(&mut buffer).map_err(failed)?;
