@@ -129,9 +129,6 @@ fn claim(stored: &Stored, directory: &Path, image: &Path, request: &Request) -> 
         _ => generation::open(data.path(), &base, &root, stale).map(Some),
     };
     let opened = opened.map_err(|e| data.told(e))?;
-    if writes && request.options.rootfs {
-        ballast::keep(data.path());
-    }
     Ok(opened.map(|opened| Claim::new(data, opened)))
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::appliance::base_and_root;
-use super::data::{Attached, locate};
+use super::data::{Attached, ballast, locate};
 use super::generation::{self, lock_if_free};
 use super::image_choice;
 use super::layers::open_lower_at;
@@ -36,6 +36,16 @@ pub fn reach_data(stored: &Stored, home: &Path) -> Result<()> {
     Attached::attach(locate(partition, home)?, partition, Atime::Never).map(drop)
 }
 
+/// Keeps room on the data partition for the next boot, now that this one has its root: whatever runs on it may fill the rest.
+///
+/// # Errors
+/// Where there is none, or the data partition cannot be written.
+pub fn keep_room(stored: &Stored, home: &Path) -> Result<()> {
+    let partition = &stored.config.data_partition;
+    let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
+    ballast::keep(data.path()).map_err(|e| data.told(e))
+}
+
 /// Makes the generation that a trial of an image runs on from the one in use, so that it has all that was changed up to now; returns its
 /// number. One that is there stays, unless `anew` or the one in use was mounted since. Where nothing was mounted yet, the first one is
 /// made on the system image, to which a failure leads.
@@ -46,6 +56,7 @@ pub fn reach_data(stored: &Stored, home: &Path) -> Result<()> {
 pub fn prepare(stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {
     let partition = &stored.config.data_partition;
     let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
+    ballast::release_if_full(data.path()).map_err(|e| data.told(e))?;
     let uppers = Uppers::open(data.path()).and_then(|uppers| match uppers {
         Some(uppers) => Ok(uppers),
         None => {

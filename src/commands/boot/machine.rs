@@ -119,6 +119,12 @@ impl Acts for Machine<'_> {
             (true, Some(generation)) => Ground::Trial { image: image.clone(), generation },
             (true, None) => return Err(Error::Refused(format!("nothing was prepared for a trial of {image}"))),
         };
-        self.mount_on(ground)
+        let side = self.mount_on(ground)?;
+        if side == Side::Asker
+            && let Err(e) = self.stored().and_then(|stored| trial::keep_room(&stored, &directory_of(&stored.path)))
+        {
+            tracing::warn!("{e}");
+        }
+        Ok(side)
     }
 }

@@ -54,16 +54,19 @@ fn forget(at: &OwnedFd, name: &str) -> Result<bool, Errno> {
     }
 }
 
-/// Keeps the room, where there is plenty; a file that is there stays.
-pub fn keep(root: &Path) {
-    let kept = open(root).map(|at| match at {
-        Some(at) if has_plenty(&at) => take(&at, BALLAST, SIZE),
-        _ => Ok(()),
-    });
-    match kept {
-        Ok(Ok(()) | Err(Errno::EEXIST)) => {}
-        Ok(Err(e)) => tracing::debug!("no room is kept for a boot: {e}"),
-        Err(e) => tracing::debug!("no room is kept for a boot: {e}"),
+/// Keeps the room again, or what is left of it: the next boot may find nothing else. A file that is there stays.
+///
+/// # Errors
+/// What the kernel answers, where not even what a boot needs is left.
+pub fn keep(root: &Path) -> Result<()> {
+    let Some(at) = open(root)? else { return Ok(()) };
+    let mut size = SIZE;
+    loop {
+        match take(&at, BALLAST, size) {
+            Ok(()) | Err(Errno::EEXIST) => return Ok(()),
+            Err(Errno::ENOSPC | Errno::EDQUOT) if size > NEEDED => size /= 2,
+            Err(errno) => return Err(Error::sys("keep room for the next boot on", root, errno)),
+        }
     }
 }
 
