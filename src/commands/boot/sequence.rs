@@ -2,7 +2,7 @@
 
 use crate::commands::mount::Side;
 use crate::config::image_source::ImageSource;
-use crate::error::Result;
+use crate::error::{Errno, Error, Result};
 use crate::update::state::{Effect, Event, State, step};
 use crate::update::trial_log::Attempt;
 
@@ -84,12 +84,15 @@ struct Failure {
 fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::result::Result<Option<Ending>, Failure> {
     let failed = |image: &ImageSource| {
         let image = image.clone();
-        move |e: crate::error::Error| Failure { image, why: e.to_string() }
+        move |e: Error| Failure { image, why: e.to_string() }
     };
     let failure = || state.failed().map(|failed| format!("{} has failed: {}", failed.image, failed.why));
     for effect in effects {
         match effect {
-            Effect::Prepare { image, anew } => acts.prepare(image, *anew).map_err(failed(image))?,
+            Effect::Prepare { image, anew } => match acts.prepare(image, *anew) {
+                Err(e) if matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT) => return boot_without(state, image, &e, acts),
+                prepared => prepared.map_err(failed(image))?,
+            },
             Effect::Use { image } | Effect::Return { image } => acts.take_into_use(image).map_err(failed(image))?,
             Effect::Drop { image } => {
                 if let Err(e) = acts.discard(image) {
@@ -115,6 +118,23 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
         }
     }
     Ok(None)
+}
+
+/// That there is no room for its upper is no fault of an image: it has its other attempts at later boots.
+fn boot_without(
+    state: &State,
+    image: &ImageSource,
+    cause: &Error,
+    acts: &mut impl Acts,
+) -> std::result::Result<Option<Ending>, Failure> {
+    let not_now = format!("{image} is not tried at this boot: {cause}");
+    tracing::error!("{not_now}");
+    let good = &state.proven().good;
+    let effects = [Effect::Use { image: good.clone() }, Effect::Boot { image: good.clone() }];
+    Ok(carry_out(state, &effects, acts)?.map(|ending| match ending {
+        Ending::Mounted { image, trial, why: None } => Ending::Mounted { image, trial, why: Some(not_now) },
+        ending => ending,
+    }))
 }
 
 #[cfg(test)]

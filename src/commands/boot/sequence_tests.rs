@@ -1,7 +1,6 @@
 //! Each way that a boot can go, by what fails.
 
 use super::*;
-use crate::error::Error;
 use crate::update::state::{Failed, Proven};
 
 /// Fails where it is told to, and remembers what was done.
@@ -14,8 +13,15 @@ struct Fake {
 impl Fake {
     fn does(&mut self, what: String) -> Result<()> {
         let fails = self.fails.iter().any(|fails| what.starts_with(fails));
+        let is_full = self.fails.iter().any(|fails| fails.strip_prefix("full: ").is_some_and(|fails| what.starts_with(fails)));
         self.done.push(what);
-        if fails { Err(Error::Refused("broken".to_owned())) } else { Ok(()) }
+        if is_full {
+            Err(Error::sys("write", "x", Errno::ENOSPC))
+        } else if fails {
+            Err(Error::Refused("broken".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -92,6 +98,13 @@ fn a_boot_ends_with_what_can_be_booted() {
         (trying(1), vec![], vec!["save trying 0 2", "prepare new false", "mount new true"], "new true -"),
         (trying(1), vec!["mount new"], [&["save trying 0 2", "prepare new false", "mount new true"], &back[..]].concat(), failed),
         (staged(3), vec!["prepare"], [&["save trying 2 1", "prepare new true"], &back[..]].concat(), failed),
+        // It has its other attempts when there is room.
+        (
+            staged(3),
+            vec!["full: prepare"],
+            vec!["save trying 2 1", "prepare new true", "use old", "mount old false"],
+            "old false new is not tried at this boot: write x: No space left on device (os error 28)",
+        ),
         // What was not counted is not touched.
         (staged(3), vec!["save trying"], vec!["save trying 2 1", "use old", "mount old false"], "old false -"),
         (

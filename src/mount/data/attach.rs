@@ -136,9 +136,11 @@ impl Attached {
     /// Names the partition in a message, in place of a path that says nothing.
     #[must_use]
     pub fn told(&self, e: Error) -> Error {
-        match &self.root {
-            None => e,
-            Some(_) => Error::Refused(e.to_string().replace(&format!("{}/", self.path.display()), &format!("{}:/", self.shown))),
+        let shown = |text: String| text.replace(&format!("{}/", self.path.display()), &format!("{}:/", self.shown));
+        match (&self.root, e) {
+            (None, e) => e,
+            (Some(_), Error::Sys { doing, name, errno }) => Error::sys(doing, shown(name.display().to_string()), errno),
+            (Some(_), e) => Error::Refused(shown(e.to_string())),
         }
     }
 
