@@ -244,10 +244,11 @@ fn trials_have_logs() {
     assert!(first.starts_with(&format!("== haosfs: haos-x86_64_{NEW}.squashfs, attempt 1, 2 more\n")), "{first}");
     assert!(first.contains("hello\n") && first.contains("mounted source") && !first.contains("ended"), "{first}");
     // Power was cut. This time it is too late, by the kernel's own words.
-    let dump = "mount -t tmpfs none /sys/fs/pstore && echo Oops >/sys/fs/pstore/dmesg-efi-1 && $BOOT && \
+    let dump = "mount -t tmpfs none /sys/fs/pstore && echo Oops >/sys/fs/pstore/dmesg-efi-1 && $BOOT && ls /sys/fs/pstore && \
                 $HAOSFS update fail --reason 'it is red' --ini $INI 2>/dev/null && sleep 1.5 && ls /proc | grep -c '^[0-9]'";
     let failed = power.on(dump).succeeded().stdout;
     assert!(failed.ends_with("\n3\n"), "sh, ls, grep and nothing else: {failed}");
+    assert!(!failed.contains("dmesg"), "it is told of once: {failed}");
     assert!(power.log(1).contains("dmesg-efi-1 says:\nOops\n"), "{}", power.log(1));
     assert!(power.log(1).ends_with("== haosfs: ended: it was cut off: power failed, or the machine stopped or was reset\n"));
     assert!(power.log(2).ends_with("== haosfs: ended: it is red\n"), "{}", power.log(2));

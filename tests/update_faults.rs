@@ -172,7 +172,7 @@ const CASES: [Case; 9] = [
         command: |scratch| update(scratch, &["fail", "--reason", "x", "--log", NEW]),
         old: "trying 2-1 on old",
         new: "rolled back on old",
-        trials: &["+2-1"],
+        trials: &["+0-1"],
     },
     Case {
         before: failed,

@@ -86,7 +86,7 @@ pub fn create(dir: impl AsFd, name: &OsStr, perm: u32) -> Result<OwnedFd> {
     Ok(fs::openat(dir, name, flags, Mode::from_raw_mode(perm & 0o7777))?)
 }
 
-/// Opens a file to append to it, and makes it where it is not there.
+/// Opens a file to read it and append to it, and makes it where it is not there.
 ///
 /// # Errors
 /// The kernel's answer.
@@ -96,7 +96,7 @@ pub fn append(dir: impl AsFd, name: &OsStr, perm: u32) -> Result<OwnedFd> {
     Ok(fs::openat(dir, name, flags, Mode::from_raw_mode(perm & 0o7777))?)
 }
 
-/// Opens a file that is there to append to it.
+/// Opens a file that is there to read it and append to it.
 ///
 /// # Errors
 /// `ENOENT` and the kernel's other answers.
@@ -104,7 +104,7 @@ pub fn append_to(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     Ok(fs::openat(dir, name, APPEND, Mode::empty())?)
 }
 
-const APPEND: OFlags = OFlags::WRONLY.union(OFlags::APPEND).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const APPEND: OFlags = OFlags::RDWR.union(OFlags::APPEND).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// mkdirat(2).
 ///

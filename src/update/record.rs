@@ -37,7 +37,7 @@ impl Keys {
                 ("update_image", source(&keys.next)),
                 ("previous_image", source(&keys.proven.previous)),
                 ("failed_image", keys.failed.as_ref().map(|failed| failed.image.as_str().to_owned())),
-                ("failed_reason", keys.failed.as_ref().map(|failed| one_line(&failed.why)).filter(|why| !why.is_empty())),
+                ("failed_reason", keys.failed.as_ref().map(|failed| reason(&failed.why)).filter(|why| !why.is_empty())),
             ]
         };
         let changed = keys(self).into_iter().zip(keys(from)).filter(|(to, from)| to != from).map(|(to, _)| to);
@@ -55,11 +55,15 @@ impl Keys {
 /// Longest reason that is kept, in characters.
 const LONGEST: usize = 200;
 
-/// As a line of an ini file can say it: `\` would go on in the next, blanks at the ends are not kept.
-fn one_line(text: &str) -> String {
-    let plain = text.chars().map(|c| if c.is_control() || c == '\\' { ' ' } else { c });
-    let words: String = plain.take(LONGEST).collect();
-    words.split_whitespace().collect::<Vec<_>>().join(" ")
+/// A reason as a line of an ini file can say it: `\` would go on in the next, blanks at the ends are not kept.
+fn reason(why: &str) -> String {
+    one_line(&why.replace('\\', " "), LONGEST)
+}
+
+/// Words in one line of so many characters at most.
+pub(super) fn one_line(text: &str, longest: usize) -> String {
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Everything that is kept.
@@ -110,8 +114,8 @@ impl Record {
         }
     }
 
-    /// The writes that make a state durable, in their order: attempts are counted before haos.ini names their image, and forgotten
-    /// after haos.ini names it no more.
+    /// The writes that make a state durable, in their order: attempts are counted before haos.ini names their image, and taken away
+    /// or forgotten after haos.ini names it no more.
     #[must_use]
     pub fn writes(&self, state: &State) -> Vec<Write> {
         let keys = |proven: &Proven, next: Option<&ImageSource>, failed: Option<&Failed>| Keys {
@@ -130,11 +134,11 @@ impl Record {
                 let count = Count { image: next.clone(), left: *left, tried: *tried };
                 (keys(proven, Some(next), failed.as_ref()), Some(next), Some(count))
             }
-            // That it is still there tells this from a failure that has been seen to.
+            // That it is still there tells this from a failure that has been seen to; that it has no attempt left, the process that
+            // stands by the trial.
             State::RolledBack { proven, bad, tried } => {
                 let count = Count { image: bad.image.clone(), left: 0, tried: *tried };
-                let missing = self.count(&bad.image).is_none().then_some(count);
-                (keys(proven, None, Some(bad)), Some(&bad.image), missing)
+                (keys(proven, None, Some(bad)), Some(&bad.image), Some(count))
             }
         };
         let keeps = |count: &&Count| match &counted {
@@ -144,9 +148,11 @@ impl Record {
         let count = counted.clone().filter(|wanted| !self.counts.contains(wanted)).map(Write::Count);
         // The file that gets a new name is gone by that.
         let renamed = count.as_ref().and_then(|_| self.count(kept?));
+        let comes_last = renamed.is_some() && matches!(state, State::RolledBack { .. });
+        let (first, then) = if comes_last { (None, count) } else { (count, None) };
         let edits = Some(wanted.edits(&self.keys)).filter(|edits| !edits.is_empty()).map(Write::Keys);
         let forgotten = self.counts.iter().filter(|count| !keeps(count) && renamed != Some(*count)).cloned().map(Write::Forget);
-        count.into_iter().chain(edits).chain(forgotten).collect()
+        first.into_iter().chain(edits).chain(then).chain(forgotten).collect()
     }
 }
 

@@ -217,8 +217,8 @@ fn writes_stand_in_their_order() {
     for (event, writes) in [
         (Event::Stage { image: source("b"), tries: 3 }, "count b+3-0, ini"),
         (Event::BootBegins, "count b+2-1"),
-        (fail, "ini"),
-        (Event::Confirm, "forget b+2-1"),
+        (fail, "ini, count b+0-1"),
+        (Event::Confirm, "forget b+0-1"),
         (Event::Stage { image: source("b"), tries: 3 }, "count b+3-0, ini"),
         (Event::Stage { image: source("images/c"), tries: 3 }, "count images%2fc+3-0, ini, forget b+3-0"),
         (Event::BootBegins, "count images%2fc+2-1"),

@@ -1,7 +1,7 @@
 //! The logs of trials: in `logs/` beside haos.ini, one file for each attempt, `IMAGE-ATTEMPT.log`.
 //!
 //! Whoever records has no file open while nothing is to be written, so the file system can be made read-only meanwhile; and notices
-//! by the size that somebody has closed the log, whoever and from wherever that was. Nothing of it needs a rename, modes or owners:
+//! by its last line that somebody has closed the log, whoever and from wherever that was. Nothing of it needs a rename, modes or owners:
 //! it may be FAT.
 
 use std::ffi::{OsStr, OsString};
@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::escape::unescaped;
+use super::record::one_line;
 use super::trial_file::stem;
 use crate::config::image_source::ImageSource;
 use crate::error::{Errno, Error, Result};
@@ -26,6 +27,12 @@ const LARGEST: u64 = 1 << 20;
 /// So much of its beginning stays when it would become larger: the end tells what went wrong, and so may the beginning.
 const BEGINNING: u64 = LARGEST / 2;
 
+/// Of what is added in one piece no more than this is taken, its end, in bytes: the beginning and what ends a log find room as well.
+pub const MOST_AT_ONCE: u64 = LARGEST / 8 * 3;
+
+/// With less room on its file system nothing is recorded, in bytes: what becomes of the trial must be written there.
+const RESERVE: u64 = 256 << 10;
+
 /// Attempts of one image whose logs are kept.
 const KEPT: u32 = 3;
 
@@ -37,6 +44,9 @@ const ENDED: &str = "== haosfs: ended: ";
 
 /// The last line is not longer than this, in bytes.
 const LONGEST_LINE: u64 = 2048;
+
+/// Words that end a log are not longer, in characters of up to four bytes.
+const LONGEST_WORDS: usize = 500;
 
 /// One attempt of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,10 +90,12 @@ pub struct Recording {
 pub enum Recorded {
     /// It is in the log.
     Written,
-    /// Somebody is closing the log just now, or the file system cannot be written; it may be tried again.
+    /// Somebody else is writing to the log just now, or the file system cannot be written, or is full; it may be tried again.
     NotNow,
-    /// The log is closed, or gone.
+    /// The log is closed.
     Closed,
+    /// The log is gone.
+    Gone,
 }
 
 impl Logs {
@@ -107,7 +119,7 @@ impl Logs {
     pub fn begin(&self, attempt: &Attempt, kept: &[&ImageSource], heading: &str) -> Result<Recording> {
         let directory = self.open()?;
         for old in self.attempts() {
-            let is_recent = old.number < attempt.number && old.number + KEPT > attempt.number;
+            let is_recent = old.number < attempt.number && old.number.saturating_add(KEPT) > attempt.number;
             let stays = if old.image == attempt.image { is_recent } else { kept.contains(&&old.image) };
             if !stays && let Err(errno) = dir::unlink(&directory, &old.file_name()) {
                 tracing::warn!("{}: {errno}", self.path.join(old.file_name()).display());
@@ -118,36 +130,63 @@ impl Logs {
         let file = dir::create(&recording.directory, &recording.name, self.perm);
         let made = file.and_then(|file| data::sync(file, false)).and_then(|()| data::sync(&recording.directory, false));
         made.map_err(|e| Error::sys("make", self.path.join(&recording.name), e))?;
-        recording.record(format!("{OWN}{}\n", one_line(heading)).as_bytes(), true)?;
+        recording.record(format!("{OWN}{}\n", one_line(heading, LONGEST_WORDS)).as_bytes(), true)?;
         Ok(recording)
     }
 
-    /// Closes the log of an attempt with the words that end it, after what more is to be kept. One that is closed stays as it is; one
-    /// that is not there is made only for something more.
+    /// Adds to the log of an attempt, durably, and makes it where it is not there. One that is closed stays as it is.
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn close(&self, attempt: &Attempt, more: Option<&[u8]>, words: &str) -> Result<()> {
+    pub fn add(&self, attempt: &Attempt, more: &[u8]) -> Result<()> {
+        self.append(attempt, &whole_lines(more)).map(drop)
+    }
+
+    /// Closes the log of an attempt with the words that end it, after what more is to be kept. One that is closed stays as it is; one
+    /// that is not there is made only for something more. Returns whether it was closed by that.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn close(&self, attempt: &Attempt, more: Option<&[u8]>, words: &str) -> Result<bool> {
+        if more.is_none() && !self.path.join(attempt.file_name()).is_file() {
+            return Ok(false);
+        }
+        let mut bytes = whole_lines(more.unwrap_or_default());
+        bytes.extend_from_slice(format!("{ENDED}{}\n", one_line(words, LONGEST_WORDS)).as_bytes());
+        self.append(attempt, &bytes)
+    }
+
+    /// False where it is closed.
+    fn append(&self, attempt: &Attempt, bytes: &[u8]) -> Result<bool> {
         let path = self.path.join(attempt.file_name());
-        if more.is_none() && !path.is_file() {
-            return Ok(());
-        }
         let directory = self.open()?;
-        let failed = |errno| Error::sys("write", &path, errno);
-        let file = File::from(dir::append(&directory, &attempt.file_name(), self.perm).map_err(failed)?);
-        lock::wait_exclusive(&file).map_err(failed)?;
-        let size = file.metadata().map_err(|e| Error::sys("stat", &path, e))?.len();
-        if is_closed(&path, size) {
-            return Ok(());
+        let append = || {
+            let file = File::from(dir::append(&directory, &attempt.file_name(), self.perm)?);
+            lock::wait_exclusive(&file)?;
+            let size = file.metadata()?.len();
+            if is_closed(&file, size) {
+                return Ok(false);
+            }
+            let size = make_room(&file, size, bytes.len() as u64)?;
+            if data::write_at(&file, bytes, size)? < bytes.len() {
+                return Err(Errno::ENOSPC);
+            }
+            data::sync(&file, false).and_then(|()| data::sync(&directory, false)).map(|()| true)
+        };
+        append().map_err(|errno| Error::sys("write", &path, errno))
+    }
+
+    /// Takes the logs of an image away.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn forget(&self, image: &ImageSource) -> Result<()> {
+        let directory = self.open()?;
+        for attempt in self.attempts().into_iter().filter(|attempt| attempt.image == *image) {
+            let name = attempt.file_name();
+            dir::unlink(&directory, &name).map_err(|errno| Error::sys("remove", self.path.join(name), errno))?;
         }
-        let mut bytes = more.unwrap_or_default().to_vec();
-        if bytes.last().is_some_and(|last| *last != b'\n') {
-            bytes.push(b'\n');
-        }
-        bytes.extend_from_slice(format!("{ENDED}{}\n", one_line(words)).as_bytes());
-        let written = data::write_at(&file, &bytes, size);
-        let whole = written.and_then(|written| if written < bytes.len() { Err(Errno::ENOSPC) } else { Ok(()) });
-        whole.and_then(|()| data::sync(&file, false)).and_then(|()| data::sync(&directory, false)).map_err(failed)
+        data::sync(&directory, false).map_err(|errno| Error::sys("write", &self.path, errno))
     }
 
     fn open(&self) -> Result<OwnedFd> {
@@ -165,15 +204,39 @@ impl Logs {
     }
 }
 
-fn is_closed(path: &Path, size: u64) -> bool {
+fn is_closed(file: &File, size: u64) -> bool {
     let mut end = Vec::new();
     let from = size.saturating_sub(LONGEST_LINE);
-    let read = File::open(path).and_then(|file| {
-        end.resize(usize::try_from(size - from).map_err(io::Error::other)?, 0);
+    let read = usize::try_from(size - from).map_err(io::Error::other).and_then(|length| {
+        end.resize(length, 0);
         file.read_exact_at(&mut end, from)
     });
     let line = end.trim_ascii_end().rsplit(|&b| b == b'\n').next().unwrap_or_default();
     read.is_ok() && line.starts_with(ENDED.as_bytes())
+}
+
+/// Its end, where it is too much, and a line break after it.
+fn whole_lines(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = end_of(bytes).to_vec();
+    if bytes.last().is_some_and(|last| *last != b'\n') {
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+fn end_of(bytes: &[u8]) -> &[u8] {
+    let most = usize::try_from(MOST_AT_ONCE).unwrap_or(usize::MAX);
+    bytes.get(bytes.len().saturating_sub(most)..).unwrap_or_default()
+}
+
+/// Where a log would become too large, what it has between its beginning and now goes. Returns its size.
+fn make_room(file: &File, size: u64, adding: u64) -> Result<u64, Errno> {
+    if size.saturating_add(adding) <= LARGEST {
+        return Ok(size);
+    }
+    data::truncate(file, BEGINNING)?;
+    let note = format!("\n{OWN}something was left out here\n");
+    Ok(BEGINNING + data::write_at(file, note.as_bytes(), BEGINNING)? as u64)
 }
 
 impl Recording {
@@ -183,7 +246,7 @@ impl Recording {
     /// What the kernel answers, but for what passes.
     pub fn record(&mut self, bytes: &[u8], durable: bool) -> Result<Recorded> {
         match self.add(bytes, durable) {
-            Err(Errno::ENOENT) => Ok(Recorded::Closed),
+            Err(Errno::ENOENT) => Ok(Recorded::Gone),
             Err(Errno::EROFS | Errno::EAGAIN | Errno::ENOSPC | Errno::EDQUOT) => Ok(Recorded::NotNow),
             answer => answer.map_err(|errno| Error::sys("write", &self.name, errno)),
         }
@@ -192,18 +255,20 @@ impl Recording {
     fn add(&mut self, bytes: &[u8], durable: bool) -> Result<Recorded, Errno> {
         let file = File::from(dir::append_to(&self.directory, &self.name)?);
         lock::exclusive(&file)?;
-        if file.metadata()?.len() != self.size {
+        let size = file.metadata()?.len();
+        // Somebody else has written: words that end it, or a log of their own.
+        if size != self.size && is_closed(&file, size) {
             return Ok(Recorded::Closed);
         }
-        let most = usize::try_from(LARGEST - BEGINNING).unwrap_or(usize::MAX) / 2;
-        let bytes = bytes.get(bytes.len().saturating_sub(most)..).unwrap_or_default();
-        if self.size.saturating_add(bytes.len() as u64) > LARGEST {
-            data::truncate(&file, BEGINNING)?;
-            self.size = BEGINNING;
-            let note = format!("\n{OWN}something was left out here\n");
-            self.size += data::write_at(&file, note.as_bytes(), self.size)? as u64;
+        self.size = size;
+        let bytes = end_of(bytes);
+        if !bytes.is_empty() {
+            if !has_room(&file) {
+                return Err(Errno::ENOSPC);
+            }
+            self.size = make_room(&file, size, bytes.len() as u64)?;
+            self.size += data::write_at(&file, bytes, self.size)? as u64;
         }
-        self.size += data::write_at(&file, bytes, self.size)? as u64;
         if durable {
             data::sync(&file, false)?;
         }
@@ -215,13 +280,12 @@ impl Recording {
     /// # Errors
     /// As for [`Recording::record`].
     pub fn close(mut self, words: &str) -> Result<Recorded> {
-        self.record(format!("{ENDED}{}\n", one_line(words)).as_bytes(), true)
+        self.record(format!("{ENDED}{}\n", one_line(words, LONGEST_WORDS)).as_bytes(), true)
     }
 }
 
-fn one_line(text: &str) -> String {
-    let plain: String = text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    plain.trim().to_owned()
+fn has_room(file: &File) -> bool {
+    data::space(file).is_ok_and(|space| space.bavail.saturating_mul(space.frsize) >= RESERVE)
 }
 
 #[cfg(test)]

@@ -36,15 +36,18 @@ fn a_log_is_closed_once_and_by_anybody() {
     let mut recording = logs.begin(&first, &[], "attempt 1 of\na").unwrap();
     assert_eq!(recording.record(b"one\n", false).unwrap(), Recorded::Written);
     let path = logs.last(&first.image).unwrap();
-    logs.close(&first, Some(b"more"), "it\nfailed").unwrap();
-    let text = "== haosfs: attempt 1 of a\none\nmore\n== haosfs: ended: it failed\n";
+    logs.add(&first, b"more").unwrap();
+    assert_eq!(recording.record(b"two\n", true).unwrap(), Recorded::Written);
+    assert!(logs.close(&first, Some(b"last"), "it\nfailed").unwrap());
+    let text = "== haosfs: attempt 1 of a\none\nmore\ntwo\nlast\n== haosfs: ended: it failed\n";
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
-    assert_eq!(recording.record(b"two\n", true).unwrap(), Recorded::Closed);
-    logs.close(&first, None, "again").unwrap();
+    assert_eq!(recording.record(b"three\n", true).unwrap(), Recorded::Closed);
+    assert!(!logs.close(&first, None, "again").unwrap());
+    logs.add(&first, b"again").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
-    fs::remove_file(&path).unwrap();
-    assert_eq!(recording.record(b"two\n", true).unwrap(), Recorded::Closed);
-    logs.close(&first, None, "nothing is made").unwrap();
+    logs.forget(&first.image).unwrap();
+    assert_eq!(recording.record(b"two\n", true).unwrap(), Recorded::Gone);
+    assert!(!logs.close(&first, None, "nothing is made").unwrap());
     assert!(!path.exists());
     let recording = logs.begin(&first, &[], "x").unwrap();
     assert_eq!(recording.close("by itself").unwrap(), Recorded::Written);
@@ -63,6 +66,9 @@ fn the_beginning_and_the_end_are_kept() {
     let text = fs::read_to_string(logs.last(&image("a")).unwrap()).unwrap();
     assert!(text.len() as u64 <= LARGEST && text.len() as u64 == recording.size);
     assert!(text.starts_with("== haosfs: x\n00") && text.contains("something was left out") && text.ends_with('y'));
+    logs.close(&attempt("a", 1), Some(&vec![b'z'; 2 << 20]), "x").unwrap();
+    let text = fs::read_to_string(logs.last(&image("a")).unwrap()).unwrap();
+    assert!(text.len() as u64 <= LARGEST && text.starts_with("== haosfs: x\n00") && text.ends_with("zz\n== haosfs: ended: x\n"));
 }
 
 #[test]
@@ -77,5 +83,8 @@ fn old_logs_go() {
     }
     assert_eq!(names(&logs), ["a-3.log", "a-4.log", "a-5.log", "failed-1.log"]);
     logs.begin(&attempt("a", 1), &[], "of another trial").unwrap();
+    assert_eq!(names(&logs), ["a-1.log"]);
+    logs.begin(&attempt("a", u32::MAX), &[], "as a name may say").unwrap();
+    logs.begin(&attempt("a", 1), &[], "x").unwrap();
     assert_eq!(names(&logs), ["a-1.log"]);
 }

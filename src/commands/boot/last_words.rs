@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::path::PathBuf;
 
 /// Where it is mounted.
 const PLACE: &str = "/sys/fs/pstore";
@@ -12,17 +13,44 @@ const LOG: &str = "dmesg-";
 /// No more is taken of each, in bytes.
 const LARGEST: u64 = 128 << 10;
 
-/// The logs that were kept, in the order of their names; `None` where there are none. They stay where they are.
-pub fn read() -> Option<Vec<u8>> {
-    let entries = fs::read_dir(PLACE).ok()?;
-    let mut files: Vec<_> = entries.flatten().filter(|e| e.file_name().as_encoded_bytes().starts_with(LOG.as_bytes())).collect();
-    files.sort_by_key(fs::DirEntry::file_name);
-    let mut words = Vec::new();
-    for file in files.into_iter().take(4) {
-        words.extend_from_slice(format!("== haosfs: {} says:\n", file.path().display()).as_bytes());
-        // What cannot be read says nothing.
-        let _ = File::open(file.path()).and_then(|file| file.take(LARGEST).read_to_end(&mut words));
-        words.push(b'\n');
+/// No more files are taken.
+const MOST: usize = 4;
+
+/// The logs that were kept.
+pub struct LastWords {
+    text: Vec<u8>,
+    files: Vec<PathBuf>,
+}
+
+impl LastWords {
+    /// In the order of their names; `None` where there are none.
+    pub fn read() -> Option<Self> {
+        let entries = fs::read_dir(PLACE).ok()?.flatten();
+        let logs = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(LOG.as_bytes()));
+        let mut files: Vec<PathBuf> = logs.map(|entry| entry.path()).collect();
+        files.sort();
+        files.truncate(MOST);
+        let mut text = Vec::new();
+        for file in &files {
+            text.extend_from_slice(format!("== haosfs: {} says:\n", file.display()).as_bytes());
+            // What cannot be read says nothing.
+            let _ = File::open(file).and_then(|file| file.take(LARGEST).read_to_end(&mut text));
+            text.push(b'\n');
+        }
+        (!files.is_empty()).then_some(Self { text, files })
     }
-    (!words.is_empty()).then_some(words)
+
+    /// All of them.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// They are kept elsewhere: gives their room free for the next, which would be taken for the same ones again.
+    pub fn forget(&self) {
+        for file in &self.files {
+            if let Err(e) = fs::remove_file(file) {
+                tracing::debug!("{}: {e}", file.display());
+            }
+        }
+    }
 }

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::mount::Side;
 use super::output::{Output, add_bytes};
 use crate::config::haos_ini::Config;
+use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, backup_of, directory_of};
 use crate::error::{Error, Result};
 use crate::mount::boot_record::{BootRecord, Mode};
@@ -27,6 +28,7 @@ use crate::update::record::Keys;
 use crate::update::state::{Event, State};
 use crate::update::store::Store;
 use crate::update::trial_log::Attempt;
+use last_words::LastWords;
 use machine::Machine;
 pub use request::Request;
 use sequence::Ending;
@@ -99,19 +101,35 @@ fn backup(ini: &Path) -> Option<Config> {
 }
 
 fn ending(request: &Request, found: &Found, machine: &mut Machine<'_>) -> Ending {
-    if let State::Trying { next, tried, .. } = &found.state {
-        // One that was closed stays as it is.
-        let attempt = Attempt { image: next.clone(), number: *tried };
-        let logs = Store::look(&request.ini).map(|store| store.logs());
-        if let Err(e) = logs.and_then(|logs| logs.close(&attempt, last_words::read().as_deref(), CUT_OFF)) {
-            tracing::warn!("{e}");
-        }
+    if let Err(e) = end_log(&request.ini, &found.state) {
+        tracing::warn!("{e}");
     }
     let event = match await_data(request, found) {
         Ok(()) => Event::BootBegins,
         Err(e) => Event::DataMissing { why: e.to_string() },
     };
     sequence::run(found.state.clone(), event, machine)
+}
+
+/// Of the attempt before this boot. A log that was closed stays as it is.
+fn end_log(ini: &Path, state: &State) -> Result<()> {
+    let logs = Store::look(ini)?.logs();
+    let attempt = |image: &ImageSource, number: u32| Attempt { image: image.clone(), number };
+    match state {
+        State::Trying { next, tried, .. } => {
+            if let Some(words) = LastWords::read()
+                && logs.close(&attempt(next, *tried), Some(words.text()), CUT_OFF)?
+            {
+                words.forget();
+            } else {
+                logs.close(&attempt(next, *tried), None, CUT_OFF)?;
+            }
+        }
+        // Power was cut between the failure and its log's last line.
+        State::RolledBack { bad, tried, .. } => _ = logs.close(&attempt(&bad.image, *tried), None, &bad.why)?,
+        State::Stable { .. } | State::Staged { .. } | State::Safe { .. } => {}
+    }
+    Ok(())
 }
 
 /// Disks appear when they like. Where an update is tried, its failure must not be that of the data.

@@ -80,7 +80,7 @@ fn stand_by(mut trial: Trial, started: Instant) {
         waiting.extend(log.as_mut().map(KernelLog::take).unwrap_or_default());
         let durable = dirty && synced.elapsed() >= DURABLE;
         match trial.recording.record(&waiting, durable) {
-            Ok(Recorded::Closed) => return,
+            Ok(Recorded::Closed | Recorded::Gone) => return,
             Ok(Recorded::Written) => {
                 dirty = !durable && (dirty || !waiting.is_empty());
                 waiting.clear();

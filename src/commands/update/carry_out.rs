@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::config::image_source::ImageSource;
+use crate::error::{Errno, Error, Result};
 use crate::mount::trial;
 use crate::update::state::{Effect, Event, State, step};
 use crate::update::store::{Standing, Store};
-use crate::update::trial_log::Attempt;
+use crate::update::trial_log::{Attempt, MOST_AT_ONCE};
 
 /// What became of an event.
 pub struct Outcome {
@@ -26,14 +27,10 @@ pub struct Outcome {
 pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome> {
     let Standing { stored, state: before, .. } = store.read()?;
     let (state, effects) = step(before.clone(), event);
+    let ended = ended(&before, &state);
     // A log belongs to the failure: who reads of that shall find it.
-    if let Some((attempt, words)) = ended(&before, &state) {
-        let more = log.map(read_log).transpose()?;
-        match store.logs().close(&attempt, more.as_deref(), &words) {
-            Err(e) if more.is_some() => return Err(e),
-            Err(e) => tracing::warn!("{e}"),
-            Ok(()) => {}
-        }
+    if let (Some((attempt, _)), Some(log)) = (&ended, log) {
+        store.logs().add(attempt, &read_log(log)?)?;
     }
     let (first, then): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(Effect::comes_first);
     let (mut reboot, directory) = (false, store.directory());
@@ -42,7 +39,13 @@ pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome
             trial::take_into_use(&stored, &directory, image)?;
         }
     }
-    store.save(&state)?;
+    save(store, &state, ended.as_ref().map(|(attempt, _)| &attempt.image))?;
+    // Not before: by that, whoever stands by the trial knows that it is over.
+    if let Some((attempt, words)) = &ended
+        && let Err(e) = store.logs().close(attempt, None, words)
+    {
+        tracing::warn!("{e}");
+    }
     for effect in &then {
         match effect {
             Effect::Use { image } => trial::take_into_use(&stored, &directory, image)?,
@@ -58,6 +61,18 @@ pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome
     Ok(Outcome { state, reboot })
 }
 
+/// Where there is no room, the logs of the trial go: that it is over is worth more.
+fn save(store: &Store, state: &State, tried: Option<&ImageSource>) -> Result<()> {
+    match (store.save(state), tried) {
+        (Err(e), Some(image)) if matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT) => {
+            tracing::warn!("{e}: the logs of {image} go, to make room");
+            store.logs().forget(image)?;
+            store.save(state)
+        }
+        (saved, _) => saved,
+    }
+}
+
 /// The attempt that is over, and how it came out.
 fn ended(before: &State, after: &State) -> Option<(Attempt, String)> {
     let State::Trying { next, tried, .. } = before else { return None };
@@ -70,17 +85,15 @@ fn ended(before: &State, after: &State) -> Option<(Attempt, String)> {
     Some((Attempt { image: next.clone(), number: *tried }, words))
 }
 
-/// More of a log is not kept, in bytes: its end tells what went wrong.
-const LONGEST_LOG: u64 = 512 << 10;
-
+/// No more of it than is kept: its end tells what went wrong.
 fn read_log(path: &Path) -> Result<Vec<u8>> {
     let failed = |e| Error::sys("read", path, e);
     let mut file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
-    if size > LONGEST_LOG {
-        file.seek(SeekFrom::Start(size - LONGEST_LOG)).map_err(failed)?;
+    if size > MOST_AT_ONCE {
+        file.seek(SeekFrom::Start(size - MOST_AT_ONCE)).map_err(failed)?;
     }
     let mut log = Vec::new();
-    file.take(LONGEST_LOG).read_to_end(&mut log).map_err(failed)?;
+    file.take(MOST_AT_ONCE).read_to_end(&mut log).map_err(failed)?;
     Ok(log)
 }
