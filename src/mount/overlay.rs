@@ -28,13 +28,19 @@ pub fn mount(plan: &MountPlan, lowers: &[BorrowedFd<'_>], stage: &mut Option<Sta
             let placed = fuse_mount::attach(&union, &plan.mountpoint);
             placed.map(|()| union).map_err(|e| Error::sys("mount on", &plan.mountpoint, Errno::from(e)))
         }
-        Err(first) if matches!(first.errno, Errno::ENOSYS | Errno::EPERM | Errno::EINVAL) => {
+        Err(first) if takes_no_descriptors(first.errno) => {
             tracing::debug!("overlayfs takes no descriptors: {first}");
             // The newer way says more where both are refused for the same reason.
             by_paths(plan, lowers, stage)?.map_err(|second| refuse(plan, if first.said.is_empty() { &second } else { &first }))
         }
         Err(refusal) => Err(refuse(plan, &refusal)),
     }
+}
+
+/// Seen: `EOPNOTSUPP` of Linux 6.1 and `EBADF` of 6.12, which know layers as strings alone; `EINVAL` of those that do not take what
+/// stands nowhere; `ENOSYS` and `EPERM` where there is no fsopen(2), or a sandbox hides it.
+const fn takes_no_descriptors(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::EBADF | Errno::EOPNOTSUPP)
 }
 
 fn by_descriptors(plan: &MountPlan, lowers: &[BorrowedFd<'_>]) -> Result<OwnedFd, Refusal> {
@@ -83,14 +89,23 @@ fn by_paths(
             });
         }
     }
-    for (name, value) in parameters(&plan.options, plan.upper.is_some()) {
-        options.push(value.map_or_else(|| format!(",{name}"), |value| format!(",{name}={value}")));
-    }
-    let mounted = kernel_mount::mount("overlay", &plan.source, &plan.mountpoint, plan.attributes, &options);
+    let mounted = match mount_with(plan, &options, |_| true) {
+        // Linux before 6.7 knows no other than that, and not its name; the others would make one where none is named.
+        Err(Errno::EINVAL) if plan.options.uuid == Uuid::Null => mount_with(plan, &options, |name| name != "uuid"),
+        answer => answer,
+    };
     Ok(mounted.map_err(|errno| match errno {
         Errno::ENAMETOOLONG => Refusal { errno, said: "its layers' names are too long together".to_owned() },
         errno => errno.into(),
     }))
+}
+
+fn mount_with(plan: &MountPlan, layers: &OsStr, is_meant: impl Fn(&str) -> bool) -> Result<OwnedFd, Errno> {
+    let mut options = layers.to_owned();
+    for (name, value) in parameters(&plan.options, plan.upper.is_some()).into_iter().filter(|(name, _)| is_meant(name)) {
+        options.push(value.map_or_else(|| format!(",{name}"), |value| format!(",{name}={value}")));
+    }
+    kernel_mount::mount("overlay", &plan.source, &plan.mountpoint, plan.attributes, &options)
 }
 
 /// Gives a layer a path. A mount that stands nowhere gets a place; before Linux 5.2 there are none, and every layer has one.
