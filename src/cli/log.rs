@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::error::{Error, Result};
 
@@ -44,23 +47,28 @@ pub enum Destination {
 /// When the file cannot be opened.
 pub fn start(destination: &Destination) -> Result<()> {
     // fuser calls it an error when the asker of an interrupted request is gone before the answer comes.
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info,fuser=off"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
-    let started = match destination {
-        Destination::Stderr => log.with_writer(io::stderr).without_time().try_init(),
+    let asked = std::env::var(FILTER).ok().and_then(|words| words.parse().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(Level::INFO).with_target("fuser", LevelFilter::OFF));
+    let log = fmt::layer().with_ansi(false).with_target(false);
+    match destination {
+        Destination::Stderr => begin(log.with_writer(io::stderr).without_time(), filter),
         Destination::File(path) => {
             let file = File::options().append(true).create(true).open(path).map_err(|e| Error::sys("open the log", path, e))?;
-            log.with_writer(Arc::new(file)).try_init()
+            begin(log.with_writer(Arc::new(file)), filter)
         }
         Destination::Syslog => {
             let socket = UnixDatagram::unbound().map_err(|e| Error::sys("log to", SOCKET, e))?;
-            log.with_writer(Syslog { socket: Arc::new(socket) }).without_time().with_level(false).try_init()
+            begin(log.with_writer(Syslog { socket: Arc::new(socket) }).without_time().with_level(false), filter)
         }
         Destination::Kernel => match Kernel::open() {
-            Ok(kernel) => log.with_writer(kernel).without_time().with_level(false).try_init(),
-            Err(_) => log.with_writer(io::stderr).without_time().try_init(),
+            Ok(kernel) => begin(log.with_writer(kernel).without_time().with_level(false), filter),
+            Err(_) => begin(log.with_writer(io::stderr).without_time(), filter),
         },
-    };
+    }
+}
+
+fn begin(log: impl Layer<Registry> + Send + Sync, filter: Targets) -> Result<()> {
+    let started = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
     started.map_err(|e| Error::Refused(format!("the log cannot be started: {e}")))
 }
 

@@ -1,8 +1,8 @@
 //! Data: blocks and fragments, stored or compressed.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use super::block::{Block, Buffers};
 use super::cache::Budgeted;
@@ -16,7 +16,7 @@ use crate::error::Result;
 const BLOCK: &str = "data block";
 const FRAGMENT: &str = "fragment";
 /// A read of a hole is answered from here, if it is no longer.
-static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
+static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; 128 << 10]);
 
 /// Bytes of a file.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Cursor, Write};
 use std::path::Path;
 
+use backhand::compression::{CompressionOptions, Compressor, Lz4};
 use backhand::{BackhandError, FilesystemCompressor, FilesystemWriter, NodeHeader};
 
 use crate::error::{Error, Result};
@@ -40,7 +41,9 @@ fn write(file: &mut BufWriter<File>) -> Result<(), BackhandError> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let header = |permissions| NodeHeader { permissions, uid, gid, mtime: 1_700_000_000 };
     let mut writer = FilesystemWriter::default();
-    writer.set_compressor(FilesystemCompressor::new(backhand::compression::Compressor::Zstd, None)?);
+    // A format's version of its own; there is but one.
+    let options = CompressionOptions::Lz4(Lz4 { version: 1, flags: 0 });
+    writer.set_compressor(FilesystemCompressor::new(Compressor::Lz4, Some(options))?);
     writer.set_time(1_700_000_000);
     writer.set_root_mode(0o755);
     writer.set_root_uid(uid);
