@@ -18,6 +18,8 @@ pub enum What {
     Program,
     /// A text, readable.
     Text(&'static [u8]),
+    /// A text that can be executed.
+    Script(&'static [u8]),
     /// A symbolic link.
     Link(PathBuf),
 }
@@ -25,8 +27,16 @@ pub enum What {
 /// The names by which mount(8) and umount(8) look for helpers, nowhere but in /sbin (libmount, `FS_SEARCH_PATH`).
 const HELPERS: [&str; 4] = ["mount.haosfs", "mount.fuse.haosfs", "umount.haosfs", "umount.fuse.haosfs"];
 
-/// Everything but programs and links, below the prefix.
-const TEXTS: [(&str, &[u8]); 10] = [
+/// What others execute, below the prefix.
+const SCRIPTS: [(&str, &[u8]); 4] = [
+    ("share/initramfs-tools/hooks/haosfs", include_bytes!("../../../packaging/initramfs-tools/hooks/haosfs")),
+    ("lib/dracut/modules.d/90haosfs/module-setup.sh", include_bytes!("../../../packaging/dracut/90haosfs/module-setup.sh")),
+    ("lib/dracut/modules.d/90haosfs/parse-haosfs.sh", include_bytes!("../../../packaging/dracut/90haosfs/parse-haosfs.sh")),
+    ("lib/dracut/modules.d/90haosfs/mount-haosfs.sh", include_bytes!("../../../packaging/dracut/90haosfs/mount-haosfs.sh")),
+];
+
+/// Everything else but programs and links, below the prefix.
+const TEXTS: [(&str, &[u8]); 11] = [
     ("share/man/man1/haosfs.1", include_bytes!("../../../packaging/man/haosfs.1")),
     ("share/man/man5/haos.ini.5", include_bytes!("../../../packaging/man/haos.ini.5")),
     ("share/man/man8/mount.haosfs.8", include_bytes!("../../../packaging/man/mount.haosfs.8")),
@@ -37,6 +47,7 @@ const TEXTS: [(&str, &[u8]); 10] = [
     ("share/doc/haosfs/examples/mnt.mount", include_bytes!("../../../packaging/units/mnt.mount")),
     ("share/doc/haosfs/examples/mnt.automount", include_bytes!("../../../packaging/units/mnt.automount")),
     ("lib/systemd/system/haosfs-boot-guard.service", include_bytes!("../../../packaging/units/haosfs-boot-guard.service")),
+    ("share/initramfs-tools/scripts/haosfs", include_bytes!("../../../packaging/initramfs-tools/scripts/haosfs")),
 ];
 
 /// All of it for a prefix and a directory of helpers, both from the root of the system and without a leading slash.
@@ -48,6 +59,7 @@ pub fn items(prefix: &Path, sbin: &Path) -> Vec<Item> {
     items.extend(HELPERS.map(|name| Item { path: sbin.join(name), what: What::Link(to_program.clone()) }));
     let backend = prefix.join("lib/haosfs");
     items.push(Item { path: backend.join("rauc-backend"), what: What::Link(way(&backend, &prefix.join("bin/haosfs"))) });
+    items.extend(SCRIPTS.map(|(path, text)| Item { path: prefix.join(path), what: What::Script(text) }));
     items.extend(TEXTS.map(|(path, text)| Item { path: prefix.join(path), what: What::Text(text) }));
     items
 }

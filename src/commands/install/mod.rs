@@ -116,6 +116,7 @@ fn put(to: &Destination, item: &Item, program: &[u8]) -> Result<()> {
     match &item.what {
         What::Program => write(&at, program, 0o755)?,
         What::Text(text) => write(&at, text, 0o644)?,
+        What::Script(text) => write(&at, text, 0o755)?,
         What::Link(target) => {
             let (directory, name) = parted(&at)?;
             let directory = replace::open_dir(directory).map_err(|e| Error::sys("open", directory, e))?;

@@ -1,0 +1,25 @@
+#!/bin/bash
+# A dracut module for a root file system by haos.ini: dracut --add haosfs.
+
+check() {
+    require_binaries haosfs || return 1
+    # Only where it is asked for.
+    return 255
+}
+
+depends() {
+    echo base udev-rules
+}
+
+installkernel() {
+    # What joins the layers: FUSE does alone; the others let the kernel do it.
+    hostonly='' instmods fuse loop squashfs overlay
+    # What system and data partitions have, and the encodings that FAT asks for.
+    hostonly='' instmods ext4 btrfs xfs vfat nls_cp437 nls_ascii nls_iso8859_1 nls_utf8
+}
+
+install() {
+    inst_multiple haosfs mount modprobe
+    inst_hook cmdline 30 "$moddir/parse-haosfs.sh"
+    inst_hook mount 20 "$moddir/mount-haosfs.sh"
+}

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Mounts the root file system that haos.ini names. The system partition becomes /haos of the new root where that is a directory, else
+# it stays at /run/haosfs/system.
+#
+#   haosfs.ini=FILE       haos.ini on the system partition, by default /haos.ini
+#   haosfs.options=LIST   options of the mount, as of haosfs boot -o
+#   init=FILE             the first program, as ever
+
+type getarg > /dev/null 2>&1 || . /lib/dracut-lib.sh
+
+mount_haosfs() {
+    local system=/run/haosfs/system ini options first
+
+    ini=$(getarg haosfs.ini=)
+    options=$(getarg haosfs.options=)
+    first=$(getarg init=)
+    for module in fuse loop squashfs overlay; do
+        modprobe -q "$module"
+    done
+    # Attempts are counted there, so it is writable whatever "ro" says of the root.
+    if ! ismounted "$system"; then
+        mkdir -p "$system"
+        mount -o rw "${root#haosfs:}" "$system" || die "haosfs: the system partition ${root#haosfs:} cannot be mounted"
+    fi
+    haosfs boot --ini "$system/${ini:-haos.ini}" --target "$NEWROOT" \
+        ${first:+--init "$first"} ${options:+-o "$options"} || die "haosfs: there is no root file system"
+    if [ -d "$NEWROOT/haos" ]; then
+        # systemd makes all mounts shared, and those cannot be moved.
+        mount --bind "$system" "$NEWROOT/haos" && umount -l "$system"
+    fi
+}
+
+case $root in
+    haosfs:*) ismounted "$NEWROOT" || mount_haosfs ;;
+esac
