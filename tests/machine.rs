@@ -1,0 +1,56 @@
+//! Whole machines in QEMU whose root file system is a union: the quick ones, which every run of the tests has.
+//! `machine_full` has the rest.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "machine/cuts.rs"]
+mod cuts;
+#[path = "machine/keeps.rs"]
+mod keeps;
+mod qemu;
+#[path = "machine/systemd.rs"]
+mod systemd;
+#[path = "machine/trial.rs"]
+mod trial;
+
+use keeps::keeps_what_is_written;
+use qemu::disk::Data;
+use qemu::host;
+use qemu::initramfs::Joins;
+use qemu::kernel::Kernel;
+use trial::Fate;
+
+#[test]
+fn haosfs_joins_the_layers_of_a_root_on_ext4() {
+    if host::can_run("haosfs_joins_the_layers_of_a_root_on_ext4") {
+        keeps_what_is_written(Kernel::stable(), Joins::Haosfs, Data::Ext4);
+    }
+}
+
+#[test]
+fn the_kernel_joins_the_layers_of_a_root_on_btrfs() {
+    if host::can_run("the_kernel_joins_the_layers_of_a_root_on_btrfs") {
+        keeps_what_is_written(Kernel::newest(), Joins::Kernel, Data::Btrfs);
+    }
+}
+
+#[test]
+fn systemd_starts_and_stops_on_a_root_that_haosfs_serves() {
+    if host::can_run_debian("systemd_starts_and_stops_on_a_root_that_haosfs_serves") {
+        systemd::starts_and_stops(Kernel::stable(), Joins::Haosfs, 1);
+    }
+}
+
+#[test]
+fn an_update_that_panics_is_left_for_the_image_before() {
+    if host::can_run_as_root("an_update_that_panics_is_left_for_the_image_before") {
+        trial::tries(Fate::Panic, Kernel::stable(), Joins::Haosfs, Data::Ext4, &["attempts"]);
+    }
+}
+
+#[test]
+fn two_power_cuts_lose_nothing_that_was_durable() {
+    if host::can_run("two_power_cuts_lose_nothing_that_was_durable") {
+        cuts::cut_again_and_again(Kernel::stable(), Joins::Haosfs, Data::Ext4, 2);
+    }
+}

@@ -1,0 +1,162 @@
+//! Whole machines in QEMU whose root file system is a union: those that take long. `./test machine` runs them; `machine` has the
+//! quick ones.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "machine/cuts.rs"]
+mod cuts;
+#[path = "machine/keeps.rs"]
+mod keeps;
+mod qemu;
+#[path = "machine/shipped.rs"]
+mod shipped;
+#[path = "machine/systemd.rs"]
+mod systemd;
+#[path = "machine/trial.rs"]
+mod trial;
+
+use keeps::keeps_what_is_written;
+use qemu::disk::Data;
+use qemu::host;
+use qemu::initramfs::Joins;
+use qemu::kernel::Kernel;
+use shipped::Maker;
+use trial::Fate;
+
+fn keeps_on_every_file_system(test: &str, kernel: fn() -> &'static Kernel, joins: Joins) {
+    if host::can_run(test) {
+        [Data::Ext4, Data::Btrfs].into_iter().for_each(|data| keeps_what_is_written(kernel(), joins, data));
+    }
+}
+
+#[test]
+fn linux_6_1_without_overlayfs() {
+    keeps_on_every_file_system("linux_6_1_without_overlayfs", Kernel::stable, Joins::Haosfs);
+}
+
+#[test]
+fn linux_6_1_with_overlayfs() {
+    keeps_on_every_file_system("linux_6_1_with_overlayfs", Kernel::stable, Joins::Kernel);
+}
+
+#[test]
+fn the_newest_linux_without_overlayfs() {
+    keeps_on_every_file_system("the_newest_linux_without_overlayfs", Kernel::newest, Joins::Haosfs);
+}
+
+#[test]
+fn the_newest_linux_with_overlayfs() {
+    keeps_on_every_file_system("the_newest_linux_with_overlayfs", Kernel::newest, Joins::Kernel);
+}
+
+#[test]
+fn ten_power_cuts_on_ext4() {
+    if host::can_run("ten_power_cuts_on_ext4") {
+        cuts::cut_again_and_again(Kernel::stable(), Joins::Haosfs, Data::Ext4, 10);
+    }
+}
+
+#[test]
+fn ten_power_cuts_on_btrfs() {
+    if host::can_run("ten_power_cuts_on_btrfs") {
+        cuts::cut_again_and_again(Kernel::newest(), Joins::Haosfs, Data::Btrfs, 10);
+    }
+}
+
+#[test]
+fn five_power_cuts_of_the_kernels_own_union() {
+    if host::can_run("five_power_cuts_of_the_kernels_own_union") {
+        cuts::cut_again_and_again(Kernel::stable(), Joins::Kernel, Data::Ext4, 5);
+    }
+}
+
+#[test]
+fn ten_disks_with_ext4_that_lost_what_was_not_flushed() {
+    if host::can_run("ten_disks_with_ext4_that_lost_what_was_not_flushed") {
+        (0..2).for_each(|_| cuts::lose_what_was_not_flushed(Kernel::stable(), Data::Ext4, 5));
+    }
+}
+
+#[test]
+fn ten_disks_with_btrfs_that_lost_what_was_not_flushed() {
+    if host::can_run("ten_disks_with_btrfs_that_lost_what_was_not_flushed") {
+        (0..2).for_each(|_| cuts::lose_what_was_not_flushed(Kernel::newest(), Data::Btrfs, 5));
+    }
+}
+
+#[test]
+fn systemd_starts_and_stops_five_times_on_a_root_that_haosfs_serves() {
+    if host::can_run_debian("systemd_starts_and_stops_five_times_on_a_root_that_haosfs_serves") {
+        systemd::starts_and_stops(Kernel::stable(), Joins::Haosfs, 5);
+    }
+}
+
+fn has_its_fate(test: &str, fate: Fate, why: &[&str]) {
+    if host::can_run_as_root(test) {
+        trial::tries(fate, Kernel::stable(), Joins::Haosfs, Data::Ext4, why);
+        trial::tries(fate, Kernel::newest(), Joins::Kernel, Data::Btrfs, why);
+    }
+}
+
+#[test]
+fn a_good_update_is_confirmed() {
+    has_its_fate("a_good_update_is_confirmed", Fate::Good, &[]);
+}
+
+#[test]
+fn a_truncated_update_is_left() {
+    has_its_fate("a_truncated_update_is_left", Fate::Truncated, &["bytes"]);
+}
+
+#[test]
+fn an_update_without_init_is_left() {
+    has_its_fate("an_update_without_init_is_left", Fate::NoInit, &["init"]);
+}
+
+#[test]
+fn an_update_that_panics_is_left() {
+    has_its_fate("an_update_that_panics_is_left", Fate::Panic, &["attempts"]);
+}
+
+#[test]
+fn an_update_that_hangs_is_left() {
+    has_its_fate("an_update_that_hangs_is_left", Fate::Hang, &["attempts", "confirmed"]);
+}
+
+#[test]
+fn an_update_with_a_red_check_is_left() {
+    has_its_fate("an_update_with_a_red_check_is_left", Fate::RedCheck, &["own"]);
+}
+
+#[test]
+fn five_power_cuts_of_a_trial() {
+    if host::can_run_as_root("five_power_cuts_of_a_trial") {
+        for (joins, data) in [(Joins::Haosfs, Data::Ext4), (Joins::Haosfs, Data::Btrfs), (Joins::Kernel, Data::Ext4)] {
+            trial::tries(Fate::PowerCut, Kernel::stable(), joins, data, &["attempts"]);
+        }
+        for data in [Data::Ext4, Data::Btrfs] {
+            trial::tries(Fate::PowerCut, Kernel::newest(), Joins::Haosfs, data, &["attempts"]);
+        }
+    }
+}
+
+fn starts_with(test: &str, maker: Maker, kernel: fn() -> &'static Kernel) {
+    if host::can_run_debian(test) && host::has_program(test, maker.program()) {
+        shipped::starts(maker, kernel());
+    }
+}
+
+#[test]
+fn an_archive_of_initramfs_tools_starts() {
+    starts_with("an_archive_of_initramfs_tools_starts", Maker::InitramfsTools, Kernel::stable);
+}
+
+#[test]
+fn an_archive_of_dracut_starts() {
+    starts_with("an_archive_of_dracut_starts", Maker::Dracut, Kernel::stable);
+}
+
+#[test]
+fn an_archive_of_dracut_with_systemd_starts() {
+    starts_with("an_archive_of_dracut_with_systemd_starts", Maker::DracutSystemd, Kernel::newest);
+}

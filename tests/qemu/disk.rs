@@ -1,0 +1,132 @@
+//! A guest's disk: a system partition with images and haos.ini, and a data partition.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::gpt::{self, Entry};
+use super::host::{self, run};
+
+const MIB: u64 = 1 << 20;
+/// Where the partitions begin, and where the last one ends.
+const SYSTEM: u64 = MIB;
+const DATA: u64 = 321 * MIB;
+const END: u64 = 705 * MIB;
+const SYSTEM_GUID: &str = "7a5b3c1d-0001-4000-8000-000000000001";
+const DATA_GUID: &str = "7a5b3c1d-0002-4000-8000-000000000002";
+
+/// The file system of a data partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// ext4.
+    Ext4,
+    /// btrfs.
+    Btrfs,
+}
+
+impl Data {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Btrfs => "btrfs",
+        }
+    }
+}
+
+/// A disk in a file, with a directory of its own that goes with it.
+pub struct Disk {
+    dir: tempfile::TempDir,
+    data: Data,
+}
+
+/// The name of an image of a version.
+pub fn image_name(version: &str) -> String {
+    format!("haos-x86_64_{version}.squashfs")
+}
+
+impl Disk {
+    /// A new one whose haos.ini names version 1.0 of the image. `more` is appended to haos.ini; `update`, where there is one, lies in
+    /// `incoming/` as version 2.0.
+    pub fn new(data: Data, image: &Path, more: &str, update: Option<&Path>) -> Self {
+        let disk = Self { dir: tempfile::Builder::new().prefix("haosfs-test-").tempdir().unwrap(), data };
+        let system = disk.dir().join("system");
+        fs::create_dir_all(system.join("images")).unwrap();
+        fs::copy(image, system.join("images").join(image_name("1.0"))).unwrap();
+        if let Some(update) = update {
+            fs::create_dir(system.join("incoming")).unwrap();
+            fs::copy(update, system.join("incoming").join(image_name("2.0"))).unwrap();
+        }
+        let ini =
+            format!("[haos]\ndata_partition = {{{DATA_GUID}}},fs={}\nsystem_image = {}\n{more}", data.name(), image_name("1.0"));
+        fs::write(system.join("haos.ini"), ini).unwrap();
+        let file = File::create_new(disk.file()).unwrap();
+        let size = END + gpt::BEHIND.next_multiple_of(MIB);
+        file.set_len(size).unwrap();
+        gpt::write(
+            &file,
+            size,
+            &[
+                Entry { start: SYSTEM, end: DATA, guid: SYSTEM_GUID, name: "system" },
+                Entry { start: DATA, end: END, guid: DATA_GUID, name: "data" },
+            ],
+        );
+        disk.fill(&file, SYSTEM..DATA, |part| {
+            run(host::command("mke2fs").args(["-qF", "-t", "ext4", "-d"]).arg(&system).arg(part));
+        });
+        disk.fill(&file, DATA..END, |part| match data {
+            Data::Ext4 => drop(run(host::command("mke2fs").args(["-qF", "-t", "ext4"]).arg(part))),
+            Data::Btrfs => drop(run(host::command("mkfs.btrfs").arg("-qf").arg(part))),
+        });
+        fs::remove_dir_all(system).unwrap();
+        disk
+    }
+
+    /// Has a file system made in a file of its own, and copies what is not zero into a place of the disk.
+    fn fill(&self, disk: &File, place: std::ops::Range<u64>, make: impl FnOnce(&Path)) {
+        let part = self.dir().join("part");
+        File::create_new(&part).unwrap().set_len(place.end - place.start).unwrap();
+        make(&part);
+        let bytes = fs::read(&part).unwrap();
+        let size = usize::try_from(MIB / 16).unwrap();
+        for (number, piece) in bytes.chunks(size).enumerate().filter(|(_, piece)| piece.iter().any(|byte| *byte != 0)) {
+            disk.write_all_at(piece, place.start + (number * size) as u64).unwrap();
+        }
+        fs::remove_file(part).unwrap();
+    }
+
+    /// The directory for what belongs to a test.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The disk.
+    pub fn file(&self) -> PathBuf {
+        self.dir().join("disk")
+    }
+
+    /// Standard output of a shell script that root runs where a copy of the data partition is mounted. Not while a guest runs.
+    pub fn on_data(&self, script: &str) -> String {
+        let (part, at) = (self.dir().join("data"), self.dir().join("mnt"));
+        copy_range(&File::open(self.file()).unwrap(), DATA..END, &File::create(&part).unwrap());
+        fs::create_dir_all(&at).unwrap();
+        let mut command = host::command("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-ec"]);
+        // The journal is replayed, in the copy.
+        command.arg(format!("mount -t {} -o loop $0 $1; cd $1; {script}", self.data.name())).arg(&part).arg(&at);
+        let told = run(&mut command);
+        fs::remove_file(part).unwrap();
+        told
+    }
+}
+
+/// Leaves holes where there is nothing.
+fn copy_range(from: &File, range: std::ops::Range<u64>, to: &File) {
+    let mut piece = vec![0; usize::try_from(MIB / 16).unwrap()];
+    for at in range.clone().step_by(piece.len()) {
+        from.read_exact_at(&mut piece, at).unwrap();
+        if piece.iter().any(|byte| *byte != 0) {
+            to.write_all_at(&piece, at - range.start).unwrap();
+        }
+    }
+    to.set_len(range.end - range.start).unwrap();
+}
