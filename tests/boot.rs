@@ -260,6 +260,23 @@ fn trials_have_logs() {
     assert!(!power.log_path(2).exists());
 }
 
+/// Without a log there is a deadline all the same.
+#[test]
+fn a_trial_without_a_log_is_stood_by() {
+    if !possible("a_trial_without_a_log_is_stood_by") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.stage();
+    fs::write(power.machine.scratch.path("system/logs"), "in the way").unwrap();
+    let stands_by = "pgrep -c -f 'haosfs[ ]boot'";
+    let seen =
+        power.on(&format!("$BOOT && {stands_by}; $HAOSFS update confirm --ini $INI >$CONSOLE; sleep 1.5; {stands_by}; true"));
+    let seen = seen.succeeded();
+    assert_eq!(said(&seen.stdout)["mode"].as_str(), Some("trial"), "{seen:?}");
+    assert!(seen.stdout.ends_with("\n1\n0\n"), "{seen:?}");
+}
+
 /// A system that hangs politely ends, and so do its attempts.
 #[test]
 fn nobody_waits_for_ever() {

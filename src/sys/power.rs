@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use rustix::system::{RebootCommand, reboot};
 
-/// Writes out what is to be written, waiting no longer than `patience` for that, and starts the machine anew without a word to
+/// How long the disks may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Writes out what is to be written, waiting no longer than ten seconds for that, and starts the machine anew without a word to
 /// anybody (reboot(2)). In a pid namespace it is the first process there that ends. Returns where that is not permitted.
-pub fn restart(patience: Duration) {
+pub fn restart() {
     let (done, waiting) = std::sync::mpsc::channel();
     let syncing = std::thread::Builder::new().spawn(move || {
         rustix::fs::sync();
@@ -14,7 +17,7 @@ pub fn restart(patience: Duration) {
         let _ = done.send(());
     });
     if syncing.is_ok() {
-        let _in_time = waiting.recv_timeout(patience);
+        let _in_time = waiting.recv_timeout(PATIENCE);
     }
     if let Err(e) = reboot(RebootCommand::Restart) {
         tracing::error!("the machine cannot be started anew: {e}");

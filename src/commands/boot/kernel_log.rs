@@ -2,11 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Where it is.
 const KERNEL_LOG: &str = "/dev/kmsg";
@@ -47,12 +44,12 @@ impl KernelLog {
         }
         lines
     }
+}
 
-    /// Waits until there is something new, or the time is over.
-    pub fn wait(&self, limit: Duration) {
-        let limit = Timespec { tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() };
-        // Whatever wakes us, it is looked again.
-        let _ = poll(&mut [PollFd::from_borrowed_fd(self.file.as_fd(), PollFlags::IN)], Some(&limit));
+impl AsFd for KernelLog {
+    /// Readable when there is something new.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::init;
-use super::recorder::{self, Trial};
+use super::recorder::{self, Recorder, Trial};
 use super::request::Request;
 use super::sequence::Acts;
 use super::trust;
@@ -12,16 +12,18 @@ use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, directory_of};
 use crate::error::{Error, Result};
 use crate::mount::{self, Ground, image_choice, trial};
-use crate::update::state::State;
-use crate::update::store::{Standing, Store};
+use crate::update::state::{Failed, State};
+use crate::update::store::Store;
 use crate::update::trial_file::Count;
-use crate::update::trial_log::Attempt;
+use crate::update::trial_log::{Attempt, Recording};
 
 /// The machine that is booted.
 pub struct Machine<'a> {
     request: &'a Request,
     /// What was prepared for a trial.
     generation: Option<u64>,
+    /// Who stands by a trial.
+    recorder: Option<Recorder>,
     /// The first program of what is mounted.
     pub init: Option<PathBuf>,
 }
@@ -29,7 +31,7 @@ pub struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// As it is before anything was done.
     pub const fn new(request: &'a Request) -> Self {
-        Self { request, generation: None, init: None }
+        Self { request, generation: None, recorder: None, init: None }
     }
 
     fn stored(&self) -> Result<Stored> {
@@ -58,15 +60,13 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// The attempt is counted, and nothing of the image was touched.
-fn begin_record(store: &Store, standing: &Standing) -> Result<()> {
-    let State::Trying { next, left, tried, failed, .. } = &standing.state else { return Ok(()) };
-    let attempt = Attempt { image: next.clone(), number: *tried };
-    let heading = format!("{next}, attempt {tried}, {left} more");
+/// `None` where it cannot be written: a trial needs its deadline more.
+fn begin_log(store: &Store, count: &Count, failed: Option<&Failed>) -> Option<Recording> {
+    let Count { image, left, tried } = count;
+    let attempt = Attempt { image: image.clone(), number: *tried };
     let kept: Vec<&ImageSource> = failed.iter().map(|failed| &failed.image).collect();
-    let recording = store.logs().begin(&attempt, &kept, &heading)?;
-    let count = Count { image: next.clone(), left: *left, tried: *tried };
-    recorder::start(Trial { recording, counts: store.counts_directory()?, count, deadline: standing.rules.deadline })
+    let begun = store.logs().begin(&attempt, &kept, &format!("{image}, attempt {tried}, {left} more"));
+    begun.inspect_err(|e| tracing::error!("the log of the trial is not kept: {e}")).ok()
 }
 
 /// Whoever looks at all mounts just now may keep it busy.
@@ -84,12 +84,22 @@ impl Acts for Machine<'_> {
         if store.is_saved(state)? { Ok(()) } else { Store::take(&self.request.ini)?.save(state) }
     }
 
+    fn stand_by(&mut self, state: &State) -> Result<()> {
+        let State::Trying { next, left, tried, failed, .. } = state else { return Ok(()) };
+        if self.recorder.is_some() {
+            return Ok(());
+        }
+        let store = Store::look(&self.request.ini)?;
+        let deadline = store.read()?.rules.deadline;
+        let count = Count { image: next.clone(), left: *left, tried: *tried };
+        let recording = begin_log(&store, &count, failed.as_ref());
+        self.recorder = Some(recorder::start(Trial { recording, counts: store.counts_directory()?, count, deadline })?);
+        Ok(())
+    }
+
     fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()> {
         let store = Store::look(&self.request.ini)?;
         let standing = store.read()?;
-        if let Err(e) = begin_record(&store, &standing) {
-            tracing::error!("the log of the trial is not kept: {e}");
-        }
         let home = store.directory();
         trust::check(&image_choice::find(image, &home)?, &home, &standing.rules)?;
         self.generation = Some(trial::prepare(&standing.stored, &home, image, anew)?);
@@ -107,6 +117,10 @@ impl Acts for Machine<'_> {
     }
 
     fn close_log(&mut self, attempt: &Attempt, why: &str) {
+        // Whatever becomes of the log, it shall not end the good image's boot.
+        if let Some(recorder) = self.recorder.take() {
+            recorder.end();
+        }
         let closed = Store::look(&self.request.ini).and_then(|store| store.logs().close(attempt, None, why));
         if let Err(e) = closed {
             tracing::warn!("{e}");

@@ -1,9 +1,15 @@
 //! The process that stands by a trial: it writes the kernel's log to the disk, and ends a boot that nobody has confirmed in time. It
-//! outlives the initramfs, needs no path, and goes when the trial is over.
+//! outlives the initramfs, needs no path, and goes when the trial is over: when the boot itself says so, the count of the attempt has
+//! another name, or somebody has closed the log.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, statat};
 
 use super::announce;
 use super::kernel_log::KernelLog;
@@ -26,13 +32,13 @@ const GRACE: u32 = 5;
 /// What cannot be written is kept for later up to this size, in bytes.
 const MOST_WAITING: usize = 256 << 10;
 
-/// How long the disks may take before the machine is started anew all the same.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a boot waits for it to go. It goes later where its disk hangs, but ends no boot any more.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What it stands by.
 pub struct Trial {
-    /// Its log.
-    pub recording: Recording,
+    /// Its log; without one it keeps to the deadline all the same.
+    pub recording: Option<Recording>,
     /// The directory of counts.
     pub counts: OwnedFd,
     /// The count as it is.
@@ -41,19 +47,39 @@ pub struct Trial {
     pub deadline: Option<Duration>,
 }
 
+/// A recorder, for the boot that has started it.
+pub struct Recorder {
+    line: UnixStream,
+}
+
+impl Recorder {
+    /// Tells it that the trial is over, and waits until it is gone.
+    pub fn end(mut self) {
+        let told = self.line.set_read_timeout(Some(FAREWELL)).and_then(|()| self.line.write_all(&[0]));
+        // It never says anything: whatever is heard but silence is its end.
+        match told.and_then(|()| self.line.read(&mut [0])) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => tracing::warn!("the recorder of the trial takes long to go"),
+            _ => {}
+        }
+    }
+}
+
 /// Starts it. Call it while no lock is held: it would hold that, too.
 ///
 /// # Errors
 /// Where there can be no further process.
-pub fn start(trial: Trial) -> Result<()> {
+pub fn start(trial: Trial) -> Result<Recorder> {
     let started = Instant::now();
-    match daemon::detach().map_err(|e| Error::sys("start", "the recorder of the trial", e))? {
+    let failed = |e| Error::sys("start", "the recorder of the trial", e);
+    let (line, other) = UnixStream::pair().map_err(failed)?;
+    match daemon::detach().map_err(failed)? {
         Side::Starter(starting) => match starting.wait() {
-            Ok(Started::Ready) => Ok(()),
+            Ok(Started::Ready) => Ok(Recorder { line }),
             Ok(other) => Err(Error::Refused(format!("the recorder of the trial has ended: {other:?}"))),
             Err(e) => Err(Error::sys("wait for", "the recorder of the trial", e)),
         },
         Side::Daemon(readiness) => {
+            drop(line);
             // It ends with the trial, whoever ends all processes.
             let _blocked = Termination::block();
             if let Err(e) = steadfast::spare_when_memory_runs_out() {
@@ -61,7 +87,7 @@ pub fn start(trial: Trial) -> Result<()> {
             }
             let code = match readiness.succeed() {
                 Ok(()) => {
-                    stand_by(trial, started);
+                    stand_by(trial, started, other);
                     0
                 }
                 Err(_) => 1,
@@ -71,42 +97,112 @@ pub fn start(trial: Trial) -> Result<()> {
     }
 }
 
-fn stand_by(mut trial: Trial, started: Instant) {
+fn stand_by(mut trial: Trial, started: Instant, line: UnixStream) {
     let console = announce::console();
-    let mut log = KernelLog::open().inspect_err(|e| tracing::warn!("the kernel's log is not kept: {e}")).ok();
     let end = trial.deadline.map(|deadline| started + deadline + deadline / GRACE);
-    let (mut waiting, mut synced, mut dirty) = (Vec::new(), Instant::now(), false);
+    let (mut line, mut pen) = (Some(line), trial.recording.take().map(Pen::new));
     loop {
-        waiting.extend(log.as_mut().map(KernelLog::take).unwrap_or_default());
-        let durable = dirty && synced.elapsed() >= DURABLE;
-        match trial.recording.record(&waiting, durable) {
-            Ok(Recorded::Closed | Recorded::Gone) => return,
-            Ok(Recorded::Written) => {
-                dirty = !durable && (dirty || !waiting.is_empty());
-                waiting.clear();
-            }
-            Ok(Recorded::NotNow) => {
-                waiting.drain(..waiting.len().saturating_sub(MOST_WAITING));
-            }
-            Err(e) => tracing::warn!("{e}"),
+        let written = pen.as_mut().map(|pen| pen.write(false));
+        match written {
+            Some(Recorded::Closed) => return,
+            // The deadline stays.
+            Some(Recorded::Gone) => pen = None,
+            Some(Recorded::Written | Recorded::NotNow) | None => {}
         }
-        if durable || !dirty {
-            synced = Instant::now();
+        if is_told(&mut line) {
+            _ = pen.map(|mut pen| pen.write(true));
+            return;
+        }
+        if is_over(&trial) {
+            return;
         }
         if end.is_some_and(|end| Instant::now() >= end) {
-            return too_late(trial, console);
+            return too_late(&trial, pen, console);
         }
         std::thread::sleep(TOGETHER);
-        let limit = DURABLE.saturating_sub(synced.elapsed());
-        match &log {
-            Some(log) => log.wait(limit),
-            None => std::thread::sleep(limit),
-        }
+        wait(line.as_ref(), pen.as_ref());
     }
 }
 
-/// Whoever has confirmed it, or let it fail, has renamed the count.
-fn too_late(trial: Trial, console: Option<File>) {
+/// The log on the disk, and the kernel's.
+struct Pen {
+    recording: Recording,
+    log: Option<KernelLog>,
+    waiting: Vec<u8>,
+    synced: Instant,
+    /// Something is written that is not durable yet.
+    dirty: bool,
+    /// What was told of last, once: it is a record of the kernel's log, too, and would have itself written again.
+    trouble: Option<String>,
+}
+
+impl Pen {
+    fn new(recording: Recording) -> Self {
+        let log = KernelLog::open().inspect_err(|e| tracing::warn!("the kernel's log is not kept: {e}")).ok();
+        Self { recording, log, waiting: Vec::new(), synced: Instant::now(), dirty: false, trouble: None }
+    }
+
+    /// Writes what is new.
+    fn write(&mut self, at_once: bool) -> Recorded {
+        self.waiting.extend(self.log.as_mut().map(KernelLog::take).unwrap_or_default());
+        let durable = at_once || self.dirty && self.synced.elapsed() >= DURABLE;
+        let recorded = self.recording.record(&self.waiting, durable).unwrap_or_else(|e| self.tell(&e));
+        if recorded == Recorded::Written {
+            self.dirty = !durable && (self.dirty || !self.waiting.is_empty());
+            self.waiting.clear();
+            self.trouble = None;
+        }
+        self.waiting.drain(..self.waiting.len().saturating_sub(MOST_WAITING));
+        if durable || !self.dirty {
+            self.synced = Instant::now();
+        }
+        recorded
+    }
+
+    fn tell(&mut self, e: &Error) -> Recorded {
+        let words = e.to_string();
+        if self.trouble.as_ref() != Some(&words) {
+            tracing::warn!("{words}");
+            self.trouble = Some(words);
+        }
+        Recorded::NotNow
+    }
+
+    /// Nobody waits for a record while an earlier one cannot be written.
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        self.log.as_ref().filter(|_| self.waiting.is_empty()).map(KernelLog::as_fd)
+    }
+}
+
+/// False as well where the boot has ended, as it does: then there is nobody any more who could tell.
+fn is_told(line: &mut Option<UnixStream>) -> bool {
+    let Some(open) = line else { return false };
+    let heard = open.set_nonblocking(true).and_then(|()| open.read(&mut [0]));
+    match heard {
+        Ok(0) => *line = None,
+        Ok(_) => return true,
+        Err(_) => {}
+    }
+    false
+}
+
+/// Whoever has confirmed the image, or let it fail, has taken the count away, or its name.
+fn is_over(trial: &Trial) -> bool {
+    let found = statat(&trial.counts, trial.count.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+    matches!(found, Err(rustix::io::Errno::NOENT))
+}
+
+/// Waits for the boot's word, something to be written, or the time in which something may have changed.
+fn wait(line: Option<&UnixStream>, pen: Option<&Pen>) {
+    let limit = DURABLE.saturating_sub(pen.filter(|pen| pen.dirty).map_or(Duration::ZERO, |pen| pen.synced.elapsed()));
+    let limit = Timespec { tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() };
+    let both = line.map(AsFd::as_fd).into_iter().chain(pen.and_then(Pen::news));
+    let mut both: Vec<PollFd<'_>> = both.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    // Whatever wakes us, it is looked again.
+    let _ = poll(&mut both, Some(&limit));
+}
+
+fn too_late(trial: &Trial, pen: Option<Pen>, console: Option<File>) {
     match out_of_attempts(&trial.counts, &trial.count) {
         Ok(()) => {}
         Err(Errno::ENOENT) => return,
@@ -117,8 +213,8 @@ fn too_late(trial: Trial, console: Option<File>) {
         console,
         &[format!("haosfs: {}: {words}", trial.count.image), "haosfs: the machine is started anew".to_owned()],
     );
-    if let Err(e) = trial.recording.close(&words) {
+    if let Some(Err(e)) = pen.map(|pen| pen.recording.close(&words)) {
         tracing::warn!("{e}");
     }
-    power::restart(PATIENCE);
+    power::restart();
 }

@@ -10,13 +10,15 @@ use crate::update::trial_log::Attempt;
 pub trait Acts {
     /// Makes a state durable.
     fn save(&mut self, state: &State) -> Result<()>;
+    /// Starts who stands by a trial, and ends it where that comes to nothing: it was counted, and nothing of the image was touched.
+    fn stand_by(&mut self, state: &State) -> Result<()>;
     /// Makes the generation for a trial.
     fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()>;
     /// Makes the generation of an image the one in use.
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()>;
     /// Takes the generation of a trial away.
     fn discard(&mut self, image: &ImageSource) -> Result<()>;
-    /// Closes the log of a trial that has failed.
+    /// Ends who stands by a trial that has failed, and closes its log.
     fn close_log(&mut self, attempt: &Attempt, why: &str);
     /// Mounts an image with its upper, and looks whether it can be booted.
     fn mount(&mut self, image: &ImageSource, trial: bool) -> Result<Side>;
@@ -48,9 +50,9 @@ pub fn run(mut state: State, mut event: Event, acts: &mut impl Acts) -> Ending {
     // Of a trial and of the image before it; any more would be a defect.
     for _ in 0..4 {
         let (next, effects) = step(state.clone(), event);
-        let effects = match acts.save(&next) {
+        let effects = match acts.save(&next).and_then(|()| acts.stand_by(&next)) {
             Err(e) if matches!(next, State::Trying { .. }) => {
-                tracing::error!("an attempt cannot be counted, so the update is not tried: {e}");
+                tracing::error!("an attempt cannot be counted, or nobody could end it, so the update is not tried: {e}");
                 let image = next.proven().good.clone();
                 state = State::Stable { proven: next.proven().clone(), failed: next.failed().cloned() };
                 vec![Effect::Use { image: image.clone() }, Effect::Boot { image }]

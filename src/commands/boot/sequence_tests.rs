@@ -37,6 +37,13 @@ impl Acts for Fake {
         self.does(format!("save {word}"))
     }
 
+    fn stand_by(&mut self, state: &State) -> Result<()> {
+        match state {
+            State::Trying { left, .. } => self.does(format!("stand by {left}")),
+            _ => Ok(()),
+        }
+    }
+
     fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()> {
         self.does(format!("prepare {image} {anew}"))
     }
@@ -94,19 +101,26 @@ fn a_boot_ends_with_what_can_be_booted() {
         (stable(), vec![], vec!["save stable", "use old", "mount old false"], "old false -"),
         (stable(), vec!["mount old"], vec!["save stable", "use old", "mount old false", "save safe"], "safe: broken"),
         (stable(), vec!["use old"], vec!["save stable", "use old", "save safe"], "safe: broken"),
-        (staged(3), vec![], vec!["save trying 2 1", "prepare new true", "mount new true"], "new true -"),
-        (trying(1), vec![], vec!["save trying 0 2", "prepare new false", "mount new true"], "new true -"),
-        (trying(1), vec!["mount new"], [&["save trying 0 2", "prepare new false", "mount new true"], &back[..]].concat(), failed),
-        (staged(3), vec!["prepare"], [&["save trying 2 1", "prepare new true"], &back[..]].concat(), failed),
+        (staged(3), vec![], vec!["save trying 2 1", "stand by 2", "prepare new true", "mount new true"], "new true -"),
+        (trying(1), vec![], vec!["save trying 0 2", "stand by 0", "prepare new false", "mount new true"], "new true -"),
+        (
+            trying(1),
+            vec!["mount new"],
+            [&["save trying 0 2", "stand by 0", "prepare new false", "mount new true"], &back[..]].concat(),
+            failed,
+        ),
+        (staged(3), vec!["prepare"], [&["save trying 2 1", "stand by 2", "prepare new true"], &back[..]].concat(), failed),
         // It has its other attempts when there is room.
         (
             staged(3),
             vec!["full: prepare"],
-            vec!["save trying 2 1", "prepare new true", "use old", "mount old false"],
+            vec!["save trying 2 1", "stand by 2", "prepare new true", "use old", "mount old false"],
             "old false new is not tried at this boot: write x: No space left on device (os error 28)",
         ),
         // What was not counted is not touched.
         (staged(3), vec!["save trying"], vec!["save trying 2 1", "use old", "mount old false"], "old false -"),
+        // What nobody would end is not begun.
+        (staged(3), vec!["stand by"], vec!["save trying 2 1", "stand by 2", "use old", "mount old false"], "old false -"),
         (
             trying(0),
             vec![],
@@ -116,7 +130,7 @@ fn a_boot_ends_with_what_can_be_booted() {
         (
             staged(3),
             vec!["mount", "discard"],
-            [&["save trying 2 1", "prepare new true", "mount new true"], &back[..], &["save safe"]].concat(),
+            [&["save trying 2 1", "stand by 2", "prepare new true", "mount new true"], &back[..], &["save safe"]].concat(),
             "safe: broken",
         ),
     ] {

@@ -2,15 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::sys::power;
 
 /// There where systemd runs (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
-
-/// How long the disks may take where nobody can be asked.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks by a command for the shell, or else systemd or the program reboot(8); where that fails, the kernel.
 pub fn reboot(command: Option<&str>) {
@@ -32,5 +28,5 @@ pub fn reboot(command: Option<&str>) {
         Ok(status) => tracing::error!("{asked:?}: {status}"),
         Err(e) => tracing::error!("{asked:?}: {e}"),
     }
-    power::restart(PATIENCE);
+    power::restart();
 }
