@@ -75,8 +75,6 @@ fn green_checks_confirm() {
         return;
     }
     let guarded = Guarded::new();
-    let idle = guarded.on("$GUARD");
-    assert!(idle.code == Some(0) && idle.stderr.contains("no image is tried"), "{idle:?}");
     guarded.check("required.d", "10-one", "sleep 1.2; test -e /run/haosfs/boot.env");
     guarded.check("wanted.d", "20-two", "echo bad; exit 7");
     let green = guarded.on("$BOOT && $GUARD --reboot-command 'echo anew'");
@@ -85,6 +83,8 @@ fn green_checks_confirm() {
     assert!(guarded.is_confirmed() && !green.stdout.contains("anew"), "{green:?}");
     assert_eq!(guarded.fed(), b"\0\0V", "fed, then free for others");
     assert!(guarded.power.log(1).ends_with("== haosfs: ended: it was confirmed\n"));
+    let idle = guarded.on("$BOOT && $GUARD");
+    assert!(idle.code == Some(0) && idle.stderr.contains("no image is tried"), "{idle:?}");
 }
 
 #[test]
@@ -159,4 +159,105 @@ fn what_does_not_run_is_not_judged() {
     let safe = guarded.on("$BOOT && $GUARD");
     assert!(safe.code == Some(0) && safe.stderr.contains("is running (mode safe): nothing is decided"), "{safe:?}");
     assert_eq!(guarded.power.state(), before);
+}
+
+/// Nor is what was not booted by us, or has left no word of it.
+#[test]
+fn what_nobody_knows_is_not_judged() {
+    if !possible("what_nobody_knows_is_not_judged") {
+        return;
+    }
+    let guarded = Guarded::new();
+    let away = "$BOOT && rm /run/haosfs/boot.env && $GUARD && $HAOSFS update confirm --ini $INI; echo $?";
+    let unknown = guarded.on(away);
+    assert!(
+        unknown.stdout.ends_with("\n5\n") && unknown.stderr.contains("left no word of what is running: nothing"),
+        "{unknown:?}"
+    );
+    assert!(matches!(guarded.power.state(), State::Trying { .. }), "{:?}", guarded.power.state());
+}
+
+/// Whoever has confirmed it while a check ran is not contradicted.
+#[test]
+fn what_is_confirmed_is_not_left() {
+    if !possible("what_is_confirmed_is_not_left") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.check("required.d", "10-one", "$HAOSFS update confirm --ini $INI >$CONSOLE 2>&1; exit 1");
+    let confirmed = guarded.on("export HAOSFS INI CONSOLE; $BOOT && $GUARD --reboot-command 'echo anew'");
+    assert!(confirmed.code == Some(0) && !confirmed.stdout.contains("anew"), "{confirmed:?}");
+    assert!(guarded.is_confirmed(), "{:?}", guarded.power.state());
+    assert_eq!(guarded.fed(), b"\0V");
+}
+
+/// The logs go, or whoever has taken the room gives some back.
+#[test]
+fn a_full_system_partition_does_not_keep_it_from_being_confirmed() {
+    if !possible("a_full_system_partition_does_not_keep_it_from_being_confirmed") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.check("required.d", "10-one", "exit 0");
+    let fill = "dd if=/dev/zero bs=1k of=$SYSTEM/big 2>$CONSOLE; sync; dd if=/dev/zero bs=1k of=$SYSTEM/more 2>$CONSOLE; sync";
+    for then in ["", "rm -r $SYSTEM/logs; dd if=/dev/zero bs=1k of=$SYSTEM/less 2>$CONSOLE; (sleep 1.5; rm $SYSTEM/big) &"] {
+        let full = guarded.on(&format!("$BOOT && {{ {fill}; {then}\n$GUARD --reboot-command 'echo anew'; }}"));
+        assert!(full.code == Some(0) && !full.stdout.contains("anew"), "{then}: {full:?}");
+        assert!(guarded.is_confirmed() && full.stderr.contains("No space left"), "{then}: {full:?}");
+        guarded.on("rm -f $SYSTEM/big $SYSTEM/more $SYSTEM/less; $BOOT && $HAOSFS update rollback --ini $INI");
+        guarded.power.stage();
+    }
+}
+
+/// An editor may just have emptied it, or its file system is not there yet.
+#[test]
+fn an_unreadable_file_says_nothing_of_the_image() {
+    if !possible("an_unreadable_file_says_nothing_of_the_image") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.power.add_to_ini("[update]\nconfirmed_by = application\n");
+    let emptied = "$BOOT && cp $INI $D/ini && : >$INI && ";
+    let late = guarded.on(&format!("{emptied} {{ $GUARD --deadline 2 --reboot-command 'echo anew'; echo $?; cp $D/ini $INI; }}"));
+    assert!(late.stdout.ends_with("\n1\n") && late.stderr.contains("it is tried again"), "{late:?}");
+    let again = guarded.on(&format!(
+        "{emptied} {{ (sleep 0.7; cp $D/ini $INI; sleep 0.7; : >$INI; sleep 0.7; cp $D/ini $INI; \
+         $HAOSFS update confirm --ini $INI >$CONSOLE) & $GUARD --reboot-command 'echo anew'; }}"
+    ));
+    assert!(again.code == Some(0) && !again.stdout.contains("anew") && guarded.is_confirmed(), "{again:?}");
+}
+
+/// That it runs is no proof.
+#[test]
+fn without_checks_somebody_else_must_say_so() {
+    if !possible("without_checks_somebody_else_must_say_so") {
+        return;
+    }
+    let guarded = Guarded::new();
+    let late = guarded.on("$BOOT && $GUARD --deadline 2 --no-reboot");
+    assert!(late.code == Some(2) && late.stderr.contains("somebody must say"), "{late:?}");
+    assert_eq!(guarded.why(), "it was not confirmed in time");
+    let systemd = "mkdir -p /run/systemd/system $D/bin && PATH=$D/bin:$PATH && $BOOT && $GUARD --no-reboot";
+    guarded.power.stage();
+    guarded.check("bin", "systemctl", "test $1 = list-units && echo 'x.service loaded failed' || { echo degraded; exit 1; }");
+    let red = guarded.on(systemd);
+    assert_eq!((red.code, guarded.why().as_str()), (Some(2), "systemd is degraded: x.service has failed"), "{red:?}");
+    guarded.power.stage();
+    guarded.check("bin", "systemctl", "test -e $0.started && echo running || { touch $0.started; echo starting; exit 1; }");
+    let green = guarded.on(systemd);
+    assert!(green.code == Some(0) && guarded.is_confirmed(), "{green:?}");
+}
+
+/// Power-off during a trial is no failure, and no reset.
+#[test]
+fn who_asks_it_to_end_gets_the_watchdog_back() {
+    if !possible("who_asks_it_to_end_gets_the_watchdog_back") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.check("required.d", "10-one", "sleep 61");
+    let ended = guarded.on("$BOOT && { $GUARD & sleep 0.7; kill $!; wait $!; echo $?; pgrep -c -f 'sleep[ ]61'; }");
+    assert!(ended.stdout.ends_with("\n0\n0\n"), "{ended:?}");
+    assert_eq!(guarded.fed(), b"\0V");
+    assert!(matches!(guarded.power.state(), State::Trying { .. }), "{:?}", guarded.power.state());
 }

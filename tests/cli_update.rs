@@ -100,8 +100,9 @@ fn an_image_is_staged_tried_and_confirmed() {
     assert_eq!(appliance.status()["attempts_left"], 2);
     appliance.stage(&[]).succeeded();
     assert_eq!(appliance.trials(), [format!("{NEW}+2-1")], "staging does not renew attempts");
+    appliance.update(&["confirm"]).failed(5, "has left no word of what is running");
     for _ in 0..2 {
-        let shown = appliance.update(&["confirm"]).succeeded().stdout;
+        let shown = appliance.update(&["confirm", "--unrecorded"]).succeeded().stdout;
         assert_eq!(
             shown,
             format!("state           stable\nsystem image    {NEW}\nprevious image  {OLD}\nupdate image    none\n")

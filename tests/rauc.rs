@@ -186,7 +186,9 @@ fn debian_s_rauc_installs_and_marks() {
         );
         fs::write(&path, format!("{head}BOOTED={booted}{INSTALL}{script}\n")).unwrap();
         fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        power.on(&format!("export HAOSFS INI D={}\n{AWAY}", directory.display()))
+        // What a boot has left is still there.
+        let left = "mkdir /run/haosfs; test -e $D/boot.env && cp $D/boot.env /run/haosfs/";
+        power.on(&format!("export HAOSFS INI D={}\n{left}\n{AWAY}", directory.display()))
     };
     let status = "rauc status --output-format=shell | grep -E 'PRIMARY|BOOTNAME|BOOT_STATUS' | sort";
     let installed = run("A", &format!("{status}; rauc install x.raucb >install.log 2>&1 || cat install.log; {status}"));
@@ -195,7 +197,7 @@ fn debian_s_rauc_installs_and_marks() {
     assert_eq!(primaries, ["RAUC_BOOT_PRIMARY='system.0'", "RAUC_BOOT_PRIMARY='system.1'"], "{installed:?}");
     assert_eq!(installed.stdout.matches("='good'").count(), 4, "{installed:?}");
     // It is booted and marked good, as RAUC's own unit does; then the other is marked bad.
-    power.on("$BOOT").succeeded();
+    power.on(&format!("$BOOT && cp /run/haosfs/boot.env {}", directory.display())).succeeded();
     let marked = run("B", &format!("rauc status mark-good >/dev/null && rauc status mark-bad other >/dev/null; {status}"));
     let State::Stable { proven, failed } = power.state() else { panic!("{:?} {marked:?}", power.state()) };
     assert!(proven.good.as_str().contains(NEW) && proven.previous.is_none(), "{proven:?}");

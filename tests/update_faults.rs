@@ -146,7 +146,7 @@ fn failed(scratch: &Scratch) {
 
 fn confirmed(scratch: &Scratch) {
     tried(scratch);
-    done(update(scratch, &["confirm"]));
+    done(update(scratch, &["confirm", "--unrecorded"]));
 }
 
 const CASES: [Case; 9] = [
@@ -162,7 +162,7 @@ const CASES: [Case; 9] = [
     Case { before: tried_often, command: boot, old: "trying 0-3 on old", new: "rolled back on old", trials: &["+0-3"] },
     Case {
         before: tried,
-        command: |scratch| update(scratch, &["confirm"]),
+        command: |scratch| update(scratch, &["confirm", "--unrecorded"]),
         old: "trying 2-1 on old",
         new: "stable on new",
         trials: &[],
@@ -176,7 +176,7 @@ const CASES: [Case; 9] = [
     },
     Case {
         before: failed,
-        command: |scratch| update(scratch, &["confirm"]),
+        command: |scratch| update(scratch, &["confirm", "--unrecorded"]),
         old: "rolled back on old",
         new: "stable on old",
         trials: &[],

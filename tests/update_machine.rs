@@ -93,12 +93,12 @@ fn goes_through_an_update(test: &str, fs_name: &str) {
     assert_eq!(boot(&machine), old);
     assert!(!machine.on_data(|data| data.join("haosfs/uppers/2").exists()));
     assert_same("rolled back", &before, &upper(&machine, 1), Tolerance::default());
-    update(&machine, &["confirm"]);
+    update(&machine, &["confirm", "--unrecorded"]);
     assert_eq!(mounted(&machine, |root| fs::write(root.join("mine"), "three").unwrap()), seen("7.1.0.0", "two"));
     // It is confirmed, with what was changed up to the trial.
     update(&machine, &["stage", &image, "--again"]);
     assert_eq!((boot(&machine), boot(&machine)), (new.clone(), new.clone()));
-    update(&machine, &["confirm"]);
+    update(&machine, &["confirm", "--unrecorded"]);
     assert_eq!(machine.meta("parent"), "1");
     assert_eq!(mounted(&machine, |root| fs::write(root.join("mine"), "four").unwrap()), seen("7.1.1.0", "three"));
     let before = upper(&machine, 1);
@@ -141,7 +141,7 @@ fn a_mount_finishes_what_a_confirmation_began() {
     assert_eq!(machine.meta("parent"), "none", "who only looks changes nothing");
     assert_eq!(mounted(&machine, |_| {}), seen("7.1.1.0", "one"));
     assert_eq!(machine.meta("parent"), "1");
-    update(&machine, &["confirm"]);
+    update(&machine, &["confirm", "--unrecorded"]);
 }
 
 /// A boot that cannot be counted runs on the old upper while a trial has attempts left.

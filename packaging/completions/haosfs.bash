@@ -1601,7 +1601,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__update__subcmd__confirm)
-            opts="-h --ini --json --help"
+            opts="-h --ini --json --unrecorded --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

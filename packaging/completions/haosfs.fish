@@ -106,6 +106,7 @@ complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_su
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -l ini -d 'haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -l json -d 'Print JSON'
+complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -l unrecorded -d 'Believe that it is running where haosfs boot has left no word of that'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -s h -l help -d 'Print help'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from fail" -l ini -d 'haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from fail" -l reason -d 'Why, in one line' -r
@@ -134,10 +135,10 @@ complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -l wait -d 'Seconds 
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -s v -l verbose -d 'Say which backend does the work, and why'
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -l json -d 'Print JSON'
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -s h -l help -d 'Print help'
-complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l ini -d 'haos.ini' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l ini -d 'haos.ini, by default the one that was booted from, or else /haos/haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l required -d 'Directory of checks that must be green; repeat it for more' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l wanted -d 'Directory of checks that should be; repeat it for more' -r -F
-complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l deadline -d 'Seconds from the beginning of the boot, by default those of haos.ini' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l deadline -d 'Seconds from the beginning of the boot, where that is less than haos.ini has' -r
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l reboot-command -d 'How to start the machine anew, for the shell' -r
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l watchdog -d 'The hardware\'s watchdog' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l application -d 'Wait until the application says that it works, by haosfs update confirm'

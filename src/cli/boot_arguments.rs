@@ -10,6 +10,9 @@ use crate::commands::boot;
 use crate::config::mount_options::MountOptions;
 use crate::error::Result;
 
+/// More seconds than these would be a mistake: a day.
+pub const MOST_SECONDS: u64 = 24 * 3600;
+
 #[derive(Debug, Args)]
 pub struct BootArguments {
     /// haos.ini
@@ -25,7 +28,7 @@ pub struct BootArguments {
     #[arg(short, value_name = "OPTIONS")]
     options: Vec<OsString>,
     /// Seconds in which the data partition must appear
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=MOST_SECONDS))]
     wait: u64,
     /// Say which backend does the work, and why
     #[arg(short, long)]

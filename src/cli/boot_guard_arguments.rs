@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::boot_arguments::MOST_SECONDS;
 use crate::commands::boot_guard;
 
 #[derive(Debug, Args)]
 pub struct BootGuardArguments {
-    /// haos.ini
-    #[arg(long, value_name = "FILE", default_value = "/haos/haos.ini")]
-    ini: PathBuf,
+    /// haos.ini, by default the one that was booted from, or else /haos/haos.ini
+    #[arg(long, value_name = "FILE")]
+    ini: Option<PathBuf>,
     /// Directory of checks that must be green; repeat it for more
     #[arg(long, value_name = "DIR",
           default_values = ["/usr/lib/haosfs/check/required.d", "/etc/haosfs/check/required.d"])]
@@ -20,8 +21,8 @@ pub struct BootGuardArguments {
     #[arg(long, value_name = "DIR",
           default_values = ["/usr/lib/haosfs/check/wanted.d", "/etc/haosfs/check/wanted.d"])]
     wanted: Vec<PathBuf>,
-    /// Seconds from the beginning of the boot, by default those of haos.ini
-    #[arg(long, value_name = "SECONDS")]
+    /// Seconds from the beginning of the boot, where that is less than haos.ini has
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=MOST_SECONDS))]
     deadline: Option<u64>,
     /// Wait until the application says that it works, by haosfs update confirm
     #[arg(long)]

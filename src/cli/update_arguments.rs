@@ -44,6 +44,9 @@ pub enum UpdateCommand {
     Confirm {
         #[command(flatten)]
         at: At,
+        /// Believe that it is running where haosfs boot has left no word of that
+        #[arg(long)]
+        unrecorded: bool,
     },
     /// The image that is tried does not work: the system image is booted next
     Fail {
@@ -79,7 +82,7 @@ impl UpdateCommand {
                 Action::Stage(StageRequest { image, ini: at.ini, sha256, key, again, json: at.json })
             }
             Self::Status { at } => Action::Status { ini: at.ini, json: at.json },
-            Self::Confirm { at } => Action::Confirm { ini: at.ini, json: at.json },
+            Self::Confirm { at, unrecorded } => Action::Confirm { ini: at.ini, unrecorded, json: at.json },
             Self::Fail { at, reason, log } => Action::Fail { ini: at.ini, reason, log, json: at.json },
             Self::Rollback { at } => Action::Rollback { ini: at.ini, json: at.json },
             Self::Gc { at, dry_run } => Action::Gc { ini: at.ini, dry_run, json: at.json },

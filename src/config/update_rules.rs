@@ -82,6 +82,12 @@ impl UpdateRules {
         if flaws.is_empty() { Ok(rules) } else { Err(flaws) }
     }
 
+    /// Whether the application must say that an image works.
+    #[must_use]
+    pub fn waits_for_the_application(&self) -> bool {
+        self.witness == Witness::Application
+    }
+
     fn read(&mut self, entry: &Entry) -> Result<(), String> {
         let value = entry.value.as_str();
         match entry.key.as_str() {

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, Choice};
+use super::boot_record;
 use super::data::MEMORY;
 use super::mountinfo::{MountEntry, mount_at};
 use super::plan::MountPlan;
@@ -79,8 +80,8 @@ pub fn note(mount: &MountEntry, plan: &MountPlan, choice: &Choice) -> Result<Not
     DirBuilder::new().mode(0o755).recursive(true).create(&directory).map_err(failed)?;
     let earlier = of_device(&directory, &mount.device);
     // Another name each time, so that a daemon that is late removes its own note only.
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let file = directory.join(format!("{}.{}.{:09}", mount.device, now.tv_sec, now.tv_nsec));
+    let now = boot_record::now();
+    let file = directory.join(format!("{}.{}.{:09}", mount.device, now.as_secs(), now.subsec_nanos()));
     let new = directory.join(format!("new.{}", std::process::id()));
     write(&new, &written(&describe(mount, plan, choice))).and_then(|()| fs::rename(new, &file)).map_err(failed)?;
     earlier.iter().try_for_each(|earlier| forget_file(earlier))?;

@@ -4,6 +4,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// SIGTERM, SIGINT and SIGHUP, blocked in this thread and in every thread started after it.
 pub struct Termination {
@@ -76,6 +78,22 @@ impl Termination {
         };
         // SAFETY: `pending` was filled by the kernel and the numbers are valid.
         SIGNALS.iter().any(|(number, _)| unsafe { libc::sigismember(&raw const pending, *number) } == 1)
+    }
+}
+
+/// The program that is started can be ended by the signals that this process has blocked, which it would inherit.
+pub fn unblock_in(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec only sigemptyset(3) and sigprocmask(2) are called, which are safe there (signal-safety(7)), on a
+    // set of this function's own.
+    unsafe {
+        command.pre_exec(|| {
+            let mut none = MaybeUninit::uninit();
+            libc::sigemptyset(none.as_mut_ptr());
+            match libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        })
     }
 }
 

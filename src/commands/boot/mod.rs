@@ -21,7 +21,7 @@ use crate::config::haos_ini::Config;
 use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, backup_of, directory_of};
 use crate::error::{Error, Result};
-use crate::mount::boot_record::{BootRecord, Mode};
+use crate::mount::boot_record::{self, BootRecord, Mode};
 use crate::mount::data::locate;
 use crate::mount::{Ground, image_choice, trial};
 use crate::update::record::Keys;
@@ -44,7 +44,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// # Errors
 /// Where nothing at all can be mounted.
 pub fn run(request: &Request) -> Result<()> {
-    let started = now();
+    let started = boot_record::now().as_secs();
     let ini = std::path::absolute(&request.ini).map_err(|e| Error::sys("find", &request.ini, e))?;
     let request = &Request { ini, ..request.clone() };
     let mut machine = Machine::new(request);
@@ -68,11 +68,6 @@ pub fn run(request: &Request) -> Result<()> {
         }
         Ending::Safe { why } => in_memory(request, &mut machine, Memory { mode: Mode::Safe, why, config, started }),
     }
-}
-
-fn now() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    u64::try_from(now.tv_sec).unwrap_or_default()
 }
 
 /// What haos.ini says, and where an update stands.

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::watch::Watch;
 use crate::error::{Error, Result};
+use crate::sys::signals::unblock_in;
 
 /// How often it is looked whether a check has ended.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -30,6 +31,8 @@ pub enum Answer {
     Red(String),
     /// It had not ended when the time was over.
     Late,
+    /// This process shall end, so it was ended.
+    Ended,
 }
 
 /// The programs in these directories: executable files whose names are of letters, digits, dashes, underscores and dots, and begin
@@ -72,21 +75,31 @@ fn is_name(name: &OsStr) -> bool {
 /// # Errors
 /// Where it cannot be started.
 pub fn run(program: &Path, watch: &mut Watch) -> Result<Answer> {
-    let failed = |e: io::Error| Error::sys("run the check", program, e);
-    let said = File::from(memfd_create("said", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?);
-    let mut command = Command::new(program);
+    let ended = follow(&mut Command::new(program), watch).map_err(|e| Error::sys("run the check", program, e))?;
+    Ok(match ended {
+        Some((status, _)) if status.success() => Answer::Green,
+        Some((status, line)) => Answer::Red(told(status, &line)),
+        None if watch.is_over() => Answer::Late,
+        None => Answer::Ended,
+    })
+}
+
+/// Starts a program and waits for its end: how it ended, and the last line that it has said. `None` where it was killed, because the
+/// time was over or this process shall end.
+pub fn follow(command: &mut Command, watch: &mut Watch) -> io::Result<Option<(ExitStatus, String)>> {
+    let said = File::from(memfd_create("said", MemfdFlags::CLOEXEC)?);
     command.current_dir("/").stdin(Stdio::null()).process_group(0);
-    command.stdout(said.try_clone().map_err(failed)?).stderr(said.try_clone().map_err(failed)?);
-    let mut child = command.spawn().map_err(failed)?;
+    command.stdout(said.try_clone()?).stderr(said.try_clone()?);
+    let mut child = unblock_in(command).spawn()?;
     loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            return Ok(if status.success() { Answer::Green } else { Answer::Red(told(status, said)) });
+        if let Some(status) = child.try_wait()? {
+            // What it has said cannot be read where it has said nothing.
+            return Ok(Some((status, last_line(said).unwrap_or_default())));
         }
-        if watch.is_over() {
+        if watch.is_over() || !watch.pause(GLANCE) {
             end(&mut child);
-            return Ok(Answer::Late);
+            return Ok(None);
         }
-        watch.pause(GLANCE);
     }
 }
 
@@ -97,15 +110,12 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn told(status: ExitStatus, said: File) -> String {
+fn told(status: ExitStatus, line: &str) -> String {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, signal) => format!("signal {}", signal.unwrap_or_default()),
     };
-    match last_line(said) {
-        Ok(line) if !line.is_empty() => format!("{how}: {line}"),
-        _ => how,
-    }
+    if line.is_empty() { how } else { format!("{how}: {line}") }
 }
 
 fn last_line(mut said: File) -> io::Result<String> {
@@ -150,16 +160,18 @@ mod tests {
             ("echo one; echo two >&2; exit 3", Answer::Red("exit status 3: two".to_owned())),
             ("exit 1", Answer::Red("exit status 1".to_owned())),
             ("kill -9 $$", Answer::Red("signal 9".to_owned())),
+            // It can be ended.
+            ("kill -TERM $$; sleep 5", Answer::Red("signal 15".to_owned())),
             // Whatever stays behind is not waited for.
             ("sleep 5 & exit 0", Answer::Green),
         ] {
             program(scratch.path(), "x", text, 0o755);
-            let mut watch = Watch::new(Some(Duration::from_secs(10)), None);
+            let mut watch = Watch::new(Some(Duration::from_secs(10))).unwrap();
             assert_eq!(run(&scratch.path().join("x"), &mut watch).unwrap(), answer, "{text}");
         }
         program(scratch.path(), "x", "sleep 60 & sleep 60", 0o755);
         let begun = Instant::now();
-        let mut watch = Watch::new(Some(Duration::from_millis(200)), None);
+        let mut watch = Watch::new(Some(Duration::from_millis(200))).unwrap();
         assert_eq!(run(&scratch.path().join("x"), &mut watch).unwrap(), Answer::Late);
         assert!(begun.elapsed() < Duration::from_secs(5));
     }

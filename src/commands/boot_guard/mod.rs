@@ -1,43 +1,45 @@
 //! `haosfs boot-guard`: whether an image that is tried works.
 
 mod checks;
+mod judge;
 mod reboot;
+mod settle;
+mod system;
 mod watch;
 mod watchdog;
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::update::carry_out::happen;
 use crate::config::image_source::ImageSource;
-use crate::config::update_rules::Witness;
-use crate::error::{Error, Result};
+use crate::config::update_rules::UpdateRules;
+use crate::error::Result;
 use crate::mount::boot_record::{self, BootRecord, Mode};
 use crate::update::state::{Event, State};
 use crate::update::store::{Standing, Store};
-use checks::Answer;
+use judge::Verdict;
 use watch::Watch;
 use watchdog::Watchdog;
 
 /// The exit code for an image that has failed.
 pub const FAILED: u8 = 2;
 
-/// How often it is looked whether the application has said anything.
+/// How often it is looked whether anything has changed.
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// How long it is tried to change a state that somebody else is changing.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Where haos.ini stands in a system, whatever its initramfs calls that.
+const INI: &str = "/haos/haos.ini";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// haos.ini.
-    pub ini: PathBuf,
+    /// haos.ini; by default that which was booted from, or else [`INI`].
+    pub ini: Option<PathBuf>,
     /// Directories of checks that must be green.
     pub required: Vec<PathBuf>,
     /// Directories of checks that should.
     pub wanted: Vec<PathBuf>,
-    /// In place of that of haos.ini.
+    /// Where it is shorter than that of haos.ini.
     pub deadline: Option<Duration>,
     /// The application must say that it works.
     pub application: bool,
@@ -49,66 +51,72 @@ pub struct Request {
     pub watchdog: Option<PathBuf>,
 }
 
-/// How a trial came out.
-enum Verdict {
-    /// It works.
-    Green,
-    /// It does not.
-    Red(String),
-    /// It had not said so when the time was over.
-    Late,
-    /// Somebody else has said so already: whether it works.
-    Decided(bool),
-}
-
 /// Judges the image that is tried, or the good one to which a failure has led. Returns the exit code.
 ///
 /// # Errors
-/// What reading or writing the state answers.
+/// Where the state cannot be read, or that the image works not be saved, until the deadline. Then nothing is decided.
 pub fn run(request: &Request) -> Result<u8> {
-    let Standing { state, rules, .. } = Store::look(&request.ini)?.read()?;
-    let Some(judged) = judged(&state) else {
+    let Some(booted) = boot_record::read()? else {
+        tracing::warn!("haosfs boot has left no word of what is running: nothing is decided");
+        return Ok(0);
+    };
+    if matches!(booted.mode, Mode::Safe | Mode::Setup) {
+        tracing::warn!("{} is running (mode {}): nothing is decided", booted.image, booted.mode.name());
+        return Ok(0);
+    }
+    let ini = request.ini.clone().unwrap_or_else(|| usual_ini(&booted));
+    // Of what cannot be read yet, the deadline is not known.
+    let mut watch = Watch::new(limit(request, &UpdateRules::default(), &booted))?;
+    let Some(Standing { state, rules, .. }) = await_state(&ini, &mut watch)? else { return Ok(0) };
+    watch.set_limit(limit(request, &rules, &booted));
+    let Some(judged) = Judged::of(&state) else {
         tracing::info!("no image is tried: there is nothing to guard");
         return Ok(0);
     };
-    let booted = boot_record::read()?;
-    if let Some(other) = booted.as_ref().filter(|booted| !judged.is_running(booted)) {
-        let (mode, image) = (other.mode.name(), &other.image);
+    if !judged.is_running(&booted) {
+        let (mode, image) = (booted.mode.name(), &booted.image);
         tracing::warn!("{} is to be judged, but {image} is running (mode {mode}): nothing is decided", judged.image);
         return Ok(0);
     }
-    let left = request.deadline.or(rules.deadline).map(|deadline| left(deadline, booted.as_ref()));
-    let mut watch = Watch::new(left, request.watchdog.as_deref().and_then(Watchdog::take));
-    let waits = request.application || rules.witness == Witness::Application;
-    let verdict = judge(request, &judged, waits, &mut watch).unwrap_or_else(|e| Verdict::Red(e.to_string()));
-    let image = judged.image.clone();
-    let (works, event) = match verdict {
-        Verdict::Green => (true, Some(Event::Confirm)),
-        Verdict::Red(why) => (false, Some(Event::CheckRed { image, why })),
-        Verdict::Late => (false, Some(Event::DeadlinePassed { image })),
-        Verdict::Decided(works) => (works, None),
+    if let Some(watchdog) = request.watchdog.as_deref().and_then(Watchdog::take) {
+        watch.keep_quiet(watchdog);
+    }
+    let case = Case { ini: &ini, request, judged, application: request.application || rules.waits_for_the_application() };
+    let fate = case.decide(&mut watch);
+    case.end(fate, watch)
+}
+
+/// The initramfs may have had it elsewhere.
+fn usual_ini(booted: &BootRecord) -> PathBuf {
+    if booted.ini.exists() { booted.ini.clone() } else { INI.into() }
+}
+
+/// Its file system may be mounted late, and it may be being written. `None` where this process shall end.
+fn await_state(ini: &Path, watch: &mut Watch) -> Result<Option<Standing>> {
+    let mut told = false;
+    loop {
+        match Store::look(ini).and_then(|store| store.read()) {
+            Ok(standing) => return Ok(Some(standing)),
+            Err(e) if watch.is_over() => return Err(e),
+            Err(e) if !told => {
+                tracing::warn!("{e}; it is tried again");
+                told = true;
+            }
+            Err(_) => {}
+        }
+        if !watch.pause(GLANCE) {
+            return Ok(None);
+        }
+    }
+}
+
+/// The time runs from when the boot was begun. That of haos.ini holds for whoever stands by the trial as well, so it is not exceeded.
+fn limit(request: &Request, rules: &UpdateRules, booted: &BootRecord) -> Option<Duration> {
+    let deadline = match (request.deadline, rules.deadline) {
+        (Some(own), Some(rule)) => own.min(rule),
+        (own, rule) => own.or(rule)?,
     };
-    if works {
-        event.map_or(Ok(()), |event| change(request, &judged, event))?;
-        tracing::info!("{} works", judged.image);
-        watch.release();
-        return Ok(0);
-    }
-    tracing::error!("{} does not work", judged.image);
-    if !judged.is_tried {
-        // There is nothing better.
-        watch.release();
-        return Ok(FAILED);
-    }
-    if let Some(Err(e)) = event.map(|event| change(request, &judged, event)) {
-        // Its attempts are counted all the same.
-        tracing::error!("that it has failed is not saved: {e}");
-    }
-    if !request.stay {
-        // What hangs from here on is the watchdog's.
-        reboot::reboot(request.reboot.as_deref());
-    }
-    Ok(FAILED)
+    Some(deadline.saturating_sub(boot_record::now().saturating_sub(Duration::from_secs(booted.started))))
 }
 
 /// An image that has not proven itself, or not since another has failed.
@@ -117,78 +125,90 @@ struct Judged {
     is_tried: bool,
 }
 
-fn judged(state: &State) -> Option<Judged> {
-    match state {
-        State::Trying { next, .. } => Some(Judged { image: next.clone(), is_tried: true }),
-        State::RolledBack { proven, .. } => Some(Judged { image: proven.good.clone(), is_tried: false }),
-        _ => None,
-    }
+/// What has become of it.
+enum Fate {
+    /// It works, and that is saved.
+    Works,
+    /// It does not, and that is saved where it could be.
+    Failed,
+    /// Somebody has decided something else.
+    Other,
+    /// This process shall end before anything is decided.
+    Undecided,
 }
 
 impl Judged {
+    fn of(state: &State) -> Option<Self> {
+        match state {
+            State::Trying { next, .. } => Some(Self { image: next.clone(), is_tried: true }),
+            State::RolledBack { proven, .. } => Some(Self { image: proven.good.clone(), is_tried: false }),
+            State::Stable { .. } | State::Staged { .. } | State::Safe { .. } => None,
+        }
+    }
+
     fn is_running(&self, booted: &BootRecord) -> bool {
         let mode = if self.is_tried { Mode::Trial } else { Mode::System };
         booted.mode == mode && booted.image == self.image.as_str()
     }
 
-    /// Whether nobody has decided yet.
-    fn is_open(&self, state: &State) -> bool {
-        judged(state).is_some_and(|now| now.image == self.image && now.is_tried == self.is_tried)
+    /// What a state says of it; `None` where nobody has decided yet.
+    fn fate(&self, state: &State) -> Option<Fate> {
+        if Self::of(state).is_some_and(|now| now.image == self.image && now.is_tried == self.is_tried) {
+            return None;
+        }
+        Some(match state {
+            State::RolledBack { bad, .. } if self.is_tried && bad.image == self.image => Fate::Failed,
+            _ if state.proven().good == self.image => Fate::Works,
+            _ => Fate::Other,
+        })
     }
 }
 
-/// The time runs from when the boot was begun.
-fn left(deadline: Duration, booted: Option<&BootRecord>) -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let now = Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or_default());
-    let started = booted.map_or(now, |booted| Duration::from_secs(booted.started));
-    deadline.saturating_sub(now.saturating_sub(started))
+/// An image, and who judges it.
+struct Case<'a> {
+    ini: &'a Path,
+    request: &'a Request,
+    judged: Judged,
+    /// The application must say that it works.
+    application: bool,
 }
 
-fn judge(request: &Request, judged: &Judged, waits: bool, watch: &mut Watch) -> Result<Verdict> {
-    for program in checks::programs(&request.required)? {
-        let shown = program.display();
-        match checks::run(&program, watch)? {
-            Answer::Green => tracing::info!("{shown}: green"),
-            Answer::Red(why) => return Ok(Verdict::Red(format!("check {shown}: {why}"))),
-            Answer::Late => return Ok(Verdict::Red(format!("check {shown} was not ready in time"))),
+impl Case<'_> {
+    fn decide(&self, watch: &mut Watch) -> Result<Fate> {
+        let image = self.judged.image.clone();
+        let event = match self.judge(watch) {
+            Verdict::Green => Event::Confirm,
+            Verdict::Red(why) => Event::CheckRed { image, why },
+            Verdict::Late => Event::DeadlinePassed { image },
+            Verdict::Decided(fate) => return Ok(fate),
+            Verdict::Ended => return Ok(Fate::Undecided),
+        };
+        if !self.judged.is_tried && event != Event::Confirm {
+            // There is nothing better.
+            return Ok(Fate::Failed);
         }
+        self.settle(&event, watch)
     }
-    for program in checks::programs(&request.wanted)? {
-        let shown = program.display();
-        match checks::run(&program, watch) {
-            Ok(Answer::Green) => tracing::info!("{shown}: green"),
-            Ok(Answer::Red(why)) => tracing::warn!("{shown}: {why}; it was only wanted"),
-            Ok(Answer::Late) => return Ok(Verdict::Late),
-            Err(e) => tracing::warn!("{e}; it was only wanted"),
-        }
-    }
-    loop {
-        let state = Store::look(&request.ini)?.read()?.state;
-        if !judged.is_open(&state) {
-            return Ok(Verdict::Decided(state.proven().good == judged.image));
-        }
-        if !waits {
-            return Ok(Verdict::Green);
-        }
-        if watch.is_over() {
-            return Ok(Verdict::Late);
-        }
-        watch.pause(GLANCE);
-    }
-}
 
-/// Somebody else may just be looking after it, and may have decided by that.
-fn change(request: &Request, judged: &Judged, event: Event) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    let store = loop {
-        match Store::take(&request.ini) {
-            Err(Error::Refused(why)) if Instant::now() < end => {
-                tracing::debug!("{why}");
-                std::thread::sleep(GLANCE);
+    /// The machine is started anew only where the image is known to have failed.
+    fn end(&self, fate: Result<Fate>, watch: Watch) -> Result<u8> {
+        let image = &self.judged.image;
+        match fate {
+            Ok(Fate::Failed) if self.judged.is_tried => {
+                tracing::error!("{image} does not work");
+                if !self.request.stay {
+                    // What hangs from here on is the watchdog's.
+                    reboot::reboot(self.request.reboot.as_deref());
+                }
+                return Ok(FAILED);
             }
-            taken => break taken?,
+            Ok(Fate::Failed) => tracing::error!("{image} does not work"),
+            Ok(Fate::Works) => tracing::info!("{image} works"),
+            Ok(Fate::Other) => tracing::warn!("{image} is not judged any more: something else was decided meanwhile"),
+            Ok(Fate::Undecided) => tracing::info!("asked to end: nothing is decided of {image}"),
+            Err(_) => {}
         }
-    };
-    if judged.is_open(&store.read()?.state) { happen(&store, event, None).map(drop) } else { Ok(()) }
+        watch.release();
+        fate.map(|fate| if matches!(fate, Fate::Failed) { FAILED } else { 0 })
+    }
 }

@@ -1,12 +1,10 @@
 //! Starting the machine anew, politely where that is possible.
 
-use std::path::Path;
 use std::process::Command;
 
+use super::system::is_systemd;
 use crate::sys::power;
-
-/// There where systemd runs (sd_booted(3)).
-const SYSTEMD: &str = "/run/systemd/system";
+use crate::sys::signals::unblock_in;
 
 /// Asks by a command for the shell, or else systemd or the program reboot(8); where that fails, the kernel.
 pub fn reboot(command: Option<&str>) {
@@ -16,14 +14,14 @@ pub fn reboot(command: Option<&str>) {
             shell.args(["-c", command]);
             shell
         }
-        None if Path::new(SYSTEMD).is_dir() => {
+        None if is_systemd() => {
             let mut systemctl = Command::new("systemctl");
             systemctl.args(["--no-block", "reboot"]);
             systemctl
         }
         None => Command::new("reboot"),
     };
-    match asked.status() {
+    match unblock_in(&mut asked).status() {
         Ok(status) if status.success() => return,
         Ok(status) => tracing::error!("{asked:?}: {status}"),
         Err(e) => tracing::error!("{asked:?}: {e}"),

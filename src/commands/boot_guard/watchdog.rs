@@ -3,13 +3,17 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::Errno;
 
-/// Where the kernel says whether one that was opened can be stopped again.
-const NO_WAY_OUT: &str = "/sys/class/watchdog/watchdog0/nowayout";
+/// The number of the device that stands for the first watchdog, as it was before there were several (devices.txt: 10, 130).
+const FIRST: (u32, u32) = (10, 130);
+
+/// What the kernel knows of that.
+const FIRST_KNOWN: &str = "/sys/class/watchdog/watchdog0";
 
 /// Written before it is closed, this stops it.
 const MAGIC: &[u8] = b"V";
@@ -26,8 +30,7 @@ pub struct Watchdog {
 impl Watchdog {
     /// Takes it, where there is one that nobody has and that can be stopped again.
     pub fn take(path: &Path) -> Option<Self> {
-        if fs::read_to_string(NO_WAY_OUT).is_ok_and(|told| told.trim() == "1") {
-            tracing::info!("the watchdog cannot be stopped again (nowayout): it is left to others");
+        if !can_be_stopped(path) {
             return None;
         }
         match File::options().write(true).open(path) {
@@ -57,5 +60,48 @@ impl Watchdog {
         if let Err(e) = self.device.write_all(MAGIC) {
             tracing::warn!("the watchdog cannot be stopped: {e}");
         }
+    }
+}
+
+/// What is no device resets nothing. One of which nobody knows is left alone: once it is opened, it is too late.
+fn can_be_stopped(path: &Path) -> bool {
+    let Ok(found) = fs::metadata(path) else { return true };
+    if !found.file_type().is_char_device() {
+        return true;
+    }
+    let number = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+    match fs::read_to_string(known(number).join("nowayout")).as_deref().map(str::trim) {
+        Ok("0") => return true,
+        Ok(_) => tracing::info!("the watchdog {} cannot be stopped again (nowayout): it is left to others", path.display()),
+        Err(e) => {
+            tracing::info!("whether the watchdog {} can be stopped again is not known ({e}): it is left alone", path.display())
+        }
+    }
+    false
+}
+
+/// Where the kernel says what it knows of a watchdog.
+fn known(number: (u32, u32)) -> PathBuf {
+    if number == FIRST { FIRST_KNOWN.into() } else { format!("/sys/dev/char/{}:{}", number.0, number.1).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_nobody_knows_is_left_alone() {
+        assert!(!can_be_stopped(Path::new("/dev/null")));
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("watchdog");
+        assert!(Watchdog::take(&path).is_none());
+        fs::write(&path, "").unwrap();
+        let mut watchdog = Watchdog::take(&path).unwrap();
+        watchdog.feed();
+        watchdog.feed();
+        watchdog.release();
+        assert_eq!(fs::read(&path).unwrap(), b"\0V");
+        assert_eq!(known(FIRST), Path::new(FIRST_KNOWN));
+        assert_eq!(known((250, 1)), Path::new("/sys/dev/char/250:1"));
     }
 }

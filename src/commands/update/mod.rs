@@ -27,7 +27,7 @@ pub enum Action {
     /// Where an update stands.
     Status { ini: PathBuf, json: bool },
     /// The image that is tried works.
-    Confirm { ini: PathBuf, json: bool },
+    Confirm { ini: PathBuf, unrecorded: bool, json: bool },
     /// It does not.
     Fail { ini: PathBuf, reason: String, log: Option<PathBuf>, json: bool },
     /// The image before shall be booted again.
@@ -44,7 +44,7 @@ pub fn run(action: &Action) -> Result<(), Failure> {
     match action {
         Action::Stage(request) => stage::run(request),
         Action::Status { ini, json } => status::run(ini, *json),
-        Action::Confirm { ini, json } => confirm::run(ini, *json),
+        Action::Confirm { ini, unrecorded, json } => confirm::run(ini, *unrecorded, *json),
         Action::Fail { ini, reason, log, json } => fail::run(ini, reason, log.as_deref(), *json),
         Action::Rollback { ini, json } => rollback::run(ini, *json),
         Action::Gc { ini, dry_run, json } => gc::run(ini, *dry_run, *json),
