@@ -7,6 +7,7 @@ mod disk;
 #[allow(dead_code)]
 mod machine;
 #[path = "boot/power.rs"]
+#[allow(dead_code)]
 mod power;
 #[path = "cli/support.rs"]
 mod support;
@@ -118,73 +119,6 @@ fn a_new_machine_goes_back_to_an_upper_of_the_good_image() {
     power.on("$BOOT && echo one >$MNT/mine && $HAOSFS update fail --reason x --ini $INI 2>/dev/null").succeeded();
     let back = power.on("$BOOT && cat $MNT/etc/version && ls $MNT").succeeded().stdout;
     assert!(back.contains(OLD) && !back.contains("mine"), "{back}");
-}
-
-#[test]
-fn without_data_there_is_safe_mode() {
-    if !possible("without_data_there_is_safe_mode") {
-        return;
-    }
-    let power = Power::with("ext4");
-    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
-    power.stage();
-    power.on("$BOOT").succeeded();
-    let tried = power.state();
-    power.lose_data();
-    for backend in ["kernel", "hybrid", "fuse"] {
-        let safe = power.on(&format!(
-            "$BOOT -o backend={backend} && echo x >$MNT/new && cat $MNT/etc/version && cat $CONSOLE /run/haosfs/network.env && \
-             $HAOSFS status && $HAOSFS update confirm --ini $INI; echo $?; $HAOSFS status --json"
-        ));
-        let text = &safe.stdout;
-        assert_eq!(said(text)["mode"].as_str(), Some("safe"), "{safe:?}");
-        assert!(text.contains(OLD) && text.contains("* haosfs: SAFE MODE: data_partition"), "{text}");
-        assert!(text.contains("NETWORK_ADDRESS=\"192.0.2.7/24\"\n"), "{text}");
-        assert!(text.contains("SAFE MODE  data_partition") && text.contains("on tmpfs (tmpfs)"), "{text}");
-        assert!(text.contains("\n5\n") && safe.stderr.contains("not what is running"), "{safe:?}");
-        let json: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-        assert_eq!(json["boot"]["mode"].as_str(), Some("safe"), "{text}");
-    }
-    assert_eq!(power.state(), tried, "an update is not to blame");
-}
-
-#[test]
-fn both_may_fail() {
-    if !possible("both_may_fail") {
-        return;
-    }
-    let power = Power::with("ext4");
-    power.stage();
-    power.truncate();
-    // Its tables are sound, its data are not: only the newest that can be booted is left.
-    fs::write(power.machine.image(OLD), "torn").unwrap();
-    power.pack_another("7.0.9.0");
-    let safe = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
-    assert_eq!(said(&safe)["mode"].as_str(), Some("safe"), "{safe}");
-    assert!(safe.ends_with("7.0.9.0"), "{safe}");
-    fs::remove_file(power.machine.image("7.0.9.0")).unwrap();
-    let none = power.on("$BOOT");
-    assert_eq!((none.code, none.stdout.as_str()), (Some(32), ""), "{none:?}");
-    let words = "SAFE MODE";
-    assert!(!none.stderr.contains(words) && none.stderr.lines().count() == 1, "{none:?}");
-}
-
-#[test]
-fn nothing_configured_is_set_up_and_a_torn_file_is_not() {
-    if !possible("nothing_configured_is_set_up_and_a_torn_file_is_not") {
-        return;
-    }
-    let power = Power::with("ext4");
-    let ini = power.machine.ini();
-    let sound = fs::read_to_string(&ini).unwrap();
-    fs::remove_file(&ini).unwrap();
-    let setup = power.on("$BOOT && cat $MNT/etc/version && echo x >$MNT/etc/x").succeeded().stdout;
-    assert_eq!((said(&setup)["mode"].as_str(), setup.lines().nth(1)), (Some("setup"), Some(NEW)), "{setup}");
-    fs::write(&ini, "").unwrap();
-    fs::write(ini.with_extension("ini.bak"), &sound).unwrap();
-    let safe = power.on("$BOOT && cat $MNT/etc/version && cat /run/haosfs/network.env").succeeded().stdout;
-    assert_eq!(said(&safe)["mode"].as_str(), Some("safe"), "{safe}");
-    assert!(safe.contains(OLD) && safe.contains("NETWORK_ADDRESS="), "the backup says which: {safe}");
 }
 
 /// A system partition that cannot be written cannot count.
@@ -392,18 +326,4 @@ fn the_root_can_be_pivoted_to() {
         let log = fs::read_to_string(power.machine.scratch.path("kmsg")).unwrap();
         assert!(backend == "kernel" || log.contains("SIGTERM"), "{backend}: {log}");
     }
-}
-
-/// A mistake in the rules of updates is told of, and no update is tried by it.
-#[test]
-fn mistaken_rules_keep_nobody_from_the_good_image() {
-    if !possible("mistaken_rules_keep_nobody_from_the_good_image") {
-        return;
-    }
-    let power = Power::with("ext4");
-    power.stage();
-    power.add_to_ini("[update]\ntries = many\n");
-    let boot = power.on("$BOOT && cat $MNT/etc/version $KMSG").succeeded().stdout;
-    assert_eq!(said(&boot)["mode"].as_str(), Some("system"), "{boot}");
-    assert!(boot.contains(OLD) && boot.contains("no update is tried") && boot.contains("tries: many: expected"), "{boot}");
 }

@@ -11,6 +11,7 @@ use super::record::{Keys, Record, Write};
 use super::state::State;
 use super::trial_file::Count;
 use super::trial_log::Logs;
+use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, directory_of};
 use crate::config::update_rules::UpdateRules;
 use crate::error::{Errno, Error, Result};
@@ -128,6 +129,12 @@ impl Store {
         let record = Record { keys: Keys::of(&stored.config), counts: self.counts()? };
         let state = record.state(rules.tries);
         Ok(Standing { stored, rules, record, state })
+    }
+
+    /// The images whose attempts are counted, and that were not confirmed since; none where that cannot be read.
+    #[must_use]
+    pub fn counted(&self) -> Vec<ImageSource> {
+        self.counts().unwrap_or_default().into_iter().map(|count| count.image).collect()
     }
 
     fn counts(&self) -> Result<Vec<Count>> {

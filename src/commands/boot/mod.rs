@@ -5,6 +5,7 @@ mod init;
 mod kernel_log;
 mod last_words;
 mod machine;
+mod memory;
 mod recorder;
 mod request;
 mod sequence;
@@ -15,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::mount::Side;
 use super::output::{Output, add_bytes};
 use crate::config::haos_ini::Config;
 use crate::config::image_source::ImageSource;
@@ -23,13 +23,14 @@ use crate::config::store::{self, Stored, backup_of, directory_of};
 use crate::error::{Error, Result};
 use crate::mount::boot_record::{self, BootRecord, Mode};
 use crate::mount::data::locate;
-use crate::mount::{Ground, image_choice, trial};
+use crate::mount::trial;
 use crate::update::record::Keys;
 use crate::update::state::{Event, State};
 use crate::update::store::Store;
 use crate::update::trial_log::Attempt;
 use last_words::LastWords;
 use machine::Machine;
+use memory::Memory;
 pub use request::Request;
 use sequence::Ending;
 
@@ -52,7 +53,7 @@ pub fn run(request: &Request) -> Result<()> {
         Ok(Some(found)) => (ending(request, &found, &mut machine), Some(found.stored.config)),
         Ok(None) => {
             let why = format!("{} is not there: nothing is configured yet", request.ini.display());
-            return in_memory(request, &mut machine, Memory { mode: Mode::Setup, why, config: None, started });
+            return memory::boot(request, &mut machine, Memory { mode: Mode::Setup, why, config: None, started });
         }
         Err(e) => (Ending::Safe { why: e.to_string() }, backup(&request.ini)),
     };
@@ -64,9 +65,10 @@ pub fn run(request: &Request) -> Result<()> {
             if let Some(why) = &record.why {
                 announce::loudly(&[format!("haosfs: {why}"), format!("haosfs: {image} is booted")]);
             }
-            leave(request, &record, config.as_ref())
+            leave(request, &record, config.as_ref());
+            Ok(())
         }
-        Ending::Safe { why } => in_memory(request, &mut machine, Memory { mode: Mode::Safe, why, config, started }),
+        Ending::Safe { why } => memory::boot(request, &mut machine, Memory { mode: Mode::Safe, why, config, started }),
     }
 }
 
@@ -142,58 +144,22 @@ fn await_data(request: &Request, found: &Found) -> Result<()> {
     }
 }
 
-/// Why an image gets an upper in memory.
-struct Memory {
-    mode: Mode,
-    why: String,
-    config: Option<Config>,
-    started: u64,
-}
-
-/// The good image, or else the newest that can be booted.
-fn in_memory(request: &Request, machine: &mut Machine<'_>, memory: Memory) -> Result<()> {
-    let home = directory_of(&request.ini);
-    let proven = memory.config.iter().flat_map(|config| [Some(&config.system_image), config.previous_image.as_ref()]);
-    let mut images: Vec<_> = proven.flatten().filter_map(|image| image_choice::find(image, &home).ok()).collect();
-    let mut last = None;
-    match image_choice::by_version(&home) {
-        Ok(further) => images.extend(further),
-        Err(e) => last = Some(e),
-    }
-    for image in images {
-        match machine.mount_on(Ground::Memory { image: image.clone() }) {
-            Ok(Side::Server) => return Ok(()),
-            Ok(Side::Asker) => {
-                let Memory { mode, why, config, started } = memory;
-                let name = image.display().to_string();
-                let what = if mode == Mode::Safe { "SAFE MODE" } else { "SET-UP" };
-                announce::loudly(&[
-                    format!("haosfs: {what}: {why}"),
-                    format!("haosfs: {name} is booted; nothing that is written will be kept"),
-                ]);
-                let record = record(request, machine, mode, name, Some(why), started);
-                return leave(request, &record, config.as_ref());
-            }
-            Err(e) => {
-                tracing::error!("{}: {e}", image.display());
-                last = Some(e);
-            }
-        }
-    }
-    let why = memory.why;
-    Err(last.map_or_else(|| Error::Refused(why.clone()), |e| Error::Refused(format!("{why}; {e}"))))
-}
-
 fn record(request: &Request, machine: &Machine<'_>, mode: Mode, image: String, why: Option<String>, started: u64) -> BootRecord {
     let init = machine.init.as_ref().map_or_else(String::new, |init| init.display().to_string());
     BootRecord { mode, image, why, ini: request.ini.clone(), init, started }
 }
 
-/// A root without that word is better than none.
-fn leave(request: &Request, record: &BootRecord, config: Option<&Config>) -> Result<()> {
+/// A root without that word is better than none, and so is one of which nothing can be printed.
+fn leave(request: &Request, record: &BootRecord, config: Option<&Config>) {
     if let Err(e) = record.leave(config) {
         tracing::error!("{e}");
     }
+    if let Err(e) = print(request, record) {
+        tracing::error!("{e}");
+    }
+}
+
+fn print(request: &Request, record: &BootRecord) -> Result<()> {
     let mut output = Output::open();
     if request.json {
         output.line(&object(request, record).to_string())?;

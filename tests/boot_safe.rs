@@ -1,0 +1,141 @@
+//! What `haosfs boot` does where not all is as it should be: safe mode, set-up, and mistakes that are none of the image's.
+
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod disk;
+#[path = "appliance/machine.rs"]
+#[allow(dead_code)]
+mod machine;
+#[path = "boot/power.rs"]
+#[allow(dead_code)]
+mod power;
+#[path = "cli/support.rs"]
+mod support;
+mod tree;
+
+use std::fs;
+
+use minisign::KeyPair;
+use power::{Power, possible};
+use serde_json::Value;
+
+const OLD: &str = "7.1.0.0";
+const NEW: &str = "7.1.1.0";
+
+/// What a boot says.
+fn said(text: &str) -> Value {
+    serde_json::from_str(text.lines().next().unwrap()).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn without_data_there_is_safe_mode() {
+    if !possible("without_data_there_is_safe_mode") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    power.stage();
+    power.on("$BOOT").succeeded();
+    let tried = power.state();
+    power.lose_data();
+    for backend in ["kernel", "hybrid", "fuse"] {
+        let safe = power.on(&format!(
+            "$BOOT -o backend={backend} && echo x >$MNT/new && cat $MNT/etc/version && cat $CONSOLE /run/haosfs/network.env && \
+             $HAOSFS status && $HAOSFS update confirm --ini $INI; echo $?; $HAOSFS status --json"
+        ));
+        let text = &safe.stdout;
+        assert_eq!(said(text)["mode"].as_str(), Some("safe"), "{safe:?}");
+        assert!(text.contains(OLD) && text.contains("* haosfs: SAFE MODE: data_partition"), "{text}");
+        assert!(text.contains("NETWORK_ADDRESS='192.0.2.7/24'\n"), "{text}");
+        assert!(text.contains("SAFE MODE  data_partition") && text.contains("on tmpfs (tmpfs)"), "{text}");
+        assert!(text.contains("\n5\n") && safe.stderr.contains("not what is running"), "{safe:?}");
+        let json: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(json["boot"]["mode"].as_str(), Some("safe"), "{text}");
+    }
+    assert_eq!(power.state(), tried, "an update is not to blame");
+}
+
+#[test]
+fn both_may_fail() {
+    if !possible("both_may_fail") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.stage();
+    power.truncate();
+    // Its tables are sound, its data are not: only the newest that can be booted is left.
+    fs::write(power.machine.image(OLD), "torn").unwrap();
+    power.pack_another("7.0.9.0");
+    let safe = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
+    assert_eq!(said(&safe)["mode"].as_str(), Some("safe"), "{safe}");
+    assert!(safe.ends_with("7.0.9.0"), "{safe}");
+    fs::remove_file(power.machine.image("7.0.9.0")).unwrap();
+    let none = power.on("$BOOT");
+    assert_eq!((none.code, none.stdout.as_str()), (Some(32), ""), "{none:?}");
+    let words = "SAFE MODE";
+    assert!(!none.stderr.contains(words) && none.stderr.lines().count() == 1, "{none:?}");
+}
+
+#[test]
+fn nothing_configured_is_set_up_and_a_torn_file_is_not() {
+    if !possible("nothing_configured_is_set_up_and_a_torn_file_is_not") {
+        return;
+    }
+    let power = Power::with("ext4");
+    let ini = power.machine.ini();
+    let sound = fs::read_to_string(&ini).unwrap();
+    fs::remove_file(&ini).unwrap();
+    let setup = power.on("$BOOT && cat $MNT/etc/version && echo x >$MNT/etc/x").succeeded().stdout;
+    assert_eq!((said(&setup)["mode"].as_str(), setup.lines().nth(1)), (Some("setup"), Some(NEW)), "{setup}");
+    fs::write(&ini, "").unwrap();
+    fs::write(ini.with_extension("ini.bak"), &sound).unwrap();
+    let safe = power.on("$BOOT && cat $MNT/etc/version && cat /run/haosfs/network.env").succeeded().stdout;
+    assert_eq!(said(&safe)["mode"].as_str(), Some("safe"), "{safe}");
+    assert!(safe.contains(OLD) && safe.contains("NETWORK_ADDRESS="), "the backup says which: {safe}");
+}
+
+/// What is tried, or has failed, is the last that safe mode takes, and not at all where it must be signed.
+#[test]
+fn safe_mode_trusts_what_has_proven_itself() {
+    if !possible("safe_mode_trusts_what_has_proven_itself") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.pack_another("7.0.9.0");
+    power.stage();
+    fs::remove_file(power.machine.image(OLD)).unwrap();
+    power.lose_data();
+    let safe = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
+    assert!(said(&safe)["mode"].as_str() == Some("safe") && safe.ends_with("7.0.9.0"), "{safe}");
+    let keys = KeyPair::generate_unencrypted_keypair().unwrap();
+    power.add_to_ini(&format!("[update]\npublic_key = {}\n", keys.pk.to_base64()));
+    let none = power.on("$BOOT");
+    assert!(none.code == Some(32) && none.stderr.contains("is not signed"), "{none:?}");
+}
+
+/// A mistake in the rules of updates, or counts that cannot be read, are told of, and no update is tried by them.
+#[test]
+fn mistakes_keep_nobody_from_the_good_image() {
+    if !possible("mistakes_keep_nobody_from_the_good_image") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    power.stage();
+    let sound = fs::read_to_string(power.machine.ini()).unwrap();
+    fs::remove_file(power.machine.ini().with_extension("ini.bak")).unwrap();
+    let counts = power.machine.scratch.path("system/trial");
+    for (rules, why) in [("tries = many\n", "tries: many: expected"), ("deadline = 5\n", "deadline: 5: expected"), ("", "trial")]
+    {
+        fs::write(power.machine.ini(), format!("{sound}[update]\n{rules}")).unwrap();
+        if rules.is_empty() {
+            fs::remove_dir_all(&counts).unwrap();
+            fs::write(&counts, "in the way").unwrap();
+        }
+        let boot = power.on("$BOOT && cat $MNT/etc/version $MNT/mine $KMSG && : >$KMSG").succeeded().stdout;
+        assert_eq!(said(&boot)["mode"].as_str(), Some("system"), "{boot}");
+        assert!(boot.contains(&format!("\n{OLD}one\n")) && boot.contains("no update is tried") && boot.contains(why), "{boot}");
+    }
+    // A root of which nothing can be said is one.
+    assert_eq!(power.on("$BOOT >/dev/full && test -e $MNT/etc/version").code, Some(0));
+}
