@@ -3,7 +3,9 @@
 
 pub mod base;
 pub mod choice;
+mod effect;
 mod escape;
+mod event;
 pub mod garbage;
 pub mod image_name;
 pub mod meta;

@@ -15,6 +15,8 @@
 //! What [`step`] answers is saved ([`super::store`]) before its effects are carried out, but for those that
 //! [`Effect::comes_first`]. Every effect may be carried out again after a power cut.
 
+pub use super::effect::Effect;
+pub use super::event::Event;
 use crate::config::image_source::ImageSource;
 
 /// The images that have proven themselves.
@@ -86,117 +88,6 @@ pub enum State {
         /// Why, in one line.
         why: String,
     },
-}
-
-/// Something that happens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// An image was put in its place, to be tried so many times at most (at least once).
-    Stage {
-        /// The image.
-        image: ImageSource,
-        /// Attempts.
-        tries: u32,
-    },
-    /// A boot begins; no image has been touched yet.
-    BootBegins,
-    /// An image, or the upper that belongs to it, could not be mounted.
-    MountFailed {
-        /// The image.
-        image: ImageSource,
-        /// Why.
-        why: String,
-    },
-    /// The data partition is not there, or cannot be mounted. That is no image's fault.
-    DataMissing {
-        /// Why.
-        why: String,
-    },
-    /// A boot of an image did not come far enough in time.
-    DeadlinePassed {
-        /// The image.
-        image: ImageSource,
-    },
-    /// A check failed under an image.
-    CheckRed {
-        /// The image.
-        image: ImageSource,
-        /// Which, and why.
-        why: String,
-    },
-    /// Somebody says that the image that is tried, or after a failure the good one, works.
-    Confirm,
-    /// Somebody says that the image that is tried, or waits, does not work.
-    Fail {
-        /// Why.
-        why: String,
-    },
-    /// Somebody wants the image before back.
-    Rollback,
-    /// Somebody says that an image, whichever it is, does not work: RAUC of one that it is going to write over, too.
-    Condemn {
-        /// The image.
-        image: ImageSource,
-        /// Why.
-        why: String,
-    },
-    /// Somebody says that an image that has failed works.
-    Absolve {
-        /// The image.
-        image: ImageSource,
-    },
-}
-
-/// Something to be done. None of them is harmed by being done twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Make a generation of the upper for an image that is tried, from the one in use; one that is there stays unless `anew`.
-    Prepare {
-        /// The image.
-        image: ImageSource,
-        /// At the first attempt: what is there is left from an earlier trial.
-        anew: bool,
-    },
-    /// Make the generation that was made on this image the one in use.
-    Use {
-        /// The image.
-        image: ImageSource,
-    },
-    /// The same, before anything is saved: a generation that is older than the one in use is not found by a mount.
-    Return {
-        /// The image.
-        image: ImageSource,
-    },
-    /// Take the generation away that was made for a trial of this image, unless it is in use.
-    Drop {
-        /// The image.
-        image: ImageSource,
-    },
-    /// Keep the log of this boot as that of the failure of an image.
-    SaveLog {
-        /// The image.
-        image: ImageSource,
-    },
-    /// Boot an image with the generation that was made on it.
-    Boot {
-        /// The image.
-        image: ImageSource,
-    },
-    /// Boot once more.
-    Reboot,
-    /// Start what needs neither an image of its own nor the data.
-    SafeMode {
-        /// Why.
-        why: String,
-    },
-}
-
-impl Effect {
-    /// True for what is done before the state is saved.
-    #[must_use]
-    pub const fn comes_first(&self) -> bool {
-        matches!(self, Self::Return { .. })
-    }
 }
 
 /// Why an image is left that nobody found a fault with.
