@@ -46,7 +46,7 @@ fn without_data_there_is_safe_mode() {
         let text = &safe.stdout;
         assert_eq!(said(text)["mode"].as_str(), Some("safe"), "{safe:?}");
         assert!(text.contains(OLD) && text.contains("* haosfs: SAFE MODE: data_partition"), "{text}");
-        assert!(text.contains("NETWORK_ADDRESS='192.0.2.7/24'\n"), "{text}");
+        assert!(text.contains("NETWORK_ADDRESS=\"192.0.2.7/24\"\n"), "{text}");
         assert!(text.contains("SAFE MODE  data_partition") && text.contains("on tmpfs (tmpfs)"), "{text}");
         assert!(text.contains("\n5\n") && safe.stderr.contains("not what is running"), "{safe:?}");
         let json: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();

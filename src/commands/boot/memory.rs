@@ -8,6 +8,7 @@ use super::{Request, announce, leave, record, trust};
 use crate::commands::mount::Side;
 use crate::config::haos_ini::Config;
 use crate::config::image_source::ImageSource;
+use crate::config::store::directory_of;
 use crate::config::update_rules::{UPDATE, UpdateRules};
 use crate::error::{Error, Result};
 use crate::mount::boot_record::Mode;
@@ -32,9 +33,10 @@ pub struct Memory {
 /// Where there is none.
 pub fn boot(request: &Request, machine: &mut Machine<'_>, memory: Memory) -> Result<()> {
     let (candidates, mut last) = candidates(&request.ini, memory.config.as_ref());
+    let home = directory_of(&request.ini);
     for candidate in candidates {
         let image = candidate.path;
-        let trusted = if candidate.proven { Ok(()) } else { trusted(&image, memory.config.as_ref()) };
+        let trusted = if candidate.proven { Ok(()) } else { trusted(&image, &home, memory.config.as_ref()) };
         match trusted.and_then(|()| machine.mount_on(Ground::Memory { image: image.clone() })) {
             Ok(Side::Server) => return Ok(()),
             Ok(Side::Asker) => {
@@ -71,7 +73,7 @@ struct Candidate {
 /// confirmed though it was tried. With why there are no others.
 fn candidates(ini: &Path, config: Option<&Config>) -> (Vec<Candidate>, Option<Error>) {
     let store = Store::look(ini);
-    let home = store.as_ref().map_or_else(|_| crate::config::store::directory_of(ini), Store::directory);
+    let home = store.as_ref().map_or_else(|_| directory_of(ini), Store::directory);
     let counted = store.map(|store| store.counted()).unwrap_or_default();
     let found = |sources: Vec<&ImageSource>| -> Vec<PathBuf> {
         sources.into_iter().filter_map(|source| image_choice::find(source, &home).ok()).collect()
@@ -101,10 +103,10 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Where haos.ini asks for signatures, what has not proven itself is not booted without one.
-fn trusted(image: &Path, config: Option<&Config>) -> Result<()> {
+fn trusted(image: &Path, home: &Path, config: Option<&Config>) -> Result<()> {
     let Some(config) = config else { return Ok(()) };
     match UpdateRules::of(config) {
-        Ok(rules) => trust::check(image, &rules),
+        Ok(rules) => trust::check(image, home, &rules),
         Err(_) if !asks_for_signatures(config) => Ok(()),
         Err(flaws) => {
             let flaw = flaws.first().map_or_else(String::new, ToString::to_string);
@@ -164,10 +166,10 @@ mod tests {
     fn signatures_are_asked_for_where_the_rules_are_mistaken() {
         let config =
             |rules: &str| Config::parse(&format!("[haos]\ndata_partition = ./d\nsystem_image = a\n[update]\n{rules}")).unwrap();
-        let image = Path::new("/none");
-        assert!(trusted(image, None).is_ok() && trusted(image, Some(&config("tries = many\n"))).is_ok());
-        let why = trusted(image, Some(&config("tries = many\npublic_key = RWQ\n"))).unwrap_err().to_string();
+        let asked = |rules: Option<&str>| trusted(Path::new("/none"), Path::new("/haos"), rules.map(config).as_ref());
+        assert!(asked(None).is_ok() && asked(Some("tries = many\n")).is_ok());
+        let why = asked(Some("tries = many\npublic_key = RWQ\n")).unwrap_err().to_string();
         assert!(why.contains("whether it is signed is not known, for haos.ini:5: tries: many"), "{why}");
-        assert!(trusted(image, Some(&config("public_key = RWQ\n"))).is_err());
+        assert!(asked(Some("public_key = RWQ\n")).is_err());
     }
 }

@@ -131,6 +131,10 @@ fn boot_without(
 ) -> std::result::Result<Option<Ending>, Failure> {
     let not_now = format!("{image} is not tried at this boot: {cause}");
     tracing::error!("{not_now}");
+    // Nobody stands by what is not tried.
+    if let State::Trying { tried, .. } = state {
+        acts.close_log(&Attempt { image: image.clone(), number: *tried }, &not_now);
+    }
     let good = &state.proven().good;
     let effects = [Effect::Use { image: good.clone() }, Effect::Boot { image: good.clone() }];
     Ok(carry_out(state, &effects, acts)?.map(|ending| match ending {

@@ -114,7 +114,7 @@ fn a_boot_ends_with_what_can_be_booted() {
         (
             staged(3),
             vec!["full: prepare"],
-            vec!["save trying 2 1", "stand by 2", "prepare new true", "use old", "mount old false"],
+            vec!["save trying 2 1", "stand by 2", "prepare new true", "close new: no room", "use old", "mount old false"],
             "old false new is not tried at this boot: write x: No space left on device (os error 28)",
         ),
         // What was not counted is not touched.
