@@ -173,7 +173,10 @@ fn trials_have_logs() {
     }
     let power = Power::with("ext4");
     power.stage();
-    power.on("$BOOT && sleep 1.5 && echo '6,1,2000003,-;hello' >>/dev/kmsg && sleep 2.5").succeeded();
+    let early = "echo '6,0,1000001,-;before' >>/dev/kmsg && $BOOT && cat $SYSTEM/logs/*.log";
+    let shown =
+        power.on(&format!("{early} && sleep 1.5 && echo '6,1,2000003,-;hello' >>/dev/kmsg && sleep 2.5")).succeeded().stdout;
+    assert!(shown.contains("before\n"), "on the disk before anything of the image runs: {shown}");
     let first = power.log(1);
     assert!(first.starts_with(&format!("== haosfs: haos-x86_64_{NEW}.squashfs, attempt 1, 2 more\n")), "{first}");
     assert!(first.contains("hello\n") && first.contains("mounted source") && !first.contains("ended"), "{first}");

@@ -68,7 +68,7 @@ impl Recorder {
 ///
 /// # Errors
 /// Where there can be no further process.
-pub fn start(trial: Trial) -> Result<Recorder> {
+pub fn start(mut trial: Trial) -> Result<Recorder> {
     let started = Instant::now();
     let failed = |e| Error::sys("start", "the recorder of the trial", e);
     let (line, other) = UnixStream::pair().map_err(failed)?;
@@ -85,9 +85,14 @@ pub fn start(trial: Trial) -> Result<Recorder> {
             if let Err(e) = steadfast::spare_when_memory_runs_out() {
                 tracing::debug!("{e}");
             }
+            let mut pen = trial.recording.take().map(Pen::new);
+            // What came before is on the disk before anything of the image runs, which may end it all at once.
+            if let Some(pen) = &mut pen {
+                pen.write(true);
+            }
             let code = match readiness.succeed() {
                 Ok(()) => {
-                    stand_by(trial, started, other);
+                    stand_by(&trial, pen, started, other);
                     0
                 }
                 Err(_) => 1,
@@ -97,10 +102,10 @@ pub fn start(trial: Trial) -> Result<Recorder> {
     }
 }
 
-fn stand_by(mut trial: Trial, started: Instant, line: UnixStream) {
+fn stand_by(trial: &Trial, mut pen: Option<Pen>, started: Instant, line: UnixStream) {
     let console = announce::console();
     let end = trial.deadline.map(|deadline| started + deadline + deadline / GRACE);
-    let (mut line, mut pen) = (Some(line), trial.recording.take().map(Pen::new));
+    let mut line = Some(line);
     loop {
         let written = pen.as_mut().map(|pen| pen.write(false));
         match written {
@@ -113,11 +118,11 @@ fn stand_by(mut trial: Trial, started: Instant, line: UnixStream) {
             _ = pen.map(|mut pen| pen.write(true));
             return;
         }
-        if is_over(&trial) {
+        if is_over(trial) {
             return;
         }
         if end.is_some_and(|end| Instant::now() >= end) {
-            return too_late(&trial, pen, console);
+            return too_late(trial, pen, console);
         }
         std::thread::sleep(TOGETHER);
         wait(line.as_ref(), pen.as_ref());
