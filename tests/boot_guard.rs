@@ -137,12 +137,12 @@ fn the_application_has_a_say() {
     assert!(late.code == Some(2) && late.stdout.ends_with("\nanew\n"), "{late:?}");
     assert_eq!(guarded.why(), "it was not confirmed in time");
     guarded.power.stage();
-    let red = guarded.on("$BOOT && (sleep 1; $HAOSFS update fail --reason mine --ini $INI >/dev/null 2>&1) & \
-                          sleep 0.7; $GUARD --reboot-command 'echo anew'");
+    let red = guarded.on("$BOOT && { (sleep 1; $HAOSFS update fail --reason mine --ini $INI >/dev/null 2>&1) & \
+                          $GUARD --reboot-command 'echo anew'; }");
     assert!(red.code == Some(2) && red.stdout.ends_with("\nanew\n"), "{red:?}");
     assert_eq!(guarded.why(), "mine");
     guarded.power.stage();
-    let green = guarded.on("$BOOT && (sleep 1; $HAOSFS update confirm --ini $INI >/dev/null 2>&1) & sleep 0.7; $GUARD");
+    let green = guarded.on("$BOOT && { (sleep 1; $HAOSFS update confirm --ini $INI >/dev/null 2>&1) & $GUARD; }");
     assert!(green.code == Some(0) && guarded.is_confirmed(), "{green:?}");
 }
 
@@ -199,12 +199,15 @@ fn a_full_system_partition_does_not_keep_it_from_being_confirmed() {
     }
     let guarded = Guarded::new();
     guarded.check("required.d", "10-one", "exit 0");
-    let fill = "dd if=/dev/zero bs=1k of=$SYSTEM/big 2>$CONSOLE; sync; dd if=/dev/zero bs=1k of=$SYSTEM/more 2>$CONSOLE; sync";
-    for then in ["", "rm -r $SYSTEM/logs; dd if=/dev/zero bs=1k of=$SYSTEM/less 2>$CONSOLE; (sleep 1.5; rm $SYSTEM/big) &"] {
-        let full = guarded.on(&format!("$BOOT && {{ {fill}; {then}\n$GUARD --reboot-command 'echo anew'; }}"));
+    // What was removed is free once that is durable.
+    let fill = "fill() { sync; for n in 1 2 3; do dd if=/dev/zero bs=1k of=$SYSTEM/$1.$n 2>$CONSOLE; sync; done; }";
+    let give_back = "(until grep -q 'No space left' $D/said; do sleep 0.1; done; rm $SYSTEM/big.1) &";
+    for then in [String::new(), format!("rm -r $SYSTEM/logs; fill less; {give_back}")] {
+        let guard = "$GUARD --reboot-command 'echo anew' 2>$D/said; CODE=$?; cat $D/said >&2; (exit $CODE)";
+        let full = guarded.on(&format!("{fill}\n: >$D/said; $BOOT && {{ fill big; {then}\n{guard}; }}"));
         assert!(full.code == Some(0) && !full.stdout.contains("anew"), "{then}: {full:?}");
         assert!(guarded.is_confirmed() && full.stderr.contains("No space left"), "{then}: {full:?}");
-        guarded.on("rm -f $SYSTEM/big $SYSTEM/more $SYSTEM/less; $BOOT && $HAOSFS update rollback --ini $INI");
+        guarded.on("rm -f $SYSTEM/big.* $SYSTEM/less.*; $BOOT && $HAOSFS update rollback --ini $INI");
         guarded.power.stage();
     }
 }
