@@ -35,8 +35,13 @@ pub fn release_if_full(root: &Path) -> Result<()> {
     let Some(at) = open(root)? else { return Ok(()) };
     let failed = |errno| Error::sys("make room on", root, errno);
     forget(&at, PROBE).map_err(failed)?;
-    if has_plenty(&at) || take(&at, PROBE, NEEDED).and_then(|()| forget(&at, PROBE).map(drop)).is_ok() {
+    if has_plenty(&at) {
         return Ok(());
+    }
+    match take(&at, PROBE, NEEDED) {
+        Err(Errno::ENOSPC | Errno::EDQUOT) => {}
+        Err(errno) => return Err(failed(errno)),
+        Ok(()) => return forget(&at, PROBE).map(drop).map_err(failed),
     }
     if forget(&at, BALLAST).map_err(failed)? {
         tracing::warn!("the data partition is full: the room that is kept for a boot is used");
