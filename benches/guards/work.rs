@@ -67,7 +67,7 @@ pub fn operation<'a>(subject: &'a Subject, name: &str) -> Box<dyn FnMut() + 'a> 
         "read-compressed" => reading(&subject.compressed),
         name => {
             // All that is read fits, and what tells where it is: of so many files the default keeps half.
-            let options = Options { data_cache: 8 << 20, metadata_cache: 16 << 20, ..Options::default() };
+            let options = Options { data_cache: 256 << 20, metadata_cache: 256 << 20, ..Options::default() };
             let mut warm = in_directory(Image::open(&subject.small, &options).unwrap(), name);
             (0..FILES).for_each(|_| warm());
             warm
