@@ -8,6 +8,8 @@ mod cuts;
 #[path = "machine/keeps.rs"]
 mod keeps;
 mod qemu;
+#[path = "machine/safe.rs"]
+mod safe;
 #[path = "machine/shipped.rs"]
 mod shipped;
 #[path = "machine/systemd.rs"]
@@ -16,12 +18,12 @@ mod systemd;
 mod trial;
 
 use keeps::keeps_what_is_written;
-use qemu::disk::Data;
+use qemu::disk::{Data, System};
 use qemu::host;
 use qemu::initramfs::Joins;
 use qemu::kernel::Kernel;
 use shipped::Maker;
-use trial::Fate;
+use trial::{Fate, On};
 
 fn keeps_on_every_file_system(test: &str, kernel: fn() -> &'static Kernel, joins: Joins) {
     if host::can_run(test) {
@@ -137,6 +139,43 @@ fn five_power_cuts_of_a_trial() {
         for data in [Data::Ext4, Data::Btrfs] {
             trial::tries(Fate::PowerCut, Kernel::newest(), Joins::Haosfs, data, &["attempts"]);
         }
+    }
+}
+
+fn has_its_fate_on_fat(test: &str, fate: Fate, why: &[&str]) {
+    if host::can_run_fat(test) {
+        let on = |data| On { system: System::Fat, data };
+        trial::tries(fate, Kernel::stable(), Joins::Haosfs, on(Data::Ext4), why);
+        trial::tries(fate, Kernel::newest(), Joins::Kernel, on(Data::Btrfs), why);
+    }
+}
+
+#[test]
+fn a_good_update_on_fat_is_confirmed() {
+    has_its_fate_on_fat("a_good_update_on_fat_is_confirmed", Fate::Good, &[]);
+}
+
+#[test]
+fn an_update_on_fat_that_panics_is_left() {
+    has_its_fate_on_fat("an_update_on_fat_that_panics_is_left", Fate::Panic, &["attempts"]);
+}
+
+#[test]
+fn a_power_cut_of_a_trial_on_fat() {
+    has_its_fate_on_fat("a_power_cut_of_a_trial_on_fat", Fate::PowerCut, &["attempts"]);
+}
+
+#[test]
+fn without_data_there_is_safe_mode() {
+    if host::can_run_as_root("without_data_there_is_safe_mode") {
+        safe::comes_up_without_data(Kernel::stable(), Joins::Haosfs, System::Ext4, Data::Ext4);
+    }
+}
+
+#[test]
+fn without_data_there_is_safe_mode_on_fat() {
+    if host::can_run_fat("without_data_there_is_safe_mode_on_fat") {
+        safe::comes_up_without_data(Kernel::newest(), Joins::Kernel, System::Fat, Data::Btrfs);
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::qemu::disk::{Data, Disk, image_name};
+use super::qemu::disk::{Data, Disk, System, image_name};
 use super::qemu::guest::Guest;
 use super::qemu::initramfs::Joins;
 use super::qemu::kernel::Kernel;
@@ -32,6 +32,35 @@ pub enum Fate {
     /// It works, but nobody says so; the plug is pulled.
     PowerCut,
 }
+
+/// What a machine's partitions are.
+#[derive(Clone, Copy, Debug)]
+pub struct On {
+    /// Where haos.ini and the images are.
+    pub system: System,
+    /// Where the uppers are.
+    pub data: Data,
+}
+
+impl From<Data> for On {
+    fn from(data: Data) -> Self {
+        Self { system: System::Ext4, data }
+    }
+}
+
+/// What haos.ini says besides, which no update changes.
+const RULES: &str = "
+# Not for long.
+[update]
+tries = 1
+deadline = 30
+
+[network]
+address = 192.0.2.7/24
+; of the vendor
+[vendor]
+Serial Number = 17
+";
 
 /// The first line of /etc/issue.
 const OLD: &str = "of the image";
@@ -76,11 +105,11 @@ fn change(fate: Fate, tree: &Path) {
 }
 
 /// A machine whose update is staged, and the hash of the generation in use.
-fn staged(fate: Fate, kernel: &'static Kernel, joins: Joins, data: Data) -> (Machine, String) {
+fn staged(fate: Fate, kernel: &'static Kernel, joins: Joins, on: On) -> (Machine, String) {
     let dir = tempfile::tempdir().unwrap();
     let update = root::variant(dir.path(), |tree| change(fate, tree));
-    let rules = "[update]\ntries = 1\ndeadline = 30\n";
-    let machine = Machine::with_disk(kernel, joins, Disk::new(data, root::busybox(), rules, Some(&update)));
+    let disk = Disk::with_system(on.system, on.data, root::busybox(), RULES, Some(&update));
+    let machine = Machine::with_disk(kernel, joins, disk);
     let mut guest = machine.boot();
     guest.sh(CHANGE);
     guest.sh(&format!("haosfs update stage /haos/incoming/{}", image_name("2.0")));
@@ -103,6 +132,7 @@ fn shows(guest: &mut Guest, issue: &str) {
 fn is_back(machine: &Machine, mut guest: Guest, hash: &str, why: &[&str]) {
     shows(&mut guest, OLD);
     let ini = guest.sh("cat /haos/haos.ini");
+    assert!(ini.ends_with(RULES), "{ini}");
     let failed = format!("failed_image = {}", image_name("2.0"));
     assert!(ini.contains(&failed) && !ini.contains("update_image"), "{ini}");
     let reason = ini.lines().find_map(|line| line.strip_prefix("failed_reason = ")).unwrap_or_else(|| panic!("{ini}"));
@@ -115,11 +145,22 @@ fn is_back(machine: &Machine, mut guest: Guest, hash: &str, why: &[&str]) {
 }
 
 /// Stages an update with this fate, and starts until it is decided.
-pub fn tries(fate: Fate, kernel: &'static Kernel, joins: Joins, data: Data, why: &[&str]) {
-    let (machine, hash) = staged(fate, kernel, joins, data);
-    let mut guest = machine.start();
+pub fn tries(fate: Fate, kernel: &'static Kernel, joins: Joins, on: impl Into<On>, why: &[&str]) {
+    let on = on.into();
+    let (machine, hash) = staged(fate, kernel, joins, on);
+    let guest = machine.start();
     match fate {
-        Fate::Good => return is_confirmed(&machine, guest),
+        Fate::Good => is_confirmed(&machine, guest),
+        _ => is_back(&machine, until_decided(fate, &machine, guest), &hash, why),
+    }
+    if on.system == System::Fat {
+        stands_on_fat(fate, &machine.disk);
+    }
+}
+
+/// Starts until the update has failed; returns the machine when it takes scripts again.
+fn until_decided(fate: Fate, machine: &Machine, mut guest: Guest) -> Guest {
+    match fate {
         // The same start ends with the old image.
         Fate::Truncated | Fate::NoInit => _ = guest.until_ready(),
         Fate::Panic | Fate::Hang | Fate::RedCheck => {
@@ -129,9 +170,26 @@ pub fn tries(fate: Fate, kernel: &'static Kernel, joins: Joins, data: Data, why:
             guest = machine.start();
             guest.until_ready();
         }
-        Fate::PowerCut => guest = cut(&machine, guest),
+        Fate::PowerCut => return cut(machine, guest),
+        Fate::Good => panic!("a good update does not fail"),
     }
-    is_back(&machine, guest, &hash, why);
+    guest
+}
+
+/// With the machine off, others find the same on the system partition.
+#[track_caller]
+fn stands_on_fat(fate: Fate, disk: &Disk) {
+    let ini = disk.on_fat("/haos.ini");
+    assert!(ini.ends_with(RULES), "{ini}");
+    assert!(!ini.contains("update_image"), "{ini}");
+    if fate == Fate::Good {
+        assert!(ini.contains(&format!("system_image = {}\n", image_name("2.0"))), "{ini}");
+    } else {
+        assert!(ini.contains(&format!("failed_image = {}\n", image_name("2.0"))), "{ini}");
+        let log = disk.on_fat(&format!("/logs/{}-*.log", image_name("2.0")));
+        assert!(log.contains("Linux version "), "{log}");
+    }
+    disk.check_fat(!matches!(fate, Fate::PowerCut | Fate::Panic));
 }
 
 fn is_confirmed(machine: &Machine, mut guest: Guest) {
@@ -145,6 +203,7 @@ fn is_confirmed(machine: &Machine, mut guest: Guest) {
     let mut guest = machine.boot();
     shows(&mut guest, NEW);
     let ini = guest.sh("cat /haos/haos.ini");
+    assert!(ini.ends_with(RULES), "{ini}");
     for line in [format!("system_image = {}", image_name("2.0")), format!("previous_image = {}", image_name("1.0"))] {
         assert!(ini.contains(&line), "{ini}");
     }

@@ -14,6 +14,34 @@ const DATA: u64 = 321 * MIB;
 const END: u64 = 705 * MIB;
 const SYSTEM_GUID: &str = "7a5b3c1d-0001-4000-8000-000000000001";
 const DATA_GUID: &str = "7a5b3c1d-0002-4000-8000-000000000002";
+const SIZE: u64 = END + gpt::BEHIND.next_multiple_of(MIB);
+const PARTITIONS: [Entry<'_>; 2] = [
+    Entry { start: SYSTEM, end: DATA, guid: SYSTEM_GUID, name: "system" },
+    Entry { start: DATA, end: END, guid: DATA_GUID, name: "data" },
+];
+
+/// The file system of a system partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// ext4.
+    Ext4,
+    /// FAT32, as firmware reads it. It is made and read here without a mount.
+    Fat,
+}
+
+impl System {
+    /// Makes one in a file, with what a directory has.
+    fn make(self, tree: &Path, part: &Path) {
+        match self {
+            Self::Ext4 => drop(run(host::command("mke2fs").args(["-qF", "-t", "ext4", "-d"]).arg(tree).arg(part))),
+            Self::Fat => {
+                run(host::command("mkfs.vfat").args(["-F", "32"]).arg(part));
+                let entries = fs::read_dir(tree).unwrap().map(|entry| entry.unwrap().path());
+                run(host::command("mcopy").args(["-s", "-i"]).arg(part).args(entries).arg("::"));
+            }
+        }
+    }
+}
 
 /// The file system of a data partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +73,14 @@ pub fn image_name(version: &str) -> String {
 }
 
 impl Disk {
+    /// A new one as [`Disk::with_system`] makes it, whose system partition is ext4.
+    pub fn new(data: Data, image: &Path, more: &str, update: Option<&Path>) -> Self {
+        Self::with_system(System::Ext4, data, image, more, update)
+    }
+
     /// A new one whose haos.ini names version 1.0 of the image. `more` is appended to haos.ini; `update`, where there is one, lies in
     /// `incoming/` as version 2.0.
-    pub fn new(data: Data, image: &Path, more: &str, update: Option<&Path>) -> Self {
+    pub fn with_system(kind: System, data: Data, image: &Path, more: &str, update: Option<&Path>) -> Self {
         let disk = Self { dir: tempfile::Builder::new().prefix("haosfs-test-").tempdir().unwrap(), data };
         let system = disk.dir().join("system");
         fs::create_dir_all(system.join("images")).unwrap();
@@ -60,19 +93,9 @@ impl Disk {
             format!("[haos]\ndata_partition = {{{DATA_GUID}}},fs={}\nsystem_image = {}\n{more}", data.name(), image_name("1.0"));
         fs::write(system.join("haos.ini"), ini).unwrap();
         let file = File::create_new(disk.file()).unwrap();
-        let size = END + gpt::BEHIND.next_multiple_of(MIB);
-        file.set_len(size).unwrap();
-        gpt::write(
-            &file,
-            size,
-            &[
-                Entry { start: SYSTEM, end: DATA, guid: SYSTEM_GUID, name: "system" },
-                Entry { start: DATA, end: END, guid: DATA_GUID, name: "data" },
-            ],
-        );
-        disk.fill(&file, SYSTEM..DATA, |part| {
-            run(host::command("mke2fs").args(["-qF", "-t", "ext4", "-d"]).arg(&system).arg(part));
-        });
+        file.set_len(SIZE).unwrap();
+        gpt::write(&file, SIZE, &PARTITIONS);
+        disk.fill(&file, SYSTEM..DATA, |part| kind.make(&system, part));
         disk.fill(&file, DATA..END, |part| match data {
             Data::Ext4 => drop(run(host::command("mke2fs").args(["-qF", "-t", "ext4"]).arg(part))),
             Data::Btrfs => drop(run(host::command("mkfs.btrfs").arg("-qf").arg(part))),
@@ -116,6 +139,36 @@ impl Disk {
         let told = run(&mut command);
         fs::remove_file(part).unwrap();
         told
+    }
+
+    /// The files of a system partition on FAT whose paths have this form. Not while a guest runs.
+    pub fn on_fat(&self, path: &str) -> String {
+        let partition = format!("{}@@{SYSTEM}", self.file().display());
+        run(host::command("mtype").args(["-i", &partition, &format!("::{path}")]))
+    }
+
+    /// Asserts that a system partition on FAT is in order: no two files have the same clusters. After a power cut or a panic it is
+    /// marked as not unmounted, and may have clusters that no file has. Not while a guest runs.
+    #[track_caller]
+    pub fn check_fat(&self, was_unmounted: bool) {
+        let part = self.dir().join("fat");
+        copy_range(&File::open(self.file()).unwrap(), SYSTEM..DATA, &File::create(&part).unwrap());
+        let output = host::command("fsck.fat").arg("-nv").arg(&part).output().unwrap();
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(report.contains("Checking we can access the last sector"), "{report}");
+        assert!(!was_unmounted || output.status.success(), "{report}");
+        assert!(!report.contains("share clusters") && !report.contains("File size is"), "{report}");
+        fs::remove_file(part).unwrap();
+    }
+
+    /// Another disk that has the same system partition, and no data partition. Not while a guest runs.
+    pub fn without_data(&self) -> PathBuf {
+        let path = self.dir().join("without");
+        let other = File::create(&path).unwrap();
+        copy_range(&File::open(self.file()).unwrap(), 0..DATA, &other);
+        other.set_len(SIZE).unwrap();
+        gpt::write(&other, SIZE, &PARTITIONS[..1]);
+        path
     }
 }
 

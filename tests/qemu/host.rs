@@ -33,6 +33,11 @@ pub fn can_run_as_root(test: &str) -> bool {
     can_run(test) && has(test, rustix::process::geteuid().is_root(), "needs root")
 }
 
+/// The same for machines whose system partition is FAT, which is made and read without a mount.
+pub fn can_run_fat(test: &str) -> bool {
+    can_run_as_root(test) && has_program(test, ("mkfs.vfat", "dosfstools")) && has_program(test, ("mcopy", "mtools"))
+}
+
 /// The same for guests whose system is made by debootstrap, which only root can use.
 pub fn can_run_debian(test: &str) -> bool {
     can_run_as_root(test) && has_program(test, ("debootstrap", "debootstrap"))
