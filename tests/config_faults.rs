@@ -58,7 +58,7 @@ fn a_configuration_is_the_old_or_the_new_one() {
                 assert_eq!(store::read(&scratch.path("haos.ini")).unwrap().unwrap().text, OLD.replace("old.", "other."));
             },
         );
-        let written = "creat pwrite chmod fsync rename fsync";
+        let written = "creat pwrite chmod fsync rename fsync fsync";
         assert_eq!(steps.join(" "), format!("{written} {written}"));
     }
 }

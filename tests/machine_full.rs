@@ -5,6 +5,8 @@
 
 #[path = "machine/cuts.rs"]
 mod cuts;
+#[path = "machine/fat.rs"]
+mod fat;
 #[path = "machine/keeps.rs"]
 mod keeps;
 mod qemu;
@@ -163,6 +165,14 @@ fn an_update_on_fat_that_panics_is_left() {
 #[test]
 fn a_power_cut_of_a_trial_on_fat() {
     has_its_fate_on_fat("a_power_cut_of_a_trial_on_fat", Fate::PowerCut, &["attempts"]);
+}
+
+#[test]
+fn what_was_told_to_be_durable_on_fat_is() {
+    if host::can_run_fat("what_was_told_to_be_durable_on_fat_is") {
+        fat::keeps_what_was_told(Kernel::stable(), Joins::Haosfs);
+        fat::keeps_what_was_told(Kernel::newest(), Joins::Kernel);
+    }
 }
 
 #[test]

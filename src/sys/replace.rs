@@ -30,15 +30,37 @@ pub fn open_dir(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Makes or replaces the file `name` in `dir` (see [`open_dir`]), durably: a temporary beside it is written and synchronised,
-/// moved over it, and the directory synchronised.
+/// and takes its place as by [`take_place`].
 ///
 /// # Errors
-/// The kernel's answer. The old file is then still there, but where only the last step failed: the new one may not be durable.
+/// The kernel's answer. The old file is then still there, but where only the last steps failed: the new one may not be durable.
 pub fn file(dir: impl AsFd, name: &OsStr, bytes: &[u8], rights: Rights) -> Result<()> {
     let temporary = temporary(name);
     clear(&dir, &temporary)?;
     let written = write(&dir, &temporary, bytes, rights);
-    put(dir, &temporary, name, written)
+    let placed = written.and_then(|file| take_place(&dir, &temporary, file, name));
+    if placed.is_err() {
+        // What cannot be removed now is by the next write; where it has moved already, nothing is there.
+        let _ = dir::unlink(dir, &temporary);
+    }
+    placed
+}
+
+/// Gives the `file` of a name, whose data are durable, another name in the same directory, durably; what had that name is gone.
+///
+/// On FAT a moved file's entry is written with the file, not with the directory, and until then it says where the data of the old file
+/// were. So those are kept until the new entry is durable, and before that the entry that the file had is gone: no two entries that
+/// are on the disk ever have the same data.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn take_place(dir: impl AsFd, from: &OsStr, file: impl AsFd, to: &OsStr) -> Result<()> {
+    let old = fs::openat(&dir, to, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    dir::rename(&dir, from, &dir, to, Rename::Replace)?;
+    data::sync(&dir, false)?;
+    data::sync(file, false)?;
+    drop(old);
+    Ok(())
 }
 
 /// Makes or replaces the symbolic link `name` in `dir`, durably, as [`file()`] does.
@@ -49,7 +71,12 @@ pub fn symlink(dir: impl AsFd, name: &OsStr, target: &OsStr) -> Result<()> {
     let temporary = temporary(name);
     clear(&dir, &temporary)?;
     let made = dir::symlink(target, &dir, &temporary);
-    put(dir, &temporary, name, made)
+    let moved = made.and_then(|()| dir::rename(&dir, &temporary, &dir, name, Rename::Replace));
+    if moved.is_err() {
+        // What cannot be removed now is by the next write.
+        let _ = dir::unlink(&dir, &temporary);
+    }
+    moved.and_then(|()| data::sync(dir, false))
 }
 
 /// Sets owner and mode of an open file where they are others.
@@ -86,23 +113,15 @@ fn clear(dir: impl AsFd, temporary: &OsStr) -> Result<()> {
     }
 }
 
-fn write(dir: impl AsFd, temporary: &OsStr, bytes: &[u8], rights: Rights) -> Result<()> {
+fn write(dir: impl AsFd, temporary: &OsStr, bytes: &[u8], rights: Rights) -> Result<OwnedFd> {
     // Nobody reads it before its rights are what they shall be.
     let fd = dir::create(dir, temporary, rights.perm & 0o700)?;
     if data::write_at(&fd, bytes, 0)? < bytes.len() {
         return Err(Errno::ENOSPC);
     }
     set_rights(&fd, rights)?;
-    data::sync(fd, false)
-}
-
-fn put(dir: impl AsFd, temporary: &OsStr, name: &OsStr, made: Result<()>) -> Result<()> {
-    let moved = made.and_then(|()| dir::rename(&dir, temporary, &dir, name, Rename::Replace));
-    if moved.is_err() {
-        // What cannot be removed now is by the next write.
-        let _ = dir::unlink(&dir, temporary);
-    }
-    moved.and_then(|()| data::sync(dir, false))
+    data::sync(&fd, false)?;
+    Ok(fd)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use crate::config::image_source::IMAGES;
 use crate::error::{Errno, Error, Result};
 use crate::sys::data;
-use crate::sys::dir::{self, Rename};
+use crate::sys::dir;
 use crate::sys::replace::{self, Rights};
 use crate::update::garbage::unfinished;
 
@@ -112,8 +112,9 @@ impl Place {
     /// # Errors
     /// The kernel's answer.
     pub fn finish(&self) -> Result<()> {
-        let moved = dir::rename(&self.open, &unfinished(&self.name), &self.open, &self.name, Rename::Replace);
-        moved.and_then(|()| self.sync()).map_err(|e| Error::sys("move the image to", self.path(), e))
+        let copy = File::open(self.unfinished()).map_err(|e| Error::sys("open", self.unfinished(), e))?;
+        let moved = replace::take_place(&self.open, &unfinished(&self.name), copy, &self.name);
+        moved.map_err(|e| Error::sys("move the image to", self.path(), e))
     }
 
     /// Copies files that belong to the image here, under their own names, durably: so it can be checked again.
