@@ -176,6 +176,13 @@ fn what_was_told_to_be_durable_on_fat_is() {
 }
 
 #[test]
+fn twenty_disks_with_fat_that_lost_what_was_not_flushed() {
+    if host::can_run_fat("twenty_disks_with_fat_that_lost_what_was_not_flushed") {
+        fat::loses_nothing_that_was_flushed(Kernel::stable(), 20);
+    }
+}
+
+#[test]
 fn without_data_there_is_safe_mode() {
     if host::can_run_as_root("without_data_there_is_safe_mode") {
         safe::comes_up_without_data(Kernel::stable(), Joins::Haosfs, System::Ext4, Data::Ext4);

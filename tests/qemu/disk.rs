@@ -143,22 +143,13 @@ impl Disk {
 
     /// The files of a system partition on FAT whose paths have this form. Not while a guest runs.
     pub fn on_fat(&self, path: &str) -> String {
-        let partition = format!("{}@@{SYSTEM}", self.file().display());
-        run(host::command("mtype").args(["-i", &partition, &format!("::{path}")]))
+        read_fat(&self.file(), path)
     }
 
-    /// Asserts that a system partition on FAT is in order: no two files have the same clusters. After a power cut or a panic it is
-    /// marked as not unmounted, and may have clusters that no file has. Not while a guest runs.
+    /// Asserts that a system partition on FAT is in order, as [`check_fat`] does. Not while a guest runs.
     #[track_caller]
     pub fn check_fat(&self, was_unmounted: bool) {
-        let part = self.dir().join("fat");
-        copy_range(&File::open(self.file()).unwrap(), SYSTEM..DATA, &File::create(&part).unwrap());
-        let output = host::command("fsck.fat").arg("-nv").arg(&part).output().unwrap();
-        let report = String::from_utf8_lossy(&output.stdout);
-        assert!(report.contains("Checking we can access the last sector"), "{report}");
-        assert!(!was_unmounted || output.status.success(), "{report}");
-        assert!(!report.contains("share clusters") && !report.contains("File size is"), "{report}");
-        fs::remove_file(part).unwrap();
+        check_fat(&self.file(), was_unmounted);
     }
 
     /// Another disk that has the same system partition, and no data partition. Not while a guest runs.
@@ -170,6 +161,26 @@ impl Disk {
         gpt::write(&other, SIZE, &PARTITIONS[..1]);
         path
     }
+}
+
+/// The files of the system partition of a disk, on FAT, whose paths have this form.
+pub fn read_fat(disk: &Path, path: &str) -> String {
+    let partition = format!("{}@@{SYSTEM}", disk.display());
+    run(host::command("mtype").args(["-i", &partition, &format!("::{path}")]))
+}
+
+/// Asserts that the system partition of a disk, on FAT, is in order: no two files have the same clusters. After a power cut or a
+/// panic it is marked as not unmounted, and may have clusters that no file has.
+#[track_caller]
+pub fn check_fat(disk: &Path, was_unmounted: bool) {
+    let part = disk.with_extension("fat");
+    copy_range(&File::open(disk).unwrap(), SYSTEM..DATA, &File::create(&part).unwrap());
+    let output = host::command("fsck.fat").arg("-nv").arg(&part).output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("Checking we can access the last sector"), "{report}");
+    assert!(!was_unmounted || output.status.success(), "{report}");
+    assert!(!report.contains("share clusters") && !report.contains("File size is"), "{report}");
+    fs::remove_file(part).unwrap();
 }
 
 /// Leaves holes where there is nothing.
