@@ -7,11 +7,11 @@ use crate::axis::{Axis, shown};
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 200.0;
 const LEFT: f64 = 70.0;
-const TOP: f64 = 90.0;
+const TOP: f64 = 100.0;
 const COLUMNS: usize = 2;
 /// From one picture to the next.
 const STEP: [f64; 2] = [LEFT + WIDTH + 40.0, TOP + HEIGHT + 40.0];
-const COLOURS: [&str; 3] = ["#1f6fb2", "#c98f3c", "#4a9a5b"];
+const COLOURS: [&str; 4] = ["#1f6fb2", "#c98f3c", "#4a9a5b", "#9a4a8f"];
 
 /// Whole decades around all the seconds.
 fn decades(axis: &Axis) -> (i32, i32) {
