@@ -156,7 +156,7 @@ fn blocks_are_decompressed_once_by_sequential_readers() {
     let Some(bench) = Bench::small("sequential readers") else { return };
     let content = image::random::Random(8).text(SIZE);
     fs::write(bench.tree().join("long"), &content).unwrap();
-    for (block_size, blocks) in [("4K", 2048), ("128K", 64), ("1M", 8)] {
+    for (block_size, bytes) in [("4K", 4 << 10), ("128K", 128 << 10), ("1M", 1 << 20)] {
         // However far apart the readers come, all of it is kept.
         let options = Options { data_cache: 4 * SIZE as u64, ..Options::default() };
         let image = Image::open(&bench.pack(&["-comp", "lz4", "-b", block_size]), &options).unwrap();
@@ -167,15 +167,34 @@ fn blocks_are_decompressed_once_by_sequential_readers() {
             }
         };
         std::thread::scope(|scope| {
-            for step in [4096, 128 << 10, 100_003] {
+            // Parts of blocks: whoever reads a whole block keeps it himself.
+            for step in [bytes / 32, bytes / 2, bytes / 4 * 3 + 3] {
                 scope.spawn(move || read(step));
             }
         });
-        assert_eq!(image.decompressed(), blocks, "block size {block_size}");
+        assert_eq!(image.decompressed() as usize, SIZE / bytes, "block size {block_size}");
         for offset in (0..SIZE).rev().step_by(70_001) {
             assert!(*image.read(long, offset as u64, 5000).unwrap() == content[offset..SIZE.min(offset + 5000)]);
         }
     }
+}
+
+#[test]
+fn whole_blocks_do_not_drive_out_what_is_read_in_parts() {
+    const SIZE: usize = 8 << 20;
+    let Some(bench) = Bench::small("whole blocks") else { return };
+    let content = image::random::Random(8).text(SIZE);
+    fs::write(bench.tree().join("long"), &content).unwrap();
+    let image = Image::open(&bench.pack(&["-comp", "lz4"]), &Options::default()).unwrap();
+    let long = walk(&image, "long");
+    assert_eq!(*image.read(long, 5, 1000).unwrap(), content[5..1005]);
+    for (offset, len) in [(128 << 10, 128 << 10), (0, 1 << 20), (1 << 20, 7 << 20), (1000, 300 << 10)] {
+        assert!(*image.read(long, offset as u64, len).unwrap() == content[offset..offset + len], "{len} bytes at {offset}");
+    }
+    // The first block stayed; the second was read whole, then in the row, and then in part together with a part of the third.
+    assert_eq!(image.decompressed(), 1 + 1 + 7 + 56 + 2);
+    assert_eq!(*image.read(long, 300_000, 9000).unwrap(), content[300_000..309_000]);
+    assert_eq!(image.decompressed(), 1 + 1 + 7 + 56 + 2);
 }
 
 #[test]

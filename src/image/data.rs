@@ -91,15 +91,44 @@ impl Data {
         match spans {
             [] => Ok(Bytes::Mapped(&[])),
             [span] => self.span(metadata, span),
-            spans => {
-                let total = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.len));
-                let mut bytes = Vec::with_capacity(self.room(total)?);
-                for span in spans {
-                    bytes.extend_from_slice(&self.span(metadata, span)?);
+            spans => self.gather(metadata, spans).map(Bytes::Owned),
+        }
+    }
+
+    fn gather(&self, metadata: &Metadata, spans: &[Span]) -> Result<Vec<u8>> {
+        let total = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.len));
+        let mut bytes = Vec::with_capacity(self.room(total)?);
+        for span in spans {
+            match self.whole(span) {
+                Some((at, size, holds)) => {
+                    let start = bytes.len();
+                    bytes.resize(start + holds, 0);
+                    let room = bytes.get_mut(start..).unwrap_or_default();
+                    let len = self.decompress_to(room, BLOCK, at, size)?;
+                    self.check_holds(at, len, holds)?;
                 }
-                Ok(Bytes::Owned(bytes))
+                None => bytes.extend_from_slice(&self.span(metadata, span)?),
             }
         }
+        Ok(bytes)
+    }
+
+    /// Position, size and content's size of a block that is asked for as a whole and not kept: the asker will keep it, and what is
+    /// kept here is better used for blocks that are read in parts.
+    fn whole(&self, span: &Span) -> Option<(u64, u32, usize)> {
+        match span.source {
+            Source::Compressed { at, size, holds, skip: 0 } if span.len == u64::from(holds) => {
+                self.blocks.get(&(at, size)).is_none().then_some((at, size, holds as usize))
+            }
+            _ => None,
+        }
+    }
+
+    fn check_holds(&self, at: u64, len: usize, holds: usize) -> Result<()> {
+        if len == holds {
+            return Ok(());
+        }
+        Err(self.map.damage(BLOCK, at, format!("it holds {len} bytes instead of {holds}")))
     }
 
     fn span(&self, metadata: &Metadata, span: &Span) -> Result<Bytes<'_>> {
@@ -108,10 +137,11 @@ impl Data {
             Source::Hole => Ok(ZEROS.get(..len).map_or_else(|| Bytes::Owned(vec![0; len]), Bytes::Mapped)),
             Source::Stored(at) => self.map.stored(BLOCK, at, len).map(Bytes::Mapped),
             Source::Compressed { at, size, holds, skip } => {
-                let block = self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?;
-                if block.len() != holds as usize {
-                    return Err(self.map.damage(BLOCK, at, format!("it holds {} bytes instead of {holds}", block.len())));
-                }
+                let block = match self.whole(span) {
+                    Some(_) => self.decompress(BLOCK, at, size, holds as usize)?,
+                    None => self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?,
+                };
+                self.check_holds(at, block.len(), holds as usize)?;
                 Ok(Bytes::Block(block, skip as usize..skip as usize + len))
             }
             Source::Fragment { entry, skip } => self.fragment(metadata, entry, skip as usize, len),
@@ -158,12 +188,15 @@ impl Data {
 
     /// Decompresses the `size` bytes at `at`, which hold at most `most`.
     fn decompress(&self, structure: &'static str, at: u64, size: u32, most: usize) -> Result<Arc<Block>> {
+        self.buffers.block(most, |room| self.decompress_to(room, structure, at, size))
+    }
+
+    /// Decompresses the `size` bytes at `at` to the front of `room`, and answers how many bytes that gave.
+    fn decompress_to(&self, room: &mut [u8], structure: &'static str, at: u64, size: u32) -> Result<usize> {
         self.decompressed.fetch_add(1, Ordering::Relaxed);
-        self.buffers.block(most, |room| {
-            self.map.with(structure, at, size as usize, |input| {
-                let len = self.compressor.decompress(input, room);
-                len.map_err(|why| self.map.damage(structure, at, format!("{}: {why}", self.compressor)))
-            })
+        self.map.with(structure, at, size as usize, |input| {
+            let len = self.compressor.decompress(input, room);
+            len.map_err(|why| self.map.damage(structure, at, format!("{}: {why}", self.compressor)))
         })
     }
 
@@ -176,10 +209,7 @@ impl Data {
             Source::Hole => Ok(()),
             Source::Compressed { at, size, holds, .. } => {
                 let len = self.decompress(BLOCK, at, size, holds as usize)?.len();
-                if len == holds as usize {
-                    return Ok(());
-                }
-                Err(self.map.damage(BLOCK, at, format!("it holds {len} bytes instead of {holds}")))
+                self.check_holds(at, len, holds as usize)
             }
             // A fragment is shared by many files that lie near each other, so it is worth keeping.
             Source::Stored(_) | Source::Fragment { .. } => self.span(metadata, span).map(drop),
