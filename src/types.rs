@@ -118,6 +118,18 @@ pub enum KernelCheck {
     Off,
 }
 
+/// `cpu_latency=`: how long a processor may take to wake while requests come in a burst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Latency {
+    /// Virtual processors stay awake, where the kernel can have them do so; others as they are.
+    #[default]
+    Auto,
+    /// Nothing is said of it.
+    Any,
+    /// At most so many microseconds; with 0 no processor halts.
+    Micros(u32),
+}
+
 /// Everything stat(2) tells of one inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {

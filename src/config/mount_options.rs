@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::option_list::{name_and_value, split_unescaped, unescape};
 use super::size::{parse_digits, parse_size};
 use crate::error::{Error, Result};
-use crate::types::{Atime, KernelCheck, Stale};
+use crate::types::{Atime, KernelCheck, Latency, Stale};
 
 /// How durable a copy-up is before it becomes visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,6 +136,8 @@ pub struct MountOptions {
     pub kernel_check: KernelCheck,
     /// `threads=`: 1 to 256.
     pub threads: Option<usize>,
+    /// `cpu_latency=`: microseconds from 0 to 1000.
+    pub cpu_latency: Latency,
     /// `fsname=`: the source shown in mountinfo.
     pub fsname: Option<OsString>,
     /// `rootfs`: the union is, or becomes, the root file system, and its daemon is kept alive to the end.
@@ -172,6 +174,8 @@ const ABSENT: [&str; 2] = ["nfs_export", "verity"];
 
 /// Most threads that `threads=` takes.
 const MOST_THREADS: u64 = 256;
+/// Most microseconds that `cpu_latency=` takes: no processor needs longer.
+const MOST_LATENCY: u32 = 1000;
 
 impl MountOptions {
     /// Checks what only the whole list tells: features that need each other (params.c, `ovl_fs_params_verify`).
@@ -245,6 +249,7 @@ impl MountOptions {
             "uid" | "squash_to_uid" => self.uid = Some(number(name, value, parse_id)?),
             "gid" | "squash_to_gid" => self.gid = Some(number(name, value, parse_id)?),
             "threads" => self.threads = Some(number(name, value, parse_threads)?),
+            "cpu_latency" => self.cpu_latency = number(name, value, parse_latency)?,
             "backend" => self.backend = Some(number(name, value, parse_backend)?),
             "stale" => self.stale = number(name, value, parse_stale)?,
             "kernel_check" => self.kernel_check = number(name, value, parse_kernel_check)?,
@@ -284,6 +289,7 @@ fn expected(name: &str) -> &'static str {
         "offset" | "data_cache" | "metadata_cache" | "listing_cache" => "BYTES, with K, M or G for powers of 1024",
         "uid" | "squash_to_uid" | "gid" | "squash_to_gid" => "a number from 0 to 4294967294",
         "threads" => "a number from 1 to 256",
+        "cpu_latency" => "auto, any or a number from 0 to 1000",
         "backend" => "auto, kernel, hybrid or fuse",
         "stale" => "refuse, allow or ro",
         "kernel_check" => "on or off",
@@ -323,6 +329,14 @@ fn parse_id(text: &str) -> Option<u32> {
 
 fn parse_threads(text: &str) -> Option<usize> {
     parse_digits(text).filter(|n| (1..=MOST_THREADS).contains(n)).and_then(|n| usize::try_from(n).ok())
+}
+
+fn parse_latency(text: &str) -> Option<Latency> {
+    match text {
+        "auto" => Some(Latency::Auto),
+        "any" => Some(Latency::Any),
+        _ => parse_digits(text).and_then(|n| u32::try_from(n).ok()).filter(|&n| n <= MOST_LATENCY).map(Latency::Micros),
+    }
 }
 
 fn parse_backend(text: &str) -> Option<Backend> {

@@ -12,6 +12,7 @@ use fuser::{
     ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::burst::Bursts;
 use super::control::Question;
 use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, wire};
 use super::flags;
@@ -50,6 +51,7 @@ const WANTED: [InitFlags; 8] = [
 pub(super) struct Filesystem {
     union: Arc<Union>,
     requests: Requests,
+    bursts: Arc<Bursts>,
     handles: Handles,
 }
 
@@ -61,12 +63,13 @@ struct Handles {
 }
 
 impl Filesystem {
-    pub(super) fn new(union: Arc<Union>) -> Self {
-        Self { union, requests: Requests::default(), handles: Handles { files: true, dirs: true } }
+    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>) -> Self {
+        Self { union, requests: Requests::default(), bursts, handles: Handles { files: true, dirs: true } }
     }
 
     fn ask<T>(&self, operation: Operation, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
         self.requests.count(operation);
+        self.bursts.notice();
         guarded(|| question(&self.union))
     }
 

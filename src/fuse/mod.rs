@@ -1,5 +1,6 @@
 //! The only user of fuser: each operation converts, makes one call into the union, and replies.
 
+mod burst;
 mod control;
 mod convert;
 mod filesystem;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use fuser::{Config, INodeNo, SessionACL};
 
+use super::burst::{Bursts, Watch};
 use super::filesystem::Filesystem;
 use super::guard;
 use crate::error::{Error, Result};
+use crate::types::Latency;
 use crate::union::Union;
 
 /// How requests are served.
@@ -15,6 +17,8 @@ use crate::union::Union;
 pub struct Options {
     /// Threads that answer requests; by default one per CPU, at least 4, so that one slow copy-up does not stop the rest.
     pub threads: Option<usize>,
+    /// How long a processor may take to wake while requests come in a burst.
+    pub cpu_latency: Latency,
 }
 
 /// Most threads that help: requests of one mount meet in one kernel queue.
@@ -31,6 +35,7 @@ impl Options {
 pub struct Session {
     inner: fuser::Session<Filesystem>,
     union: Arc<Union>,
+    watch: Option<Watch>,
 }
 
 impl Session {
@@ -43,7 +48,9 @@ impl Session {
         config.n_threads = Some(options.threads());
         config.clone_fd = true;
         config.acl = SessionACL::All;
-        let filesystem = Filesystem::new(Arc::clone(&union));
+        let bursts = Bursts::new(options.cpu_latency);
+        let watch = bursts.watch()?;
+        let filesystem = Filesystem::new(Arc::clone(&union), bursts);
         let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
         let notifier = inner.notifier();
@@ -53,7 +60,7 @@ impl Session {
                 tracing::error!("the kernel keeps old attributes of node {}: {e}", node.0);
             }
         }));
-        Ok(Self { inner, union })
+        Ok(Self { inner, union, watch })
     }
 
     /// Serves until the union is unmounted, then makes the upper durable.
@@ -68,6 +75,7 @@ impl Session {
             Err(e) if e.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
             served => served.map_err(|e| Error::sys("serve", "/dev/fuse", e)),
         };
+        drop(self.watch);
         let closed = self.union.close();
         served.and(closed)
     }

@@ -48,7 +48,11 @@ fn serve_below(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result
         return Err(Error::Refused("option backend=hybrid: needs fsopen(2)".to_owned()));
     };
     let served = Arc::clone(&union);
-    let session = Session::start(union, superblock.device, &fuse::Options { threads: plan.options.threads })?;
+    let session = Session::start(
+        union,
+        superblock.device,
+        &fuse::Options { threads: plan.options.threads, cpu_latency: plan.options.cpu_latency },
+    )?;
     std::thread::scope(|scope| {
         // Overlayfs asks the session for its root while it is built, so this cannot wait for the session nor precede it. Where it
         // fails, its only mount goes with `lower`, and the session ends.

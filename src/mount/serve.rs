@@ -66,7 +66,7 @@ fn serve_union(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result
     let reserved = Reserved::take().map_err(|e| Error::sys("open", "/", e))?;
     let union = layers::open(plan)?;
     let superblock = superblock::build(plan, &ways, &facts)?;
-    let options = fuse::Options { threads: plan.options.threads };
+    let options = fuse::Options { threads: plan.options.threads, cpu_latency: plan.options.cpu_latency };
     let served = Arc::clone(&union);
     // With its upper it holds the locks to the very end.
     let _held = Arc::clone(&union);

@@ -1,6 +1,7 @@
 //! System calls: every `unsafe` block, ioctl and raw call of the crate, thin and without policy.
 
 pub mod btrfs;
+pub mod cpu_latency;
 pub mod cred;
 pub mod daemon;
 pub mod data;

@@ -11,6 +11,8 @@ pub enum Requirement {
     Tool(&'static str),
     /// A usable `/dev/fuse`.
     Fuse,
+    /// `/dev/cpu_dma_latency`, to claim that processors wake soon.
+    CpuLatency,
 }
 
 impl Requirement {
@@ -22,6 +24,10 @@ impl Requirement {
             Self::Fuse => {
                 let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
                 opened.err().map(|e| format!("needs /dev/fuse: {e}"))
+            }
+            Self::CpuLatency => {
+                let opened = std::fs::OpenOptions::new().write(true).open("/dev/cpu_dma_latency");
+                opened.err().map(|e| format!("needs /dev/cpu_dma_latency: {e}"))
             }
         }
     }

@@ -1,0 +1,151 @@
+//! Bursts of requests, for whose time processors stay awake.
+//!
+//! A request is answered by a thread that was asleep, and its asker sleeps until then. Where each of the two wakes a processor that
+//! was halted, that takes longer than all the rest. Nothing is claimed while few requests come, and nobody wakes to find that out.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::sys::cpu_latency::{self, CpuLatency};
+use crate::types::Latency;
+
+/// So many requests ...
+const MANY: u64 = 64;
+/// ... in so little time are a burst. It has ended when fewer than half as many came in the same time.
+const SOON: Duration = Duration::from_millis(10);
+
+/// Watches how fast requests come.
+#[derive(Debug)]
+pub(super) struct Bursts {
+    claim: Option<Claim>,
+    begun: Instant,
+    seen: AtomicU64,
+    /// When the last of each `MANY` came, in microseconds since it begun.
+    at: AtomicU64,
+    held: AtomicBool,
+    ended: AtomicBool,
+    watcher: OnceLock<Thread>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    latency: CpuLatency,
+    micros: u32,
+}
+
+impl Claim {
+    /// `None` where nothing is to be claimed, or may be.
+    fn of(latency: Latency) -> Option<Self> {
+        let micros = match latency {
+            Latency::Auto if cpu_latency::is_halting_virtual() => 0,
+            Latency::Auto | Latency::Any => return None,
+            Latency::Micros(micros) => micros,
+        };
+        match CpuLatency::open() {
+            Ok(latency) => Some(Self { latency, micros }),
+            Err(e) if latency == Latency::Auto => {
+                tracing::debug!("processors halt between requests: /dev/cpu_dma_latency: {e}");
+                None
+            }
+            Err(e) => {
+                tracing::warn!("option cpu_latency={micros} has no effect: /dev/cpu_dma_latency: {e}");
+                None
+            }
+        }
+    }
+}
+
+impl Bursts {
+    /// Watches for what is to be claimed.
+    pub(super) fn new(latency: Latency) -> Arc<Self> {
+        let [seen, at] = [0, 0].map(AtomicU64::new);
+        let [held, ended] = [false, false].map(AtomicBool::new);
+        let (begun, watcher) = (Instant::now(), OnceLock::new());
+        Arc::new(Self { claim: Claim::of(latency), begun, seen, at, held, ended, watcher })
+    }
+
+    /// A request has come.
+    pub(super) fn notice(&self) {
+        let Some(claim) = &self.claim else { return };
+        if !(self.seen.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(MANY) {
+            return;
+        }
+        let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let before = self.at.swap(now, Ordering::Relaxed);
+        if u128::from(now.saturating_sub(before)) > SOON.as_micros() {
+            return;
+        }
+        let Some(watcher) = self.watcher.get() else { return };
+        if !self.held.swap(true, Ordering::AcqRel) {
+            // Without it the burst takes longer, and that is all.
+            let _claimed = claim.latency.limit(claim.micros);
+            watcher.unpark();
+        }
+    }
+
+    /// Starts the thread that sees the end of bursts; it sleeps while there is none.
+    ///
+    /// # Errors
+    /// [`Error::Sys`] where no thread can be started.
+    pub(super) fn watch(self: &Arc<Self>) -> Result<Option<Watch>> {
+        if self.claim.is_none() {
+            return Ok(None);
+        }
+        let bursts = Arc::clone(self);
+        let thread = thread::Builder::new().name("bursts".to_owned()).spawn(move || bursts.see_ends());
+        let thread = thread.map_err(|e| Error::sys("start", "a thread", e))?;
+        let _first = self.watcher.set(thread.thread().clone());
+        Ok(Some(Watch { bursts: Arc::clone(self), thread: Some(thread) }))
+    }
+
+    fn see_ends(&self) {
+        while !self.ended.load(Ordering::Acquire) {
+            if self.held.load(Ordering::Acquire) {
+                self.outlast();
+                self.let_go();
+            } else {
+                thread::park();
+            }
+        }
+    }
+
+    fn outlast(&self) {
+        let mut before = self.seen.load(Ordering::Relaxed);
+        while !self.ended.load(Ordering::Acquire) {
+            thread::sleep(SOON);
+            let now = self.seen.load(Ordering::Relaxed);
+            if now.wrapping_sub(before) < MANY / 2 {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    fn let_go(&self) {
+        if let Some(Err(e)) = self.claim.as_ref().map(|claim| claim.latency.lift()) {
+            tracing::warn!("processors stay awake: /dev/cpu_dma_latency: {e}");
+        }
+        self.held.store(false, Ordering::Release);
+    }
+}
+
+/// The thread, which ends with this.
+#[derive(Debug)]
+pub(super) struct Watch {
+    bursts: Arc<Bursts>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.bursts.ended.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It cannot panic, and has nothing to tell.
+            let _ended = thread.join();
+        }
+    }
+}
