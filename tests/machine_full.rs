@@ -18,6 +18,8 @@ mod shipped;
 mod systemd;
 #[path = "machine/trial.rs"]
 mod trial;
+#[path = "machine/watchdog.rs"]
+mod watchdog;
 
 use keeps::keeps_what_is_written;
 use qemu::disk::{Data, System};
@@ -26,6 +28,7 @@ use qemu::initramfs::Joins;
 use qemu::kernel::Kernel;
 use shipped::Maker;
 use trial::{Fate, On};
+use watchdog::Hang;
 
 fn keeps_on_every_file_system(test: &str, kernel: fn() -> &'static Kernel, joins: Joins) {
     if host::can_run(test) {
@@ -141,6 +144,31 @@ fn five_power_cuts_of_a_trial() {
         for data in [Data::Ext4, Data::Btrfs] {
             trial::tries(Fate::PowerCut, Kernel::newest(), Joins::Haosfs, data, &["attempts"]);
         }
+    }
+}
+
+fn is_reset(test: &str, hang: Hang, why: &str) {
+    if host::can_run_as_root(test) {
+        watchdog::resets(hang, Joins::Haosfs, Data::Ext4, why);
+        watchdog::resets(hang, Joins::Kernel, Data::Btrfs, why);
+    }
+}
+
+#[test]
+fn a_watchdog_resets_an_update_whose_processes_all_stop() {
+    is_reset("a_watchdog_resets_an_update_whose_processes_all_stop", Hang::Everything, "attempts");
+}
+
+#[test]
+fn a_watchdog_resets_a_failed_update_that_does_not_come_down() {
+    is_reset("a_watchdog_resets_a_failed_update_that_does_not_come_down", Hang::Reboot, "own");
+}
+
+#[test]
+fn a_watchdog_is_given_back_by_a_good_update() {
+    if host::can_run_as_root("a_watchdog_is_given_back_by_a_good_update") {
+        watchdog::is_given_back(Joins::Haosfs, Data::Ext4);
+        watchdog::is_given_back(Joins::Kernel, Data::Btrfs);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::qemu::disk::{Data, Disk, System, image_name};
@@ -49,7 +49,7 @@ impl From<Data> for On {
 }
 
 /// What haos.ini says besides, which no update changes.
-const RULES: &str = "
+pub const RULES: &str = "
 # Not for long.
 [update]
 tries = 1
@@ -64,7 +64,7 @@ Serial Number = 17
 
 /// The first line of /etc/issue.
 const OLD: &str = "of the image";
-const NEW: &str = "of the update";
+pub const NEW: &str = "of the update";
 
 /// The user's changes, which both images show; a copy that was changed, a new one, a removed one.
 const CHANGE: &str = "echo mine > /etc/note && echo more >> /srv/lower/1 && rm /srv/lower/2 && chmod 700 /srv/work";
@@ -74,20 +74,37 @@ const CHANGED: &str = "cat /etc/note && tail -n 1 /srv/lower/1 && ! test -e /srv
 const HASH: &str = "cd haosfs/uppers/1/upper && tar --sort=name --xattrs --xattrs-include='*' --format=posix \
                     --pax-option=delete=atime,delete=ctime -cf - . | sha256sum";
 
-fn write_program(at: &Path, text: &str) {
+/// Where a program that a required check is stands in an image.
+pub const CHECK: &str = "usr/lib/haosfs/check/required.d/own";
+
+/// One that may be executed.
+pub fn write_program(at: &Path, text: &str) {
     fs::create_dir_all(at.parent().unwrap()).unwrap();
     let _ = fs::remove_file(at);
     fs::write(at, text).unwrap();
     fs::set_permissions(at, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-/// Makes the tree of the update differ from the image.
+/// Has the first program of a tree start one more.
+pub fn starts_besides(tree: &Path, command: &str) {
+    let path = tree.join("etc/inittab");
+    let inittab = fs::read_to_string(&path).unwrap();
+    fs::write(path, format!("{inittab}::once:{command}\n")).unwrap();
+}
+
+/// The busybox system, told from the image, with changes.
+pub fn update(into: &Path, change: impl FnOnce(&Path)) -> PathBuf {
+    root::variant(into, |tree| {
+        fs::write(tree.join("etc/issue"), format!("{NEW}\n")).unwrap();
+        change(tree);
+    })
+}
+
+/// Makes the tree of the update have its fate.
 fn change(fate: Fate, tree: &Path) {
-    fs::write(tree.join("etc/issue"), format!("{NEW}\n")).unwrap();
     let init = tree.join("sbin/init");
-    let check = tree.join("usr/lib/haosfs/check/required.d/own");
-    let inittab = fs::read_to_string(tree.join("etc/inittab")).unwrap();
-    let guard = || fs::write(tree.join("etc/inittab"), format!("{inittab}::once:/sbin/haosfs boot-guard\n")).unwrap();
+    let check = tree.join(CHECK);
+    let guard = || starts_besides(tree, "/sbin/haosfs boot-guard");
     match fate {
         Fate::Good => {
             write_program(&check, "#!/bin/sh\ntest -e /etc/note\n");
@@ -107,29 +124,36 @@ fn change(fate: Fate, tree: &Path) {
 /// A machine whose update is staged, and the hash of the generation in use.
 fn staged(fate: Fate, kernel: &'static Kernel, joins: Joins, on: On) -> (Machine, String) {
     let dir = tempfile::tempdir().unwrap();
-    let update = root::variant(dir.path(), |tree| change(fate, tree));
-    let disk = Disk::with_system(on.system, on.data, root::busybox(), RULES, Some(&update));
-    let machine = Machine::with_disk(kernel, joins, disk);
-    let mut guest = machine.boot();
-    guest.sh(CHANGE);
-    guest.sh(&format!("haosfs update stage /haos/incoming/{}", image_name("2.0")));
-    if fate == Fate::Truncated {
-        guest.sh(&format!("truncate -s 100000 /haos/images/{}", image_name("2.0")));
-    }
-    guest.power_off();
-    let hash = machine.disk.on_data(HASH);
+    let update = update(dir.path(), |tree| change(fate, tree));
+    let machine = Machine::with_disk(kernel, joins, Disk::with_system(on.system, on.data, root::busybox(), RULES, Some(&update)));
+    let then = match fate {
+        Fate::Truncated => format!("truncate -s 100000 /haos/images/{}", image_name("2.0")),
+        _ => String::new(),
+    };
+    let hash = stage(&machine, &then);
     (machine, hash)
 }
 
+/// Has the user's changes made, the update staged, and then this script run; returns the hash of the generation in use.
+pub fn stage(machine: &Machine, then: &str) -> String {
+    let mut guest = machine.boot();
+    guest.sh(CHANGE);
+    guest.sh(&format!("haosfs update stage /haos/incoming/{}", image_name("2.0")));
+    guest.sh(then);
+    guest.power_off();
+    machine.disk.on_data(HASH)
+}
+
+/// It has this first line of /etc/issue, and the user's changes.
 #[track_caller]
-fn shows(guest: &mut Guest, issue: &str) {
+pub fn shows(guest: &mut Guest, issue: &str) {
     let text = guest.sh(&format!("head -n 1 /etc/issue && {CHANGED}"));
     assert_eq!(text, format!("{issue}\nmine\nmore\n700\n"), "{}", guest.console());
 }
 
 /// The update is not tried any more, and it is known why.
 #[track_caller]
-fn is_back(machine: &Machine, mut guest: Guest, hash: &str, why: &[&str]) {
+pub fn is_back(machine: &Machine, mut guest: Guest, hash: &str, why: &[&str]) {
     shows(&mut guest, OLD);
     let ini = guest.sh("cat /haos/haos.ini");
     assert!(ini.ends_with(RULES), "{ini}");
@@ -192,12 +216,18 @@ fn stands_on_fat(fate: Fate, disk: &Disk) {
     disk.check_fat(!matches!(fate, Fate::PowerCut | Fate::Panic));
 }
 
-fn is_confirmed(machine: &Machine, mut guest: Guest) {
-    guest.until_ready();
+/// Waits until the update is not tried any more.
+#[track_caller]
+pub fn until_confirmed(guest: &mut Guest) {
     let end = Instant::now() + Duration::from_secs(60);
     while guest.run("grep -q update_image /haos/haos.ini").code == 0 {
         assert!(Instant::now() < end, "nobody confirms it: {}", guest.console());
     }
+}
+
+fn is_confirmed(machine: &Machine, mut guest: Guest) {
+    guest.until_ready();
+    until_confirmed(&mut guest);
     shows(&mut guest, NEW);
     guest.power_off();
     let mut guest = machine.boot();
