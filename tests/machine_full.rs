@@ -224,23 +224,29 @@ fn without_data_there_is_safe_mode_on_fat() {
     }
 }
 
-fn starts_with(test: &str, maker: Maker, kernel: fn() -> &'static Kernel) {
+fn starts_with(test: &str, maker: Maker, system: shipped::System, kernel: fn() -> &'static Kernel) {
     if host::can_run_debian(test) && host::has_program(test, maker.program()) {
-        shipped::starts(maker, kernel());
+        shipped::starts(maker, system, kernel());
     }
 }
 
 #[test]
 fn an_archive_of_initramfs_tools_starts() {
-    starts_with("an_archive_of_initramfs_tools_starts", Maker::InitramfsTools, Kernel::stable);
+    starts_with("an_archive_of_initramfs_tools_starts", Maker::InitramfsTools, shipped::System::Busybox, Kernel::stable);
 }
 
 #[test]
 fn an_archive_of_dracut_starts() {
-    starts_with("an_archive_of_dracut_starts", Maker::Dracut, Kernel::stable);
+    starts_with("an_archive_of_dracut_starts", Maker::Dracut, shipped::System::Busybox, Kernel::stable);
 }
 
 #[test]
 fn an_archive_of_dracut_with_systemd_starts() {
-    starts_with("an_archive_of_dracut_with_systemd_starts", Maker::DracutSystemd, Kernel::newest);
+    starts_with("an_archive_of_dracut_with_systemd_starts", Maker::DracutSystemd, shipped::System::Systemd, Kernel::newest);
+}
+
+#[test]
+fn an_archive_of_dracut_with_systemd_starts_another_init() {
+    let test = "an_archive_of_dracut_with_systemd_starts_another_init";
+    starts_with(test, Maker::DracutSystemd, shipped::System::Busybox, Kernel::newest);
 }

@@ -67,21 +67,56 @@ fn archive(maker: Maker, kernel: &Kernel, dir: &Path) -> PathBuf {
     out
 }
 
-/// Has an archive made, starts with it, and looks at what came of it.
-pub fn starts(maker: Maker, kernel: &'static Kernel) {
-    // systemd goes over to what it knows for a system only.
-    let image = if maker == Maker::DracutSystemd { debian::image() } else { root::busybox() };
-    let disk = Disk::new(Data::Ext4, image, "", None);
+/// What an archive goes over to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// One that systemd starts.
+    Systemd,
+    /// One whose first program is busybox.
+    Busybox,
+}
+
+impl System {
+    fn image(self) -> &'static Path {
+        match self {
+            Self::Systemd => debian::image(),
+            Self::Busybox => root::busybox(),
+        }
+    }
+
+    /// Where its first program is put, since a maker knows /sbin/init by itself.
+    const fn moved(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Systemd => None,
+            Self::Busybox => Some(("/sbin/init", "/etc/init")),
+        }
+    }
+}
+
+/// Has an archive made, starts with it, and looks at what came of it; and once more with the first program at another place.
+pub fn starts(maker: Maker, system: System, kernel: &'static Kernel) {
+    let disk = Disk::new(Data::Ext4, system.image(), "", None);
     let archive = archive(maker, kernel, disk.dir());
     let machine = Machine::with_initramfs(kernel, disk, archive);
     let mut guest = machine.start_with(maker.parameters(), &[]);
     let started = guest.until_ready();
     guest.sh("echo written > /etc/note");
     assert_eq!(guest.sh("haosfs config get /haos/haos.ini system_image").trim(), image_name("1.0"));
-    println!("{maker:?} {}: started in {started:.1?}\n{}", kernel.release(), guest.sh("cat /proc/mounts"));
+    println!("{maker:?} {system:?} {}: started in {started:.1?}\n{}", kernel.release(), guest.sh("cat /proc/mounts"));
+    if maker == Maker::DracutSystemd && system == System::Systemd {
+        // Systemd hands its state on to systemd.
+        let first = guest.sh("tr '\\0' ' ' </proc/1/cmdline");
+        assert!(first.contains("--deserialize"), "{first}");
+    }
+    if let Some((from, to)) = system.moved() {
+        guest.sh(&format!("mv {from} {to}"));
+    }
     guest.power_off();
     let mut guest = machine.start_with(maker.parameters(), &[]);
     guest.until_ready();
     assert_eq!(guest.sh("cat /etc/note"), "written\n");
+    if let Some((_, to)) = system.moved() {
+        assert_eq!(guest.sh(". /run/haosfs/boot.env && echo $HAOSFS_INIT").trim(), to);
+    }
     guest.power_off();
 }

@@ -22,4 +22,8 @@ install() {
     inst_multiple haosfs mount modprobe
     inst_hook cmdline 30 "$moddir/parse-haosfs.sh"
     inst_hook mount 20 "$moddir/mount-haosfs.sh"
+    if dracut_module_included systemd; then
+        # shellcheck disable=SC2154
+        inst_simple "$moddir/switch-root.conf" "$systemdsystemunitdir/initrd-switch-root.service.d/haosfs.conf"
+    fi
 }

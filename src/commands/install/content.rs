@@ -36,7 +36,7 @@ const SCRIPTS: [(&str, &[u8]); 4] = [
 ];
 
 /// Everything else but programs and links, below the prefix.
-const TEXTS: [(&str, &[u8]); 11] = [
+const TEXTS: [(&str, &[u8]); 12] = [
     ("share/man/man1/haosfs.1", include_bytes!("../../../packaging/man/haosfs.1")),
     ("share/man/man5/haos.ini.5", include_bytes!("../../../packaging/man/haos.ini.5")),
     ("share/man/man8/mount.haosfs.8", include_bytes!("../../../packaging/man/mount.haosfs.8")),
@@ -48,6 +48,7 @@ const TEXTS: [(&str, &[u8]); 11] = [
     ("share/doc/haosfs/examples/mnt.automount", include_bytes!("../../../packaging/units/mnt.automount")),
     ("lib/systemd/system/haosfs-boot-guard.service", include_bytes!("../../../packaging/units/haosfs-boot-guard.service")),
     ("share/initramfs-tools/scripts/haosfs", include_bytes!("../../../packaging/initramfs-tools/scripts/haosfs")),
+    ("lib/dracut/modules.d/90haosfs/switch-root.conf", include_bytes!("../../../packaging/dracut/90haosfs/switch-root.conf")),
 ];
 
 /// All of it for a prefix and a directory of helpers, both from the root of the system and without a leading slash.
