@@ -126,6 +126,20 @@ fn late_checks_start_anew() {
     assert!(killed.code != Some(0) && !killed.stdout.contains("not reached"), "{killed:?}");
 }
 
+/// An initramfs with systemd may have left that there, and gone over to another init.
+#[test]
+fn who_is_not_systemd_is_asked_to_start_anew() {
+    if !possible("who_is_not_systemd_is_asked_to_start_anew") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.check("required.d", "10-one", "exit 1");
+    guarded.check("bin", "systemctl", "exit 1");
+    guarded.check("bin", "reboot", "echo asked");
+    let red = guarded.on("mkdir -p /run/systemd/system && PATH=$D/bin:$PATH && $BOOT && $GUARD");
+    assert!(red.code == Some(2) && red.stdout.ends_with("\nasked\n"), "{red:?}");
+}
+
 #[test]
 fn the_application_has_a_say() {
     if !possible("the_application_has_a_say") {

@@ -8,23 +8,33 @@ use crate::sys::signals::unblock_in;
 
 /// Asks by a command for the shell, or else systemd or the program reboot(8); where that fails, the kernel.
 pub fn reboot(command: Option<&str>) {
-    let mut asked = match command {
-        Some(command) => {
-            let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", command]);
-            shell
-        }
-        None if is_systemd() => {
-            let mut systemctl = Command::new("systemctl");
-            systemctl.args(["--no-block", "reboot"]);
-            systemctl
-        }
-        None => Command::new("reboot"),
-    };
-    match unblock_in(&mut asked).status() {
-        Ok(status) if status.success() => return,
-        Ok(status) => tracing::error!("{asked:?}: {status}"),
-        Err(e) => tracing::error!("{asked:?}: {e}"),
+    if !ways(command).iter_mut().any(is_heard) {
+        power::restart();
     }
-    power::restart();
+}
+
+fn ways(command: Option<&str>) -> Vec<Command> {
+    if let Some(command) = command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", command]);
+        return vec![shell];
+    }
+    let mut ways = Vec::new();
+    // Up to systemd 256, that of an initramfs leaves what it is known by to whatever init it goes over to.
+    if is_systemd() {
+        let mut systemctl = Command::new("systemctl");
+        systemctl.args(["--no-block", "reboot"]);
+        ways.push(systemctl);
+    }
+    ways.push(Command::new("reboot"));
+    ways
+}
+
+fn is_heard(way: &mut Command) -> bool {
+    match unblock_in(way).status() {
+        Ok(status) if status.success() => return true,
+        Ok(status) => tracing::error!("{way:?}: {status}"),
+        Err(e) => tracing::error!("{way:?}: {e}"),
+    }
+    false
 }
