@@ -17,13 +17,14 @@ use super::control::Question;
 use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, wire};
 use super::flags;
 use super::guard::guarded;
+use super::push::Push;
 use super::reply::{attributes, empty, entry, named, sized, written};
 use super::requests::{Operation, Requests};
 use crate::error::{Errno, Error, Result};
 use crate::types::Kind;
 use crate::union::create::New;
 use crate::union::file::Writer;
-use crate::union::lower::Seek;
+use crate::union::lower::{Ready, Seek};
 use crate::union::{SetAttr, Union};
 
 /// Largest write request, in bytes.
@@ -52,6 +53,7 @@ pub(super) struct Filesystem {
     union: Arc<Union>,
     requests: Requests,
     bursts: Arc<Bursts>,
+    push: Arc<Push>,
     handles: Handles,
 }
 
@@ -63,8 +65,8 @@ struct Handles {
 }
 
 impl Filesystem {
-    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>) -> Self {
-        Self { union, requests: Requests::default(), bursts, handles: Handles { files: true, dirs: true } }
+    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>, push: Arc<Push>) -> Self {
+        Self { union, requests: Requests::default(), bursts, push, handles: Handles { files: true, dirs: true } }
     }
 
     fn ask<T>(&self, operation: Operation, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
@@ -229,13 +231,15 @@ impl fuser::Filesystem for Filesystem {
         let mut reply = Some(reply);
         let answer = self.ask(Operation::Read, |union| {
             union.read(node(ino), offset, size as usize, |bytes| {
+                self.push.push(Ready::Followers, union, node(ino), offset, size);
                 if let Some(reply) = reply.take() {
                     reply.data(bytes);
                 }
             })
         });
-        if let (Err(e), Some(reply)) = (answer, reply) {
-            reply.error(errno("read", &e));
+        match (answer, reply) {
+            (Err(e), Some(reply)) => reply.error(errno("read", &e)),
+            _ => self.push.push(Ready::Rest, &self.union, node(ino), offset, size),
         }
     }
 

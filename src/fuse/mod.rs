@@ -6,6 +6,7 @@ mod convert;
 mod filesystem;
 mod flags;
 mod guard;
+mod push;
 mod reply;
 pub mod requests;
 mod session;

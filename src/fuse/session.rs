@@ -8,6 +8,7 @@ use fuser::{Config, INodeNo, SessionACL};
 use super::burst::{Bursts, Watch};
 use super::filesystem::Filesystem;
 use super::guard;
+use super::push::Push;
 use crate::error::{Error, Result};
 use crate::types::Latency;
 use crate::union::Union;
@@ -50,10 +51,15 @@ impl Session {
         config.acl = SessionACL::All;
         let bursts = Bursts::new(options.cpu_latency);
         let watch = bursts.watch()?;
-        let filesystem = Filesystem::new(Arc::clone(&union), bursts);
+        let push = Arc::new(Push::default());
+        let filesystem = Filesystem::new(Arc::clone(&union), bursts, Arc::clone(&push));
         let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
         let notifier = inner.notifier();
+        // Whoever pushes may wait for a reader whom another thread answers.
+        if options.threads() > 1 {
+            push.begin(notifier.clone());
+        }
         union.tell_changes(Box::new(move |node| {
             // Attributes alone: a negative offset leaves the pages (`fuse_reverse_inval_inode` of fs/fuse/inode.c).
             if let Err(e) = notifier.inval_inode(INodeNo(node.0), -1, 0) {

@@ -200,6 +200,21 @@ impl Data {
         })
     }
 
+    /// The content of the block of `size` bytes at `at`, where it is kept.
+    #[must_use]
+    pub fn kept(&self, at: u64, size: u32) -> Option<Arc<Block>> {
+        self.blocks.get(&(at, size))
+    }
+
+    /// The content of fragment number `entry`, where it is kept.
+    ///
+    /// # Errors
+    /// `Damage` where the table cannot be read.
+    pub fn kept_fragment(&self, metadata: &Metadata, entry: u32) -> Result<Option<Arc<Block>>> {
+        let (at, size) = self.fragment_at(metadata, entry)?;
+        Ok(self.kept(at, size))
+    }
+
     /// Reads a span to see whether it can be read, without keeping anything.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use super::inode::{Body, Directory, Inode, InodeRef};
 use super::listing::{Entry, Listing};
 use super::map::Map;
 use super::metadata::{Metadata, Position};
+use super::ready::Expected;
 use super::superblock::Superblock;
 use super::table::Table;
 use super::xattr::Xattrs;
@@ -66,6 +67,7 @@ pub struct Image {
     compressor_options: Option<CompressorOptions>,
     pub(super) metadata: Metadata,
     pub(super) data: Data,
+    pub(super) expected: Expected,
     directories: Directories,
     files: Budgeted<InodeRef, Arc<BlockList>>,
     pub(super) ids: Table<4>,
@@ -107,6 +109,7 @@ impl Image {
         let image = Self {
             metadata: Metadata::new(Arc::clone(&map), compressor, options.metadata_cache - files),
             data: Data::new(Arc::clone(&map), compressor, block_size, fragments, options.data_cache),
+            expected: Expected::new(),
             directories: Directories::new(directory_table, directory_end, options.listing_cache),
             files: Budgeted::new(files, 256),
             map,

@@ -32,6 +32,14 @@ impl Position {
     pub const fn from_reference(table: u64, reference: u64) -> Self {
         Self { block: table.saturating_add(reference >> 16), offset: (reference & 0xffff) as usize }
     }
+
+    /// The reference that [`Position::from_reference`] reads; `None` for a place that has none.
+    #[must_use]
+    pub fn reference(self, table: u64) -> Option<u64> {
+        let block = self.block.checked_sub(table).filter(|&block| block < 1 << 48)?;
+        let offset = u16::try_from(self.offset).ok()?;
+        Some(block << 16 | u64::from(offset))
+    }
 }
 
 /// A decompressed metadata block.

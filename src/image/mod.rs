@@ -5,6 +5,7 @@
 //! verify       everything read once                               identity
 //! directory    lookups, listings, the index of huge directories    xattr
 //! listing      decoded entries                                     block_list
+//! ready        what is decompressed and will probably be read next
 //! inode        basic and extended inodes                           span   the pure plan of a read
 //! table        ids, fragments, exports                             data   blocks and fragments
 //! metadata     8 KiB blocks and cursors over them                  block  decompressed data, buffers
@@ -27,6 +28,7 @@ mod inode;
 mod listing;
 mod map;
 mod metadata;
+mod ready;
 mod span;
 mod superblock;
 mod table;
@@ -40,5 +42,6 @@ pub use identity::digest_of_start;
 pub use image::{Cached, Image, Options, Seek};
 pub use inode::InodeRef;
 pub use listing::{Entry, Listing};
+pub use ready::{Give, Ready};
 pub use superblock::{Flags, Superblock};
 pub use verify::Totals;

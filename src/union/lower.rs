@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-pub use crate::image::{Bytes, Seek};
+pub use crate::image::{Bytes, Ready, Seek};
 
 use crate::error::Result;
 use crate::ovl::handle::{Handle, Uuid};
@@ -123,6 +123,11 @@ pub trait Lower: Send + Sync {
     /// # Errors
     /// `EIO` where the layer is damaged or cannot be read.
     fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>>;
+
+    /// Gives what is at hand and will probably be read next, when `len` bytes of `id` from `offset` on were read: bytes of an inode
+    /// from an offset on, a whole file or the rest of a part of it that begins and ends where the kernel's pages do. `give` answers
+    /// whether somebody knows the inode.
+    fn ready(&self, _what: Ready, _id: LowerId, _offset: u64, _len: usize, _give: &mut dyn FnMut(LowerId, u64, &[u8]) -> bool) {}
 
     /// Whether bytes that [`Lower::read`] gave are still what the layer holds: a mapped image may have been cut off since, and
     /// then they may read as zeros.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::lower::{Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use super::lower::{Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Ready, Seek};
 use crate::error::{Errno, Result};
 use crate::image::{self, Image, InodeRef};
 use crate::ovl::handle::{Handle, Uuid};
@@ -66,6 +66,10 @@ impl Lower for SquashfsLower {
 
     fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>> {
         self.image.read(inode(id), offset, len)
+    }
+
+    fn ready(&self, what: Ready, id: LowerId, offset: u64, len: usize, give: &mut dyn FnMut(LowerId, u64, &[u8]) -> bool) {
+        self.image.ready(what, inode(id), offset, len, &mut |inode, from, bytes| give(LowerId(inode.0), from, bytes));
     }
 
     fn is_intact(&self, bytes: &Bytes<'_>) -> bool {

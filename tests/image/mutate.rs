@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use haosfs::error::Error;
-use haosfs::image::{Image, InodeRef, Options, Seek};
+use haosfs::image::{Image, InodeRef, Options, Ready, Seek};
 use haosfs::types::Kind;
 
 use super::random::Random;
@@ -114,6 +114,10 @@ fn inode_uses(image: &Image, inode: InodeRef) -> Result<(), Error> {
         Kind::File => {
             for offset in [0, 1, 4095, 70_000, attr.size / 2, attr.size.saturating_sub(5), attr.size, u64::MAX] {
                 let read = image.read(inode, offset, 100_000).map(|bytes| bytes.len());
+                for what in [Ready::Followers, Ready::Rest] {
+                    image.ready(what, inode, offset & !4095, 4096, &mut |_, _, bytes| !bytes.is_empty());
+                    image.ready(what, inode, 0, usize::MAX, &mut |_, _, _| true);
+                }
                 assert!(read.is_err() || read.is_ok_and(|len| len as u64 == attr.size.saturating_sub(offset).min(100_000)));
                 let _ = (image.seek(inode, offset, Seek::Data), image.seek(inode, offset, Seek::Hole));
             }
