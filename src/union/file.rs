@@ -253,7 +253,10 @@ impl Union {
                 (Backing::Upper(_), _) => return Ok(()),
             }
         };
-        data::sync(fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e))
+        match node.kind {
+            Kind::Dir => self.sync_dir(&node, &fd, data_only),
+            _ => data::sync(fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e)),
+        }
     }
 
     /// Target of a symbolic link.

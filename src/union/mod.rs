@@ -26,6 +26,7 @@ pub mod listing;
 pub mod lookup;
 pub mod lower;
 pub mod merge;
+mod moves;
 pub mod node;
 pub mod open;
 mod origin;
@@ -178,6 +179,7 @@ pub struct Union {
     open_files: open::OpenFiles,
     removals: patience::Removals,
     links: links::Links,
+    moves: moves::Moves,
     origins: origin::Origins,
     index: Option<index::Index>,
     listener: OnceLock<Listener>,
@@ -226,6 +228,7 @@ impl Union {
             None => None,
         };
         let this = Self {
+            moves: moves::Moves::of(upper.as_ref()),
             origins,
             index,
             lowers,

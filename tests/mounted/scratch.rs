@@ -56,7 +56,7 @@ const SIZE: u64 = 640 << 20;
 pub struct Scratch {
     mount: Mount,
     fs: Fs,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Scratch {
@@ -83,7 +83,7 @@ impl Scratch {
             }
         };
         set_permissions(&at, Permissions::from_mode(0o755)).unwrap();
-        Self { mount, fs, _dir: dir }
+        Self { mount, fs, dir }
     }
 
     /// Its root.
@@ -91,9 +91,14 @@ impl Scratch {
         self.mount.path()
     }
 
+    /// Copies what a power cut would leave of it now.
+    pub fn copy(&self, to: &Path) {
+        run(Command::new("cp").arg("--sparse=always").arg(self.dir.path().join("image")).arg(to));
+    }
+
     /// Unmounts it and has it checked, changing nothing (e2fsck(8)); for ext4.
     pub fn check(self) {
-        let Self { mount, _dir: dir, .. } = self;
+        let Self { mount, dir, .. } = self;
         drop(mount);
         // A daemon that was killed may still be on its way out, with its own clone of the mount: until then it is not written out.
         let image = dir.path().join("image");
