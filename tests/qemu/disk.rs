@@ -53,7 +53,8 @@ pub enum Data {
 }
 
 impl Data {
-    const fn name(self) -> &'static str {
+    /// The kernel's name of it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Btrfs => "btrfs",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use super::file_system::FileSystem;
 use super::step::{Step, parent};
 
 /// A file that is not in its place yet; no part of the tree.
@@ -33,11 +34,14 @@ pub struct Contents {
 }
 
 /// The tree.
+#[derive(Clone, Debug)]
 pub struct Model {
     /// By path.
     pub names: BTreeMap<String, Entry>,
     /// By number; those without a name stay.
     pub files: Vec<Contents>,
+    /// Where it is.
+    pub file_system: FileSystem,
 }
 
 /// What the image has.
@@ -82,8 +86,8 @@ impl Chance {
 
 impl Model {
     /// After so many steps.
-    pub fn after(seed: u64, steps: u64) -> Self {
-        let mut model = Self { names: BTreeMap::new(), files: Vec::new() };
+    pub fn after(seed: u64, steps: u64, file_system: FileSystem) -> Self {
+        let mut model = Self { names: BTreeMap::new(), files: Vec::new(), file_system };
         for (path, bytes) in lower() {
             model.names.insert(parent(&path).to_owned(), Entry::Dir { mode: 0o755, of_lower: true });
             model.names.insert(path, Entry::File(model.files.len()));
@@ -136,7 +140,10 @@ impl Model {
             }
             7 => Step::Mode { path: chance.of(&files)?, mode: chance.of(&[0o600, 0o640, 0o755, 0o4711])? },
             8 => Step::Mode { path: chance.of(&dirs)?, mode: chance.of(&[0o700, 0o755, 0o1777])? },
-            9 => Step::Move { from: chance.of(&leaves)?, to: fresh(chance, "m") },
+            9 => {
+                let movable = if self.file_system.keeps_moved_symlinks() { &leaves } else { &files };
+                Step::Move { from: chance.of(movable)?, to: fresh(chance, "m") }
+            }
             10 => {
                 let (from, to) = (chance.of(&own_dirs)?, fresh(chance, "d"));
                 if format!("{to}/").starts_with(&format!("{from}/")) {
