@@ -5,8 +5,8 @@ use std::str::FromStr;
 use super::model::{Contents, Entry, Model};
 use super::step::Step;
 
-/// ext4 zeroes what is behind the end of a file up to the end of a block.
-const BLOCK: usize = 4096;
+/// Blocks of ext4, in bytes; those of small partitions are small.
+const BLOCKS: [usize; 3] = [1024, 2048, 4096];
 
 /// A kind of file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,28 +30,32 @@ impl FromStr for FileSystem {
 }
 
 impl FileSystem {
-    /// Whether a symbolic link's new name is durable once its directory was synchronised. btrfs does not log it where its log has the
-    /// link under the old name already: after `ln -s to d/a; sync d; mv d/a d/b; sync d` and a power cut there is `d/a`. Linux mended
-    /// that by "btrfs: set inode flag BTRFS_INODE_COPY_EVERYTHING when logging new name", which 6.12.95 has not.
-    pub const fn keeps_moved_symlinks(self) -> bool {
+    /// Whether what was synchronised lasts when its inode gets another name. btrfs of Linux 6.12.95 logs the inode anew then, and leaves
+    /// out what was logged before, in a plain directory of its own, too (6.18.44 does not): after `ln -s to d/a; sync d; mv d/a d/b;
+    /// sync d` and a power cut there is `d/a`, and after `chmod 600 d/a; sync d/a; mv d/a d/b; sync d` what was committed before has its
+    /// old permissions. So there no symbolic link moves, and no permissions are changed.
+    pub const fn keeps_what_is_renamed(self) -> bool {
         matches!(self, Self::Ext4)
     }
 
     /// What there may be, other than the tree before or after a step, when power fails in the middle of it.
-    pub fn between(self, before: &Model, step: &Step) -> Option<Model> {
+    pub fn between(self, before: &Model, step: &Step) -> Vec<Model> {
         match (self, step) {
-            (Self::Ext4, Step::Cut { path, len }) => cut_by_half(before, path, usize::try_from(*len).ok()?),
-            _ => None,
+            (Self::Ext4, Step::Cut { path, len }) => {
+                let half = |block: usize| cut_by_half(before, path, usize::try_from(*len).ok()?, block);
+                BLOCKS.into_iter().filter_map(half).collect()
+            }
+            _ => Vec::new(),
         }
     }
 }
 
-/// Zeros behind the new end are data, which may be written before the journal has the new size.
-fn cut_by_half(before: &Model, path: &str, len: usize) -> Option<Model> {
+/// ext4 zeroes the block that a file is to end in from there on. Zeros are data, which may be written before the journal has the new size.
+fn cut_by_half(before: &Model, path: &str, len: usize, block: usize) -> Option<Model> {
     let Entry::File(number) = before.names.get(path)? else { return None };
     let mut half = before.clone();
     let Contents { bytes, .. } = &mut half.files[*number];
-    let end = len.next_multiple_of(BLOCK).min(bytes.len());
+    let end = len.next_multiple_of(block).min(bytes.len());
     bytes[len..end].fill(0);
     Some(half)
 }

@@ -128,6 +128,7 @@ impl Model {
             dir.map_or_else(|| format!("{kind}{number}"), |dir| format!("{dir}/{kind}{number}"))
         };
         let is_full = self.names.len() >= MOST;
+        let keeps_renamed = self.file_system.keeps_what_is_renamed();
         Some(match chance.below(16) {
             0 | 1 if !is_full => Step::Put { path: fresh(chance, "f"), contents: text(chance, number) },
             2 => Step::Put { path: chance.of(&files)?, contents: text(chance, number) },
@@ -138,10 +139,10 @@ impl Model {
                 let len = self.files[*file].bytes.len();
                 Step::Cut { path, len: u64::try_from(chance.below(len + 1)).unwrap() }
             }
-            7 => Step::Mode { path: chance.of(&files)?, mode: chance.of(&[0o600, 0o640, 0o755, 0o4711])? },
-            8 => Step::Mode { path: chance.of(&dirs)?, mode: chance.of(&[0o700, 0o755, 0o1777])? },
+            7 if keeps_renamed => Step::Mode { path: chance.of(&files)?, mode: chance.of(&[0o600, 0o640, 0o755, 0o4711])? },
+            8 if keeps_renamed => Step::Mode { path: chance.of(&dirs)?, mode: chance.of(&[0o700, 0o755, 0o1777])? },
             9 => {
-                let movable = if self.file_system.keeps_moved_symlinks() { &leaves } else { &files };
+                let movable = if keeps_renamed { &leaves } else { &files };
                 Step::Move { from: chance.of(movable)?, to: fresh(chance, "m") }
             }
             10 => {
