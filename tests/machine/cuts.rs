@@ -100,7 +100,7 @@ pub fn lose_what_was_not_flushed(kernel: &'static Kernel, data: Data, disks: usi
         copy(&before, &after);
         let end = log_read.moment(told[0].1, &mut chance);
         let told = told.iter().rev().find(|(_, noted)| *noted <= end).map_or(0, |(step, _)| *step);
-        let fate = log_read.replay(&File::options().write(true).open(&after).unwrap(), end, &mut chance);
+        let fate = log_read.replay(&File::options().write(true).open(&after).unwrap(), end, data.needs_at_once(), &mut chance);
         let mut guest = machine.start_from(&after, None, "", &[]);
         guest.until_ready();
         let there = verify(&mut guest, steps, told);

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::cuts;
 use super::qemu::crash::{self, Log, Lost};
-use super::qemu::disk::{self, Data, Disk, System, image_name};
+use super::qemu::disk::{self, Data, Disk, SECTOR, System, image_name};
 use super::qemu::initramfs::Joins;
 use super::qemu::kernel::Kernel;
 use super::qemu::machine::Machine;
@@ -65,7 +65,7 @@ pub fn loses_nothing_that_was_flushed(kernel: &'static Kernel, disks: usize) {
     for number in 0..disks {
         cuts::copy(&before, &after);
         let end = log.moment(told[0].1, &mut chance);
-        let fate = log.replay(&File::options().write(true).open(&after).unwrap(), end, &mut chance);
+        let fate = log.replay(&File::options().write(true).open(&after).unwrap(), end, SECTOR, &mut chance);
         let last = told.iter().rev().find(|(_, noted)| *noted <= end).map_or(0, |(step, _)| *step);
         let ini = disk::read_fat(&after, "/haos.ini");
         let found: u32 = ini.split_once(ADDRESS).unwrap().1.trim().parse().unwrap();

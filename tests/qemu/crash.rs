@@ -74,15 +74,16 @@ impl Log {
         moments[chance.usize(0..moments.len())]
     }
 
-    /// Brings a disk from where the log began to where a power cut before this entry could have left it.
-    pub fn replay(&self, disk: &File, end: usize, chance: &mut fastrand::Rng) -> Lost {
+    /// Brings a disk from where the log began to where a power cut before this entry could have left it. Writes break off at multiples
+    /// of so many bytes, which the disk writes at once.
+    pub fn replay(&self, disk: &File, end: usize, at_once: u64, chance: &mut fastrand::Rng) -> Lost {
         let durable = self.entries[..end].iter().rposition(|entry| matches!(entry, Entry::Flush)).unwrap_or(0);
         let mut fate = Lost::default();
         for (number, entry) in self.entries[..end].iter().enumerate() {
             let Entry::Write { to, from, len, is_durable } = entry else { continue };
             let kept = match (*is_durable || number < durable, chance.u8(0..8)) {
                 (false, 0..4) => 0,
-                (false, 4) => len / 1024 * 512,
+                (false, 4) => len / (2 * at_once) * at_once,
                 _ => *len,
             };
             if number >= durable {

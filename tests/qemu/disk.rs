@@ -8,6 +8,8 @@ use super::gpt::{self, Entry};
 use super::host::{self, run};
 
 const MIB: u64 = 1 << 20;
+/// What every disk writes at once, in bytes.
+pub const SECTOR: u64 = 512;
 /// Where the partitions begin, and where the last one ends.
 const SYSTEM: u64 = MIB;
 const DATA: u64 = 321 * MIB;
@@ -58,6 +60,14 @@ impl Data {
         match self {
             Self::Ext4 => "ext4",
             Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// Bytes that it relies on a disk to write at once: btrfs its superblock, of which it looks at no copy when the first one is broken.
+    pub const fn needs_at_once(self) -> u64 {
+        match self {
+            Self::Ext4 => SECTOR,
+            Self::Btrfs => 4096,
         }
     }
 }
