@@ -35,7 +35,7 @@ fn mount(scratch: &Scratch, lacking: Lacking, image: &str, options: &str) -> Fin
 }
 
 fn take_down(scratch: &Scratch, image: &str) {
-    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    scratch.umount("mnt");
     assert_eq!(scratch.mountinfo("mnt"), None);
     wait_until("the loop device goes", || loops(scratch, image).is_empty());
     assert_eq!(scratch.daemons(), [0; 0]);

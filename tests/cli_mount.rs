@@ -37,7 +37,7 @@ fn the_union_answers_when_the_command_returns() {
         assert!(line.contains(part), "{part:?} not in {line:?}");
     }
     assert_eq!(fs::read_to_string(scratch.path("mnt/hello")).unwrap(), "hello\n");
-    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    scratch.umount("mnt");
     assert_eq!(scratch.mountinfo("mnt"), None);
     assert_eq!(scratch.daemons(), []);
 }
@@ -73,7 +73,7 @@ fn the_daemon_holds_nothing_of_the_terminal() {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let open_files: Vec<&str> = limits.lines().find(|l| l.starts_with("Max open files")).unwrap().split_whitespace().collect();
     assert_eq!(open_files[3], open_files[4], "the soft limit is raised to the hard one");
-    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    scratch.umount("mnt");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn umount_leaves_the_upper_free() {
     let scratch = Scratch::with_image();
     for _ in 0..20 {
         mount(&scratch, &[]);
-        scratch.haosfs(&["umount", "mnt"]).succeeded();
+        scratch.umount("mnt");
     }
 }
 
@@ -208,7 +208,7 @@ fn a_log_file_takes_what_the_daemon_says() {
     }
     let scratch = Scratch::with_image();
     mount(&scratch, &["--log", "log"]);
-    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    scratch.umount("mnt");
     let log = fs::read_to_string(scratch.path("log")).unwrap();
     assert!(log.contains("mounted") && log.contains("unmounted"), "{log:?}");
 }
@@ -228,7 +228,7 @@ fn it_answers_to_the_call_of_mount_8() {
     scratch.haosfs(&["none", "mnt", "-n", "-o", &layers, "-t", "fuse.haosfs"]).succeeded();
     let line = scratch.mountinfo("mnt").unwrap();
     assert!(line.contains(" rw,nosuid,noatime ") && line.contains(" - fuse.haosfs none rw,"), "{line:?}");
-    scratch.haosfs(&["umount", "mnt"]).succeeded();
+    scratch.umount("mnt");
     scratch.haosfs(&["image.sqfs", "mnt", "-f", "-o", "ro"]).succeeded();
     assert_eq!(scratch.mountinfo("mnt"), None, "-f mounts nothing");
 }

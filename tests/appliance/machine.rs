@@ -89,7 +89,7 @@ impl Machine {
     }
 
     pub fn umount(&self) {
-        self.scratch.haosfs(&["umount", "mnt"]).succeeded();
+        self.scratch.umount("mnt");
         self.assert_nothing_is_left();
     }
 

@@ -75,6 +75,21 @@ impl Scratch {
         self.run(HAOSFS, arguments)
     }
 
+    /// `haosfs umount`, which succeeds. A child that another test is just starting has our descriptors until it executes its program,
+    /// those of files of the union, too: that is waited for.
+    #[track_caller]
+    pub fn umount(&self, name: &str) {
+        let mut finished = self.haosfs(&["umount", name]);
+        for _ in 0..100 {
+            if !finished.stderr.contains(" is busy: ") {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            finished = self.haosfs(&["umount", name]);
+        }
+        finished.succeeded();
+    }
+
     /// The same as [`NOBODY`].
     pub fn haosfs_as_nobody(&self, arguments: &[&str]) -> Finished {
         let program = self.public_haosfs();
