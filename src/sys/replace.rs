@@ -115,13 +115,25 @@ fn clear(dir: impl AsFd, temporary: &OsStr) -> Result<()> {
 
 fn write(dir: impl AsFd, temporary: &OsStr, bytes: &[u8], rights: Rights) -> Result<OwnedFd> {
     // Nobody reads it before its rights are what they shall be.
-    let fd = dir::create(dir, temporary, rights.perm & 0o700)?;
+    let fd = dir::create(&dir, temporary, rights.perm & 0o700)?;
     if data::write_at(&fd, bytes, 0)? < bytes.len() {
         return Err(Errno::ENOSPC);
+    }
+    if is_fat(&dir) {
+        // Whichever file or directory is synchronised, the allocation table is, too; and here before there is an entry that says which
+        // of its clusters the new file has. Were they free in the table, Linux would make the whole file system read-only on seeing
+        // that (fs/fat/fatent.c, `fat_free_clusters`).
+        data::sync(&dir, false)?;
     }
     set_rights(&fd, rights)?;
     data::sync(&fd, false)?;
     Ok(fd)
+}
+
+/// FAT, by `MSDOS_SUPER_MAGIC` of `<linux/magic.h>`.
+fn is_fat(dir: impl AsFd) -> bool {
+    const MAGIC: u64 = 0x4d44;
+    fs::fstatfs(dir).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == MAGIC)
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ fn two_mappings_are_one(dir: &Path) {
 
 /// A copy of true(1) in the directory.
 fn program(dir: &Path) -> std::path::PathBuf {
-    fs::copy("/bin/true", dir.join("program")).unwrap();
+    // By another process: a child that another test is starting could hold our descriptor, and make the copy busy.
+    assert!(Command::new("cp").arg("/bin/true").arg(dir.join("program")).status().unwrap().success());
     fs::set_permissions(dir.join("program"), Permissions::from_mode(0o755)).unwrap();
     dir.join("program")
 }
