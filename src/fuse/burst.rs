@@ -69,8 +69,7 @@ impl Bursts {
 
     /// A request has come.
     pub(super) fn notice(&self) {
-        let Some(claim) = &self.claim else { return };
-        if !(self.seen.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(MANY) {
+        if self.claim.is_none() || !(self.seen.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(MANY) {
             return;
         }
         let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -78,15 +77,15 @@ impl Bursts {
         if u128::from(now.saturating_sub(before)) > SOON.as_micros() {
             return;
         }
-        let Some(watcher) = self.watcher.get() else { return };
-        if !self.held.swap(true, Ordering::AcqRel) {
-            // Without it the burst takes longer, and that is all.
-            let _claimed = claim.latency.limit(claim.micros);
+        // The watcher alone claims and lets go, so that no claim comes after its end.
+        if let Some(watcher) = self.watcher.get()
+            && !self.held.swap(true, Ordering::AcqRel)
+        {
             watcher.unpark();
         }
     }
 
-    /// Starts the thread that sees the end of bursts; it sleeps while there is none.
+    /// Starts the thread that claims for the time of a burst; it sleeps while there is none.
     ///
     /// # Errors
     /// [`Error::Sys`] where no thread can be started.
@@ -95,20 +94,27 @@ impl Bursts {
             return Ok(None);
         }
         let bursts = Arc::clone(self);
-        let thread = thread::Builder::new().name("bursts".to_owned()).spawn(move || bursts.see_ends());
+        let thread = thread::Builder::new().name("bursts".to_owned()).spawn(move || bursts.stand_by());
         let thread = thread.map_err(|e| Error::sys("start", "a thread", e))?;
         let _first = self.watcher.set(thread.thread().clone());
         Ok(Some(Watch { bursts: Arc::clone(self), thread: Some(thread) }))
     }
 
-    fn see_ends(&self) {
+    fn stand_by(&self) {
         while !self.ended.load(Ordering::Acquire) {
-            if self.held.load(Ordering::Acquire) {
-                self.outlast();
-                self.let_go();
-            } else {
+            if !self.held.load(Ordering::Acquire) {
                 thread::park();
+                continue;
             }
+            if let Some(Claim { latency, micros }) = &self.claim {
+                // Without it the burst takes longer, and that is all.
+                let _claimed = latency.limit(*micros);
+                self.outlast();
+                if let Err(e) = latency.lift() {
+                    tracing::warn!("processors stay awake: /dev/cpu_dma_latency: {e}");
+                }
+            }
+            self.held.store(false, Ordering::Release);
         }
     }
 
@@ -122,13 +128,6 @@ impl Bursts {
             }
             before = now;
         }
-    }
-
-    fn let_go(&self) {
-        if let Some(Err(e)) = self.claim.as_ref().map(|claim| claim.latency.lift()) {
-            tracing::warn!("processors stay awake: /dev/cpu_dma_latency: {e}");
-        }
-        self.held.store(false, Ordering::Release);
     }
 }
 

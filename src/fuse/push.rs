@@ -7,11 +7,10 @@ use fuser::{INodeNo, Notifier};
 
 use super::guard::guarded;
 use crate::error::Errno;
-use crate::union::NodeId;
-use crate::union::Union;
 use crate::union::lower::Ready;
+use crate::union::{NodeId, Union};
 
-/// The way to the kernel, open once the session has begun.
+/// The way to the kernel, open once the session has begun, and only where something may be pushed.
 #[derive(Debug, Default)]
 pub(super) struct Push {
     notifier: OnceLock<Notifier>,
@@ -29,7 +28,7 @@ impl Push {
     /// Pushes what is at hand when so many bytes were read.
     pub(super) fn push(&self, what: Ready, union: &Union, node: NodeId, offset: u64, size: u32) {
         let Some(notifier) = self.notifier.get() else { return };
-        if union.has_upper() || self.busy.swap(true, Ordering::Acquire) {
+        if self.busy.swap(true, Ordering::Acquire) {
             return;
         }
         // A request of its own, so to say: what goes wrong here is no affair of who reads.

@@ -57,7 +57,7 @@ impl Session {
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
         let notifier = inner.notifier();
         // Whoever pushes may wait for a reader whom another thread answers.
-        if options.threads() > 1 {
+        if options.threads() > 1 && !union.has_upper() {
             push.begin(notifier.clone());
         }
         union.tell_changes(Box::new(move |node| {

@@ -24,7 +24,7 @@ pub enum Bytes<'a> {
     /// A piece of the mapped image, or of a page of zeros. Pages below it were readable when it was handed out; should the
     /// image be cut off since, they read as zeros, and `Image::is_intact` tells.
     Mapped(&'a [u8]),
-    /// A range of a cached block.
+    /// A range of a decompressed block.
     Block(Arc<Block>, Range<usize>),
     /// Assembled from several places.
     Owned(Vec<u8>),

@@ -107,15 +107,15 @@ impl Image {
         let is_in_order = self.expected.contains(inode);
         let kept = if is_in_order { self.data.kept_fragment(&self.metadata, entry)? } else { None };
         let mut blocks = list.layout().blocks();
-        for _ in 0..FILES {
+        for given in 0..=FILES {
             if !pass_sizes(&mut at, blocks)? {
                 return Ok(());
             }
             let Some((next, file)) = next_file(&mut at, table, end)? else { return Ok(()) };
             let whole = file.fragment.filter(|(other, _)| *other == entry && file.size < u64::from(self.superblock.block_size));
-            let bytes = kept.as_ref().zip(whole).and_then(|(kept, (_, skip))| {
+            let bytes = kept.as_ref().filter(|_| given < FILES).zip(whole).and_then(|(kept, (_, skip))| {
                 let skip = skip as usize;
-                kept.get(skip..skip + file.size as usize)
+                kept.get(skip..skip.checked_add(file.size as usize)?)
             });
             if !bytes.is_some_and(|bytes| give(next, 0, bytes)) {
                 self.expected.step(inode, next);

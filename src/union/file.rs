@@ -91,7 +91,7 @@ impl Union {
     pub fn read<T>(&self, id: NodeId, offset: u64, len: usize, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let node = self.table.get(id)?;
         let upper = {
-            let _tree = self.tree.read();
+            let tree = self.tree.read();
             let state = node.state.read();
             match self.content(&node, &state)? {
                 Backing::Upper(spot) => {
@@ -103,7 +103,8 @@ impl Union {
                     if !lower.is_intact(&bytes) {
                         return Err(Errno::EIO.into());
                     }
-                    drop(state);
+                    // The reply may wait for pages that other readers have locked.
+                    drop((state, tree));
                     return Ok(reply(&bytes));
                 }
             }
