@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::path::PathBuf;
 
 use support::{Scratch, can_run, has_tool, has_user_namespaces, is_root, wait_until};
 
@@ -52,6 +53,66 @@ fn a_user_s_mount_in_use_is_busy_unless_detached() {
     assert_eq!(finished.stdout, "32\n0\nhello\n", "{finished:?}");
     assert!(finished.stderr.contains("mnt is busy: sh (pid "), "{finished:?}");
     assert_eq!(scratch.mountinfo("mnt"), None);
+}
+
+/// What the kernel keeps for root's daemon, it keeps for others' where they may make user namespaces.
+#[test]
+fn an_ordinary_user_s_blocks_are_kept_by_the_kernel() {
+    let possible = is_root() && has_tool("fusermount3") && has_tool("setpriv") && device_is_open() && has_user_namespaces();
+    let needs = "needs root, fusermount3, setpriv, /dev/fuse 0666 and user namespaces";
+    if !can_run("an_ordinary_user_s_blocks_are_kept_by_the_kernel", possible, needs) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    scratch.mkdir("tree");
+    let text: String = (0_u64..150_000).map(|n| format!("{n} {:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    fs::write(scratch.path("tree/long"), text).unwrap();
+    scratch.run("mksquashfs", &["tree", "long.sqfs", "-quiet", "-no-progress"]).succeeded();
+    scratch.give_to_nobody();
+    scratch
+        .haosfs_as_nobody(&["mount", "long.sqfs", "mnt", "--upper", "upper", "--work", "work", "-o", "data_cache=0"])
+        .succeeded();
+    let read = |file: &str| {
+        let script = "for n in $(seq 0 499); do dd if=$0 bs=4096 skip=$((n * 211 % 800)) count=1 status=none; done | cksum";
+        scratch.as_nobody(&["sh", "-c", script, file]).succeeded().stdout
+    };
+    assert_eq!(read("mnt/long"), read("tree/long"));
+    let status = scratch.haosfs_as_nobody(&["status", "--json", "mnt"]).succeeded().stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert!(status["blocks"]["found"].as_u64().unwrap() > 0, "{status}");
+    scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
+}
+
+/// A mount that goes, whatever becomes of the test.
+struct Mounted<'a>(&'a Scratch, PathBuf);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        self.0.run("umount", &["--lazy", self.1.to_str().unwrap()]);
+    }
+}
+
+/// The daemon of an ordinary user was in a mount namespace of its own for a moment, where everything was mounted, too.
+#[test]
+fn a_user_s_mount_keeps_no_other_one() {
+    let possible = is_root() && has_tool("fusermount3") && has_tool("setpriv") && device_is_open() && has_user_namespaces();
+    let needs = "needs root, fusermount3, setpriv, /dev/fuse 0666 and user namespaces";
+    if !can_run("a_user_s_mount_keeps_no_other_one", possible, needs) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    // Below /dev, from where the daemon has its device.
+    let at = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (disk, name) = (scratch.path("disk"), at.path().to_str().unwrap());
+    fs::File::create(&disk).unwrap().set_len(32 << 20).unwrap();
+    scratch.run("mkfs.ext4", &["-q", "disk"]).succeeded();
+    scratch.run("mount", &["-o", "loop", "disk", name]).succeeded();
+    let mounted = Mounted(&scratch, at.path().to_owned());
+    scratch.give_to_nobody();
+    scratch.haosfs_as_nobody(&["mount", "image.sqfs", "mnt", "--upper", "upper", "--work", "work"]).succeeded();
+    drop(mounted);
+    wait_until("the disk is let go", || scratch.run("losetup", &["-j", "disk"]).succeeded().stdout.is_empty());
+    scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
 }
 
 #[test]

@@ -121,6 +121,9 @@ fn object(status: &Status, booted: Option<&BootRecord>) -> Value {
             status.requests.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
         add(&mut object, "requests", json!(requests));
     }
+    if let Some([decompressed, found]) = status.blocks {
+        add(&mut object, "blocks", json!({ "decompressed": decompressed, "found": found }));
+    }
     match status.room {
         Ok(Room { size, used, available }) => {
             add(&mut object, "room", json!({ "size": size, "used": used, "available": available }));

@@ -2,8 +2,9 @@
 
 use super::requests::Requests;
 use crate::error::Result;
-use crate::sys::union_ioctl::{HAS_UPPER, REQUESTS, SYNCHRONISE};
+use crate::sys::union_ioctl::{BLOCKS, HAS_UPPER, REQUESTS, SYNCHRONISE};
 use crate::union::Union;
+use crate::union::lower::Blocks;
 
 /// Something that only haosfs asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Question {
     Synchronise,
     /// How many requests there were.
     Requests,
+    /// How many blocks of images were decompressed, and found decompressed.
+    Blocks,
 }
 
 impl Question {
@@ -24,6 +27,7 @@ impl Question {
             HAS_UPPER => Some(Self::HasUpper),
             SYNCHRONISE => Some(Self::Synchronise),
             REQUESTS => Some(Self::Requests),
+            BLOCKS => Some(Self::Blocks),
             _ => None,
         }
     }
@@ -37,6 +41,10 @@ impl Question {
             Self::HasUpper => Ok(u32::from(union.has_upper()).to_ne_bytes().to_vec()),
             Self::Synchronise => union.synchronise().map(|()| Vec::new()),
             Self::Requests => Ok(requests.encode()),
+            Self::Blocks => {
+                let Blocks { decompressed, found } = union.blocks();
+                Ok([decompressed, found].into_iter().flat_map(u64::to_ne_bytes).collect())
+            }
         }
     }
 }

@@ -17,14 +17,13 @@ use super::control::Question;
 use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, wire};
 use super::flags;
 use super::guard::guarded;
-use super::push::Push;
 use super::reply::{attributes, empty, entry, named, sized, written};
 use super::requests::{Operation, Requests};
 use crate::error::{Errno, Error, Result};
 use crate::types::Kind;
 use crate::union::create::New;
 use crate::union::file::Writer;
-use crate::union::lower::{Ready, Seek};
+use crate::union::lower::Seek;
 use crate::union::{SetAttr, Union};
 
 /// Largest write request, in bytes.
@@ -53,7 +52,6 @@ pub(super) struct Filesystem {
     union: Arc<Union>,
     requests: Requests,
     bursts: Arc<Bursts>,
-    push: Arc<Push>,
     handles: Handles,
 }
 
@@ -65,8 +63,8 @@ struct Handles {
 }
 
 impl Filesystem {
-    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>, push: Arc<Push>) -> Self {
-        Self { union, requests: Requests::default(), bursts, push, handles: Handles { files: true, dirs: true } }
+    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>) -> Self {
+        Self { union, requests: Requests::default(), bursts, handles: Handles { files: true, dirs: true } }
     }
 
     fn ask<T>(&self, operation: Operation, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
@@ -79,6 +77,14 @@ impl Filesystem {
     fn open_flags(&self) -> FopenFlags {
         let kept = if self.union.stamps_every_reading() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE };
         kept | FopenFlags::FOPEN_NOFLUSH
+    }
+
+    fn afterwards(&self, work: impl FnOnce(&Union)) {
+        // What goes wrong there is no affair of who has asked.
+        let _done = guarded(|| {
+            work(&self.union);
+            Ok(())
+        });
     }
 
     fn tell(&self, operation: Operation, message: impl FnOnce(&Union)) {
@@ -231,7 +237,6 @@ impl fuser::Filesystem for Filesystem {
         let mut reply = Some(reply);
         let answer = self.ask(Operation::Read, |union| {
             union.read(node(ino), offset, size as usize, |bytes| {
-                self.push.push(Ready::Followers, union, node(ino), offset, size);
                 if let Some(reply) = reply.take() {
                     reply.data(bytes);
                 }
@@ -239,7 +244,8 @@ impl fuser::Filesystem for Filesystem {
         });
         match (answer, reply) {
             (Err(e), Some(reply)) => reply.error(errno("read", &e)),
-            _ => self.push.push(Ready::Rest, &self.union, node(ino), offset, size),
+            // The asker has his answer and does not wait.
+            _ => self.afterwards(|union| union.keep(node(ino), offset, size as usize)),
         }
     }
 

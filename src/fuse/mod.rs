@@ -6,9 +6,10 @@ mod convert;
 mod filesystem;
 mod flags;
 mod guard;
-mod push;
+mod page_store;
 mod reply;
 pub mod requests;
 mod session;
 
+pub use page_store::begin as begin_pages;
 pub use session::{Options, Session};

@@ -8,7 +8,7 @@ use fuser::{Config, INodeNo, SessionACL};
 use super::burst::{Bursts, Watch};
 use super::filesystem::Filesystem;
 use super::guard;
-use super::push::Push;
+use super::page_store::{self, Begun};
 use crate::error::{Error, Result};
 use crate::types::Latency;
 use crate::union::Union;
@@ -37,6 +37,7 @@ pub struct Session {
     inner: fuser::Session<Filesystem>,
     union: Arc<Union>,
     watch: Option<Watch>,
+    pages: Option<Begun>,
 }
 
 impl Session {
@@ -51,22 +52,23 @@ impl Session {
         config.acl = SessionACL::All;
         let bursts = Bursts::new(options.cpu_latency);
         let watch = bursts.watch()?;
-        let push = Arc::new(Push::default());
-        let filesystem = Filesystem::new(Arc::clone(&union), bursts, Arc::clone(&push));
+        let filesystem = Filesystem::new(Arc::clone(&union), bursts);
         let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
         let notifier = inner.notifier();
-        // Whoever pushes may wait for a reader whom another thread answers.
-        if options.threads() > 1 && !union.has_upper() {
-            push.begin(notifier.clone());
-        }
         union.tell_changes(Box::new(move |node| {
             // Attributes alone: a negative offset leaves the pages (`fuse_reverse_inval_inode` of fs/fuse/inode.c).
             if let Err(e) = notifier.inval_inode(INodeNo(node.0), -1, 0) {
                 tracing::error!("the kernel keeps old attributes of node {}: {e}", node.0);
             }
         }));
-        Ok(Self { inner, union, watch })
+        Ok(Self { inner, union, watch, pages: None })
+    }
+
+    /// Keeps what is decompressed in `pages`, too, as soon as they are there.
+    #[must_use]
+    pub fn with_pages(self, pages: Option<Begun>) -> Self {
+        Self { pages, ..self }
     }
 
     /// Serves until the union is unmounted, then makes the upper durable.
@@ -75,6 +77,10 @@ impl Session {
     /// [`Error::Sys`] where the device fails, or the upper cannot be made durable.
     pub fn run(self) -> Result<()> {
         guard::watch();
+        let giving = self.pages.map(|pages| {
+            let union = Arc::clone(&self.union);
+            std::thread::spawn(move || page_store::give(pages, &union))
+        });
         let served = match self.inner.run() {
             // The last request was taken from the queue while the kernel took the connection down (fs/fuse/dev.c,
             // `fuse_dev_do_read`): an end as good as ENODEV, which it answers otherwise.
@@ -82,6 +88,8 @@ impl Session {
             served => served.map_err(|e| Error::sys("serve", "/dev/fuse", e)),
         };
         drop(self.watch);
+        // It cannot panic, and has nothing to tell.
+        let _given = giving.map(std::thread::JoinHandle::join);
         let closed = self.union.close();
         served.and(closed)
     }

@@ -57,12 +57,6 @@ impl BlockList {
         &self.layout
     }
 
-    /// Where the list lies: behind it the next inode begins.
-    #[must_use]
-    pub const fn position(&self) -> Position {
-        self.first.sizes
-    }
-
     /// Plans the read of `len` bytes at `offset`, or of what there is of them.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use super::cache::Budgeted;
 use super::compressor::Compressor;
 use super::map::Map;
 use super::metadata::Metadata;
+use super::reserve::{Packed, Reserve};
 use super::span::{STORED, Source, Span, check_size};
 use super::table::Table;
 use crate::error::Result;
@@ -52,17 +53,25 @@ pub struct Data {
     blocks: Budgeted<(u64, u32), Arc<Block>>,
     buffers: Arc<Buffers>,
     decompressed: AtomicU64,
+    reserve: Arc<Reserve>,
 }
 
 impl Data {
     /// The data of `map`; at most `budget` bytes of blocks are kept.
     #[must_use]
-    pub fn new(map: Arc<Map>, compressor: Compressor, block_size: u32, fragments: Option<Table<16>>, budget: u64) -> Self {
+    pub fn new(
+        map: Arc<Map>,
+        compressor: Compressor,
+        block_size: u32,
+        fragments: Option<Table<16>>,
+        budget: u64,
+        reserve: Arc<Reserve>,
+    ) -> Self {
         // Fewer than some blocks would mean to decompress one again for each read of a part of it.
         let budget = budget.max(8 * u64::from(block_size));
         let blocks = Budgeted::new(budget, u64::from(block_size));
         let buffers = Arc::new(Buffers::new(block_size as usize));
-        Self { map, compressor, block_size, fragments, blocks, buffers, decompressed: AtomicU64::new(0) }
+        Self { map, compressor, block_size, fragments, blocks, buffers, decompressed: AtomicU64::new(0), reserve }
     }
 
     /// Bytes of decompressed blocks that are kept.
@@ -137,6 +146,9 @@ impl Data {
             Source::Hole => Ok(ZEROS.get(..len).map_or_else(|| Bytes::Owned(vec![0; len]), Bytes::Mapped)),
             Source::Stored(at) => self.map.stored(BLOCK, at, len).map(Bytes::Mapped),
             Source::Compressed { at, size, holds, skip } => {
+                if let Some(bytes) = self.reserved(Packed { at, size }, Some(holds as usize), skip as usize, len) {
+                    return Ok(Bytes::Owned(bytes));
+                }
                 let block = match self.whole(span) {
                     Some(_) => self.decompress(BLOCK, at, size, holds as usize)?,
                     None => self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?,
@@ -146,6 +158,16 @@ impl Data {
             }
             Source::Fragment { entry, skip } => self.fragment(metadata, entry, skip as usize, len),
         }
+    }
+
+    /// Bytes of a block that is not kept here but in reserve; its content's size is compared where it is known.
+    fn reserved(&self, block: Packed, holds: Option<usize>, skip: usize, len: usize) -> Option<Vec<u8>> {
+        let held = self.reserve.len_of(block)?;
+        if holds.is_some_and(|holds| holds != held) || self.kept(block.at, block.size).is_some() {
+            return None;
+        }
+        let mut bytes = vec![0; len];
+        self.reserve.read(block, skip, &mut bytes).then_some(bytes)
     }
 
     fn room(&self, len: u64) -> Result<usize> {
@@ -165,7 +187,14 @@ impl Data {
             }
             return self.map.stored(FRAGMENT, at.saturating_add(skip as u64), len).map(Bytes::Mapped);
         }
-        let block = self.blocks.get_or((at, size), || self.decompress(FRAGMENT, at, bytes, self.block_size as usize))?;
+        if let Some(bytes) = self.reserved(Packed { at, size: bytes }, None, skip, len) {
+            return Ok(Bytes::Owned(bytes));
+        }
+        let block = self.blocks.get_or((at, size), || {
+            let block = self.decompress(FRAGMENT, at, bytes, self.block_size as usize)?;
+            self.reserve.keep_if_seen(Packed { at, size: bytes }, &block);
+            Ok(block)
+        })?;
         if skip.saturating_add(len) > block.len() {
             return outside(block.len());
         }
@@ -204,15 +233,6 @@ impl Data {
     #[must_use]
     pub fn kept(&self, at: u64, size: u32) -> Option<Arc<Block>> {
         self.blocks.get(&(at, size))
-    }
-
-    /// The content of fragment number `entry`, where it is kept.
-    ///
-    /// # Errors
-    /// `Damage` where the table cannot be read.
-    pub fn kept_fragment(&self, metadata: &Metadata, entry: u32) -> Result<Option<Arc<Block>>> {
-        let (at, size) = self.fragment_at(metadata, entry)?;
-        Ok(self.kept(at, size))
     }
 
     /// Reads a span to see whether it can be read, without keeping anything.

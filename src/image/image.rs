@@ -14,7 +14,8 @@ use super::inode::{Body, Directory, Inode, InodeRef};
 use super::listing::{Entry, Listing};
 use super::map::Map;
 use super::metadata::{Metadata, Position};
-use super::ready::Expected;
+use super::reserve::{Packed, Pages, Reserve};
+use super::span::{Source, Span};
 use super::superblock::Superblock;
 use super::table::Table;
 use super::xattr::Xattrs;
@@ -60,6 +61,15 @@ pub struct Cached {
     pub listings: u64,
 }
 
+/// How often a block was not in the caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blocks {
+    /// It was decompressed.
+    pub decompressed: u64,
+    /// It, or the part that was wanted, was found in pages of the kernel.
+    pub found: u64,
+}
+
 /// A squashfs image, readable from any number of threads.
 pub struct Image {
     pub(super) map: Arc<Map>,
@@ -67,7 +77,7 @@ pub struct Image {
     compressor_options: Option<CompressorOptions>,
     pub(super) metadata: Metadata,
     pub(super) data: Data,
-    pub(super) expected: Expected,
+    reserve: Arc<Reserve>,
     directories: Directories,
     files: Budgeted<InodeRef, Arc<BlockList>>,
     pub(super) ids: Table<4>,
@@ -86,6 +96,8 @@ impl fmt::Debug for Image {
 /// The part of the metadata budget that goes to block lists.
 const FILES_SHARE: u64 = 8;
 const INODE: &str = "inode";
+/// Bytes of a read that is one of many here and there, at most: the kernel reads at least 16 KiB for who reads in order.
+const SMALL: usize = 8 << 10;
 
 impl Image {
     /// Opens the image in the file or block device `path`. Reads its superblock, the indexes of its tables and its root inode.
@@ -105,11 +117,12 @@ impl Image {
         let xattrs = superblock.xattr_table.map(|at| Xattrs::open(&map, at)).transpose()?;
         let (compressor, block_size) = (superblock.compressor, superblock.block_size);
         let files = options.metadata_cache / FILES_SHARE;
+        let reserve = Arc::new(Reserve::new(superblock.bytes_used, block_size));
         let (directory_table, directory_end) = (superblock.directory_table, superblock.directory_end());
         let image = Self {
-            metadata: Metadata::new(Arc::clone(&map), compressor, options.metadata_cache - files),
-            data: Data::new(Arc::clone(&map), compressor, block_size, fragments, options.data_cache),
-            expected: Expected::new(),
+            metadata: Metadata::new(Arc::clone(&map), compressor, options.metadata_cache - files, Arc::clone(&reserve)),
+            data: Data::new(Arc::clone(&map), compressor, block_size, fragments, options.data_cache, Arc::clone(&reserve)),
+            reserve,
             directories: Directories::new(directory_table, directory_end, options.listing_cache),
             files: Budgeted::new(files, 256),
             map,
@@ -155,6 +168,32 @@ impl Image {
     #[must_use]
     pub fn decompressed(&self) -> u64 {
         self.data.decompressed()
+    }
+
+    /// How many blocks, of data and of metadata, were decompressed or found decompressed so far.
+    #[must_use]
+    pub fn blocks(&self) -> Blocks {
+        Blocks { decompressed: self.data.decompressed() + self.metadata.decompressed(), found: self.reserve.found() }
+    }
+
+    /// Keeps decompressed blocks in `pages`, too, from now on.
+    pub fn take_pages(&self, pages: Box<dyn Pages>) {
+        self.reserve.begin(pages);
+    }
+
+    /// Puts the block that `len` bytes of `inode` from `offset` on were read of in reserve, where that is one of many small reads here
+    /// and there: the next one will want another part of it. Damage is left to be found by who reads it.
+    pub fn keep(&self, inode: InodeRef, offset: u64, len: usize) {
+        if len > SMALL || !self.reserve.is_there() {
+            return;
+        }
+        let spans = self.block_list(inode).and_then(|list| list.plan(&self.metadata, offset, len as u64));
+        if let Ok(spans) = spans
+            && let [Span { source: Source::Compressed { at, size, .. }, .. }] = *spans.as_slice()
+            && let Some(block) = self.data.kept(at, size)
+        {
+            self.reserve.keep(Packed { at, size }, &block);
+        }
     }
 
     /// Whether bytes that [`Image::read`] handed out are still what the image held, for those about to send them.

@@ -4,10 +4,12 @@
 //! in the next block where one ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::{Budgeted, Weight};
 use super::compressor::Compressor;
 use super::map::Map;
+use super::reserve::{Packed, Reserve};
 use crate::error::{Error, Result};
 
 /// Bytes of a full metadata block, decompressed (`SQUASHFS_METADATA_SIZE`).
@@ -32,14 +34,6 @@ impl Position {
     pub const fn from_reference(table: u64, reference: u64) -> Self {
         Self { block: table.saturating_add(reference >> 16), offset: (reference & 0xffff) as usize }
     }
-
-    /// The reference that [`Position::from_reference`] reads; `None` for a place that has none.
-    #[must_use]
-    pub fn reference(self, table: u64) -> Option<u64> {
-        let block = self.block.checked_sub(table).filter(|&block| block < 1 << 48)?;
-        let offset = u16::try_from(self.offset).ok()?;
-        Some(block << 16 | u64::from(offset))
-    }
 }
 
 /// A decompressed metadata block.
@@ -60,13 +54,15 @@ pub struct Metadata {
     map: Arc<Map>,
     compressor: Compressor,
     blocks: Budgeted<u64, Arc<Block>>,
+    reserve: Arc<Reserve>,
+    decompressed: AtomicU64,
 }
 
 impl Metadata {
     /// A reader that keeps at most `budget` bytes of blocks.
     #[must_use]
-    pub fn new(map: Arc<Map>, compressor: Compressor, budget: u64) -> Self {
-        Self { map, compressor, blocks: Budgeted::new(budget, METADATA_SIZE as u64) }
+    pub fn new(map: Arc<Map>, compressor: Compressor, budget: u64, reserve: Arc<Reserve>) -> Self {
+        Self { map, compressor, blocks: Budgeted::new(budget, METADATA_SIZE as u64), reserve, decompressed: AtomicU64::new(0) }
     }
 
     /// A reader of what lies from `at` on, in blocks that begin before `end`.
@@ -92,18 +88,40 @@ impl Metadata {
             return Err(self.map.damage(STRUCTURE, at, format!("a length of {len} bytes is impossible")));
         }
         let start = at.saturating_add(HEADER);
-        let bytes = self.map.with(STRUCTURE, start, len, |input| {
-            if header & STORED != 0 {
-                return Ok(input.into());
-            }
-            let mut output = [0; METADATA_SIZE];
-            match self.compressor.decompress(input, &mut output) {
-                Ok(0) => Err(self.map.damage(STRUCTURE, at, "it is empty")),
-                Ok(n) => Ok(output.get(..n).unwrap_or_default().into()),
-                Err(why) => Err(self.map.damage(STRUCTURE, at, format!("{}: {why}", self.compressor))),
-            }
-        })?;
+        let bytes = if header & STORED != 0 {
+            self.map.with(STRUCTURE, start, len, |input| Ok(input.into()))?
+        } else {
+            self.decompress(at, Packed { at: start, size: len as u32 })?
+        };
         Ok(Block { bytes, next: start.saturating_add(len as u64) })
+    }
+
+    /// The content of the block at `at`, whose compressed bytes are `packed`.
+    fn decompress(&self, at: u64, packed: Packed) -> Result<Box<[u8]>> {
+        let mut output = [0; METADATA_SIZE];
+        if let Some(held) = self.reserve.len_of(packed).and_then(|len| output.get_mut(..len))
+            && self.reserve.read(packed, 0, held)
+        {
+            return Ok((&*held).into());
+        }
+        self.decompressed.fetch_add(1, Ordering::Relaxed);
+        let len = self.map.with(STRUCTURE, packed.at, packed.size as usize, |input| {
+            let len = self.compressor.decompress(input, &mut output);
+            len.map_err(|why| self.map.damage(STRUCTURE, at, format!("{}: {why}", self.compressor)))
+        })?;
+        match output.get(..len) {
+            None | Some([]) => Err(self.map.damage(STRUCTURE, at, "it is empty")),
+            Some(content) => {
+                self.reserve.keep(packed, content);
+                Ok(content.into())
+            }
+        }
+    }
+
+    /// How many blocks were decompressed so far.
+    #[must_use]
+    pub fn decompressed(&self) -> u64 {
+        self.decompressed.load(Ordering::Relaxed)
     }
 
     /// Bytes of decompressed blocks that are kept.

@@ -5,7 +5,7 @@
 //! verify       everything read once                               identity
 //! directory    lookups, listings, the index of huge directories    xattr
 //! listing      decoded entries                                     block_list
-//! ready        what is decompressed and will probably be read next
+//! reserve      what was decompressed, in pages of the kernel
 //! inode        basic and extended inodes                           span   the pure plan of a read
 //! table        ids, fragments, exports                             data   blocks and fragments
 //! metadata     8 KiB blocks and cursors over them                  block  decompressed data, buffers
@@ -28,7 +28,7 @@ mod inode;
 mod listing;
 mod map;
 mod metadata;
-mod ready;
+mod reserve;
 mod span;
 mod superblock;
 mod table;
@@ -39,9 +39,9 @@ pub use compressor::Compressor;
 pub use compressor_options::CompressorOptions;
 pub use data::Bytes;
 pub use identity::digest_of_start;
-pub use image::{Cached, Image, Options, Seek};
+pub use image::{Blocks, Cached, Image, Options, Seek};
 pub use inode::InodeRef;
 pub use listing::{Entry, Listing};
-pub use ready::{Give, Ready};
+pub use reserve::Pages;
 pub use superblock::{Flags, Superblock};
 pub use verify::Totals;

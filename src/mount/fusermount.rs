@@ -2,8 +2,7 @@
 //! device over it as SCM_RIGHTS (the interface that libfuse's own library uses).
 
 use std::ffi::OsString;
-use std::io::{self, IoSliceMut, Read};
-use std::mem::MaybeUninit;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -11,9 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::FdFlags;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use crate::error::{Errno, Error, Result};
+use crate::sys::descriptors;
 use crate::sys::fuse_mount::Parameters;
 
 /// Mounts at `mountpoint` and returns the device.
@@ -36,9 +35,9 @@ pub fn mount(program: &Path, parameters: &Parameters<'_>, mountpoint: &Path) -> 
         .map_err(failed)?;
     // Without this the end of file would never come where fusermount3 fails.
     drop(theirs);
-    let device = receive_descriptor(&ours);
+    let device = descriptors::receive(&ours);
     let words = finish(child, program)?;
-    match device.map_err(failed)? {
+    match device.map_err(failed)?.into_iter().next() {
         Some(device) => Ok(device),
         None if words.is_empty() => Err(Error::Refused(format!("{} gave no device", program.display()))),
         None => Err(Error::Refused(words)),
@@ -102,21 +101,6 @@ fn option_list(parameters: &Parameters<'_>) -> OsString {
         list.extend_from_slice(flag.as_bytes());
     }
     OsString::from_vec(list)
-}
-
-/// `None` where the other side closed without sending one.
-fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0; 1];
-    loop {
-        match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-            Ok(_) => break,
-        }
-    }
-    Ok(control.drain().find_map(|message| if let RecvAncillaryMessage::ScmRights(mut fds) = message { fds.next() } else { None }))
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub fn serve_lowers(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> R
 
 fn serve_below(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     let termination = prepare_process(plan)?;
+    let pages = fuse::begin_pages();
     let reserved = Reserved::take().map_err(|e| Error::sys("open", "/", e))?;
     let union = layers::open_lowers(plan)?;
     let facts = probe();
@@ -57,7 +58,7 @@ fn serve_below(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result
         // Overlayfs asks the session for its root while it is built, so this cannot wait for the session nor precede it. Where it
         // fails, its only mount goes with `lower`, and the session ends.
         let placing = scope.spawn(move || place(plan, choice, lower, Start { termination, reserved, union: served }, ready));
-        let ended = session.run();
+        let ended = session.with_pages(pages).run();
         tracing::info!(mountpoint = %plan.mountpoint.display(), "unmounted");
         let placed = placing.join().unwrap_or_else(|_| Err(Error::Refused("the thread that mounts has ended".to_owned())));
         placed.map(|(note, presence)| {

@@ -61,6 +61,7 @@ pub(super) fn conclude_unlocked(plan: &MountPlan) {
 
 fn serve_union(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     let termination = prepare_process(plan)?;
+    let pages = fuse::begin_pages();
     let facts = probe();
     let ways = if given::descriptor(&plan.mountpoint).is_some() { Vec::new() } else { ways(&facts)? };
     let reserved = Reserved::take().map_err(|e| Error::sys("open", "/", e))?;
@@ -87,7 +88,7 @@ fn serve_union(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result
     };
     spawn_termination(termination, ending).and_then(|()| ready()).inspect_err(|_| withdraw(&place, &plan.mountpoint))?;
     tell_mounted(plan, choice);
-    let ended = session.run();
+    let ended = session.with_pages(pages).run();
     tracing::info!(mountpoint = %plan.mountpoint.display(), "unmounted");
     if ended.is_ok() {
         conclude(plan);

@@ -24,6 +24,8 @@ pub struct Status {
     pub room: std::result::Result<Room, Errno>,
     /// How many requests the kernel has sent to a daemon that joins the layers, by their names; empty without such a daemon.
     pub requests: Vec<(&'static str, u64)>,
+    /// How many blocks of images such a daemon has decompressed, and found decompressed in pages of the kernel.
+    pub blocks: Option<[u64; 2]>,
 }
 
 /// Bytes of a file system.
@@ -57,6 +59,7 @@ fn of(mount: MountEntry) -> Option<Status> {
     is_ours.then(|| Status {
         daemon: Watch::start(&mount.device, mount.user).map(|watch| watch.pid),
         requests: if mount.fs_type == TYPE { requests(&mount.mountpoint) } else { Vec::new() },
+        blocks: if mount.fs_type == TYPE { blocks(&mount.mountpoint) } else { None },
         room: room(&mount.mountpoint),
         record,
         mount,
@@ -68,6 +71,10 @@ fn requests(mountpoint: &Path) -> Vec<(&'static str, u64)> {
     let asked = File::open(mountpoint).map(|union| union_ioctl::requests(&union));
     let Ok(Ok(counts)) = asked else { return Vec::new() };
     NAMES.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
+}
+
+fn blocks(mountpoint: &Path) -> Option<[u64; 2]> {
+    union_ioctl::blocks(&File::open(mountpoint).ok()?).ok()
 }
 
 fn room(mountpoint: &Path) -> Result<Room, Errno> {

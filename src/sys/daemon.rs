@@ -1,5 +1,4 @@
 //! Leaving the terminal: fork, a new session, and a pipe on which the daemon says that it is ready or why it is not.
-#![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -7,6 +6,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit};
 
+use super::child::{Forked, exit_now, fork_alone};
 use super::signals::Termination;
 
 /// First byte on the pipe when the daemon is ready; an error's text never begins with it.
@@ -99,17 +99,14 @@ impl Readiness {
 /// `EAGAIN`, `ENOMEM` or `EMFILE` from the kernel; [`io::ErrorKind::Other`] when threads already run, since only the forking
 /// thread would live on in the child.
 pub fn detach() -> io::Result<Side> {
-    if thread_count() != 1 {
-        return Err(io::Error::other("cannot become a daemon after threads were started"));
-    }
     let (starter_end, daemon_end) = io::pipe()?;
-    match fork()? {
-        Some(middle) => {
+    match fork_alone()? {
+        Forked::Parent(middle) => {
             drop(daemon_end);
-            reap(middle)?;
+            middle.wait()?;
             Ok(Side::Starter(Starting { pipe: starter_end }))
         }
-        None => {
+        Forked::Child => {
             drop(starter_end);
             Ok(Side::Daemon(become_daemon(daemon_end)))
         }
@@ -119,10 +116,10 @@ pub fn detach() -> io::Result<Side> {
 /// The first child: a new session, then the second fork; only the grandchild returns.
 fn become_daemon(daemon_end: PipeWriter) -> Readiness {
     let readiness = Readiness { pipe: daemon_end };
-    let forked = rustix::process::setsid().map_err(io::Error::from).and_then(|_| fork());
+    let forked = rustix::process::setsid().map_err(io::Error::from).and_then(|_| fork_alone());
     match forked {
-        Ok(None) => {}
-        Ok(Some(_)) => exit_now(0),
+        Ok(Forked::Child) => {}
+        Ok(Forked::Parent(_)) => exit_now(0),
         Err(e) => {
             readiness.fail(&format!("fork: {e}"));
             exit_now(1)
@@ -176,38 +173,4 @@ fn most_descriptors() -> Option<u64> {
 /// Clears the file mode creation mask: modes come from requests, on which the kernel has already applied the caller's mask.
 pub fn clear_umask() {
     rustix::process::umask(rustix::fs::Mode::empty());
-}
-
-/// Without /proc the caller is believed.
-fn thread_count() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
-}
-
-/// `Some(child)` in the parent, `None` in the child.
-fn fork() -> io::Result<Option<libc::pid_t>> {
-    // SAFETY: `detach` checked that this is the only thread, so the child's memory is consistent, locks and allocator included.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(None),
-        child => Ok(Some(child)),
-    }
-}
-
-fn reap(child: libc::pid_t) -> io::Result<()> {
-    let mut status = 0;
-    loop {
-        // SAFETY: `status` is a valid place for an int for the whole call.
-        if unsafe { libc::waitpid(child, &raw mut status, 0) } >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-}
-
-fn exit_now(code: i32) -> ! {
-    // SAFETY: _exit(2) runs no handlers and does not return; buffers that belong to the parent are not flushed twice.
-    unsafe { libc::_exit(code) }
 }

@@ -50,6 +50,14 @@ pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
     Ok(done)
 }
 
+/// Has the kernel read what is asked for and nothing more (posix_fadvise(2), `POSIX_FADV_RANDOM`).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn never_read_ahead(fd: impl AsFd) -> Result<()> {
+    Ok(fs::fadvise(fd, 0, None, fs::Advice::Random)?)
+}
+
 /// Writes all of `bytes`; returns how many were written, short only when an error follows some progress.
 ///
 /// # Errors

@@ -55,6 +55,12 @@ pub struct Attributes {
     pub atime: Atime,
 }
 
+/// Bytes of a page of the kernel's caches.
+#[must_use]
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
 /// Opens /dev/fuse.
 ///
 /// # Errors

@@ -1,10 +1,12 @@
 //! System calls: every `unsafe` block, ioctl and raw call of the crate, thin and without policy.
 
 pub mod btrfs;
+pub mod child;
 pub mod cpu_latency;
 pub mod cred;
 pub mod daemon;
 pub mod data;
+pub mod descriptors;
 pub mod dir;
 mod fault;
 pub mod fs_context;
@@ -18,6 +20,7 @@ pub mod lock;
 pub mod loop_device;
 pub mod namespace;
 pub mod power;
+pub mod private_fuse;
 pub mod proc;
 pub mod replace;
 pub mod sigbus;

@@ -15,14 +15,36 @@ use rustix::thread::LinkNameSpaceType;
 /// # Errors
 /// `EPERM` where unprivileged user namespaces are switched off, `EINVAL` when threads run.
 pub fn enter_own_namespaces() -> io::Result<()> {
+    enter_own_user_namespace()?;
+    enter_own_mount_namespace()
+}
+
+/// The first half of [`enter_own_namespaces`].
+///
+/// # Errors
+/// As for [`enter_own_namespaces`].
+pub fn enter_own_user_namespace() -> io::Result<()> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    // SAFETY: unshare(2) with these flags changes no memory and no descriptors.
-    if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    unshare(libc::CLONE_NEWUSER)?;
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
     fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))
+}
+
+/// Moves this process into a mount namespace of its own. Call it before any thread is started.
+///
+/// # Errors
+/// `EPERM` without the right to mount.
+pub fn enter_own_mount_namespace() -> io::Result<()> {
+    unshare(libc::CLONE_NEWNS)
+}
+
+fn unshare(what: libc::c_int) -> io::Result<()> {
+    // SAFETY: unshare(2) with CLONE_NEWUSER or CLONE_NEWNS changes no memory and no descriptors.
+    if unsafe { libc::unshare(what) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Moves this process into the mount namespace that `file` stands for (`/proc/PID/ns/mnt`, or a descriptor of it); its working

@@ -20,6 +20,9 @@ pub const SYNCHRONISE: u32 = opcode::none(GROUP, 2);
 /// Answers how many requests of each kind were sent, as 64-bit numbers.
 pub const REQUESTS: u32 = opcode::read::<[u64; REQUEST_KINDS]>(GROUP, 3);
 
+/// Answers how many blocks of images were decompressed, and how many were found decompressed in pages of the kernel.
+pub const BLOCKS: u32 = opcode::read::<[u64; 2]>(GROUP, 4);
+
 /// Whether the union of `file` has an upper.
 ///
 /// # Errors
@@ -46,4 +49,13 @@ pub fn synchronise(file: &File) -> Result<()> {
 pub fn requests(file: &File) -> Result<[u64; REQUEST_KINDS]> {
     // SAFETY: the daemon's answer to this number is so many 64-bit numbers, as the kernel's copy into the getter's value assumes.
     unsafe { ioctl(file, Getter::<REQUESTS, [u64; REQUEST_KINDS]>::new()) }
+}
+
+/// How many blocks of images the daemon of the union of `file` has decompressed, and found decompressed in pages of the kernel.
+///
+/// # Errors
+/// `ENOTTY` where the daemon does not know the question.
+pub fn blocks(file: &File) -> Result<[u64; 2]> {
+    // SAFETY: the daemon's answer to this number is two 64-bit numbers, as the kernel's copy into the getter's value assumes.
+    unsafe { ioctl(file, Getter::<BLOCKS, [u64; 2]>::new()) }
 }

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::copy_up::Content;
-use super::lower::{Ready, Seek};
-use super::node::{Key, LowerAt, Node, NodeId};
+use super::lower::Seek;
+use super::node::{Node, NodeId};
 use super::open::open_spot;
 use super::{Backing, Durability, Union};
 use crate::error::{Errno, Error, Result};
@@ -119,38 +119,19 @@ impl Union {
         })
     }
 
-    /// Gives what a lower has at hand and will probably be read next, when so many bytes were read. Each node stays what it is while
-    /// its bytes are given.
-    ///
-    /// With an upper there is nothing: whoever writes through a mapping of a file tells nobody, so bytes of a lower, however fast they
-    /// come, could come too late and take the place of newer ones.
-    pub fn ready(&self, what: Ready, id: NodeId, offset: u64, len: usize, mut give: impl FnMut(NodeId, u64, &[u8])) {
-        if self.has_upper() {
+    /// Has a lower keep what it has decompressed for a read of so many bytes, where the next one will want another part of it.
+    pub fn keep(&self, id: NodeId, offset: u64, len: usize) {
+        let Ok(node) = self.table.get(id) else { return };
+        if node.kind != Kind::File {
             return;
         }
-        let Some((node, at)) = self.table.get(id).ok().and_then(|node| self.held_on_lower(node)) else { return };
-        if let Ok(lower) = self.lower(at) {
-            lower.ready(what, at.id, offset, len, &mut |other, from, bytes| {
-                let asked = LowerAt { layer: at.layer, id: other };
-                let found = self.table.find(Key::lower(asked)).and_then(|node| self.held_on_lower(node));
-                let Some((node, found)) = found else { return false };
-                if found == asked {
-                    give(node.id, from, bytes);
-                }
-                self.table.release(&node, 1);
-                found == asked
-            });
+        // A file has lowers as long as its content is there.
+        let at = node.state.read().lowers.last().copied();
+        if let Some(at) = at
+            && let Ok(lower) = self.lower(at)
+        {
+            lower.keep(at.id, offset, len);
         }
-        self.table.release(&node, 1);
-    }
-
-    /// A file with one more reference, and where its content is.
-    fn held_on_lower(&self, node: Arc<Node>) -> Option<(Arc<Node>, LowerAt)> {
-        let at = match self.content(&node, &node.state.read()) {
-            Ok(Backing::Lower(at)) if node.kind == Kind::File => at,
-            _ => return None,
-        };
-        node.hold().then_some((node, at))
     }
 
     /// The upper descriptor of a node that is to be changed, which is copied up first.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-pub use crate::image::{Bytes, Ready, Seek};
+pub use crate::image::{Blocks, Bytes, Pages, Seek};
 
 use crate::error::Result;
 use crate::ovl::handle::{Handle, Uuid};
@@ -124,10 +124,17 @@ pub trait Lower: Send + Sync {
     /// `EIO` where the layer is damaged or cannot be read.
     fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>>;
 
-    /// Gives what is at hand and will probably be read next, when `len` bytes of `id` from `offset` on were read: bytes of an inode
-    /// from an offset on, a whole file or the rest of a part of it that begins and ends where the kernel's pages do. `give` answers
-    /// whether somebody knows the inode.
-    fn ready(&self, _what: Ready, _id: LowerId, _offset: u64, _len: usize, _give: &mut dyn FnMut(LowerId, u64, &[u8]) -> bool) {}
+    /// Takes pages to keep what it decompresses in, where it has a use for them; `get` gives some, once, or fails.
+    fn take_pages(&self, _get: &mut dyn FnMut() -> Option<Box<dyn Pages>>) {}
+
+    /// Keeps, beyond its caches, what it has decompressed to answer that `len` bytes of `id` from `offset` on were read, where another
+    /// part of that will probably be read.
+    fn keep(&self, _id: LowerId, _offset: u64, _len: usize) {}
+
+    /// How many blocks it has decompressed, and found decompressed in its pages.
+    fn blocks(&self) -> Blocks {
+        Blocks::default()
+    }
 
     /// Whether bytes that [`Lower::read`] gave are still what the layer holds: a mapped image may have been cut off since, and
     /// then they may read as zeros.

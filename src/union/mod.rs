@@ -281,6 +281,20 @@ impl Union {
         self.upper.is_some()
     }
 
+    /// Gives pages to the lowers that have a use for them.
+    pub fn give_pages(&self, get: &mut dyn FnMut() -> Option<Box<dyn lower::Pages>>) {
+        self.lowers.iter().for_each(|lower| lower.take_pages(get));
+    }
+
+    /// How many blocks the lowers have decompressed, and found decompressed in their pages.
+    #[must_use]
+    pub fn blocks(&self) -> lower::Blocks {
+        self.lowers.iter().map(|lower| lower.blocks()).fold(lower::Blocks::default(), |sum, blocks| lower::Blocks {
+            decompressed: sum.decompressed.saturating_add(blocks.decompressed),
+            found: sum.found.saturating_add(blocks.found),
+        })
+    }
+
     /// Names the one who is told of attributes that change unasked; the first stays.
     pub fn tell_changes(&self, listener: Listener) {
         let _first_stays = self.listener.set(listener);

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::lower::{Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Ready, Seek};
+use super::lower::{Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek};
 use crate::error::{Errno, Result};
 use crate::image::{self, Image, InodeRef};
 use crate::ovl::handle::{Handle, Uuid};
@@ -68,8 +68,18 @@ impl Lower for SquashfsLower {
         self.image.read(inode(id), offset, len)
     }
 
-    fn ready(&self, what: Ready, id: LowerId, offset: u64, len: usize, give: &mut dyn FnMut(LowerId, u64, &[u8]) -> bool) {
-        self.image.ready(what, inode(id), offset, len, &mut |inode, from, bytes| give(LowerId(inode.0), from, bytes));
+    fn take_pages(&self, get: &mut dyn FnMut() -> Option<Box<dyn Pages>>) {
+        if let Some(pages) = get() {
+            self.image.take_pages(pages);
+        }
+    }
+
+    fn keep(&self, id: LowerId, offset: u64, len: usize) {
+        self.image.keep(inode(id), offset, len);
+    }
+
+    fn blocks(&self) -> Blocks {
+        self.image.blocks()
     }
 
     fn is_intact(&self, bytes: &Bytes<'_>) -> bool {

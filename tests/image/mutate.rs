@@ -1,11 +1,12 @@
 //! Damaging images at random, and using what is left of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::Mutex;
 
 use haosfs::error::Error;
-use haosfs::image::{Image, InodeRef, Options, Ready, Seek};
+use haosfs::image::{Image, InodeRef, Options, Pages, Seek};
 use haosfs::types::Kind;
 
 use super::random::Random;
@@ -74,10 +75,36 @@ fn place(len: u64, random: &mut Random) -> usize {
     at as usize
 }
 
+/// Pages that stay, by their offset.
+#[derive(Default)]
+struct Memory(Mutex<HashMap<u64, Vec<u8>>>);
+
+impl Pages for Memory {
+    fn room(&self) -> u64 {
+        1 << 56
+    }
+
+    fn read(&self, offset: u64, room: &mut [u8]) -> bool {
+        let held = self.0.lock().unwrap();
+        room.iter_mut().zip(offset..).all(|(byte, at)| {
+            held.get(&(at & !4095)).map(|page| *byte = page.get((at & 4095) as usize).copied().unwrap_or(0)).is_some()
+        })
+    }
+
+    fn store(&self, offset: u64, bytes: &[u8]) -> bool {
+        let pages = bytes.chunks(4096).map(<[u8]>::to_vec).zip(0..);
+        self.0.lock().unwrap().extend(pages.map(|(page, n)| (offset + n * 4096, page)));
+        true
+    }
+}
+
 /// Opens an image and uses all there is to use; answers whether it could be opened.
 pub fn exercise(path: &Path) -> bool {
-    let image = match Image::open(path, &Options { data_cache: 1 << 20, ..Options::default() }) {
-        Ok(image) => image,
+    let image = match Image::open(path, &Options { data_cache: 0, metadata_cache: 32 << 10, ..Options::default() }) {
+        Ok(image) => {
+            image.take_pages(Box::<Memory>::default());
+            image
+        }
         Err(e) => {
             names_the_image(&e, path);
             return false;
@@ -114,10 +141,8 @@ fn inode_uses(image: &Image, inode: InodeRef) -> Result<(), Error> {
         Kind::File => {
             for offset in [0, 1, 4095, 70_000, attr.size / 2, attr.size.saturating_sub(5), attr.size, u64::MAX] {
                 let read = image.read(inode, offset, 100_000).map(|bytes| bytes.len());
-                for what in [Ready::Followers, Ready::Rest] {
-                    image.ready(what, inode, offset & !4095, 4096, &mut |_, _, bytes| !bytes.is_empty());
-                    image.ready(what, inode, 0, usize::MAX, &mut |_, _, _| true);
-                }
+                let _part = image.read(inode, offset, 4096).map(drop);
+                image.keep(inode, offset, 4096);
                 assert!(read.is_err() || read.is_ok_and(|len| len as u64 == attr.size.saturating_sub(offset).min(100_000)));
                 let _ = (image.seek(inode, offset, Seek::Data), image.seek(inode, offset, Seek::Hole));
             }

@@ -1,0 +1,168 @@
+//! Pages of the kernel for what was decompressed: a file of a file system of our own that is mounted nowhere, so that nobody else
+//! comes to it. Its pages are pushed into the page cache, and are clean: the kernel drops them when it needs room.
+//!
+//! A child makes it: it answers the kernel until the file is open, breaks the connection, and hands the file over. A page that is not
+//! there then fails to be read, at once. Were there somebody to ask for it, a daemon that is killed meanwhile could not end, for the
+//! thread that has asked waits for an answer, and keeps the connection open that would have to break.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use fuser::{
+    FileAttr, FileHandle, FileType, FopenFlags, INodeNo, OpenFlags, ReplyAttr, ReplyEntry, ReplyOpen, Request, SessionACL,
+};
+
+use super::convert::{FOREVER, GENERATION, wire};
+use crate::error::{Errno, Error, Result};
+use crate::sys::child::{self, Child, Forked};
+use crate::sys::private_fuse::{self, Private};
+use crate::sys::spot::Spot;
+use crate::sys::{data, descriptors, fuse_mount};
+use crate::union::Union;
+use crate::union::lower::Pages;
+
+/// What the file system is called in the kernel's lists and in messages.
+const SOURCE: &str = "haosfs-pages";
+const ROOT: INodeNo = INodeNo(1);
+const FILE: INodeNo = INodeNo(2);
+const NAME: &str = "pages";
+/// Bytes that a file may have: the kernel refuses longer ones (fs/fuse/fuse_i.h, `fuse_valid_size`).
+const LONGEST: u64 = i64::MAX as u64;
+/// Bytes of the file that each image has for itself.
+const SHARE: u64 = 1 << 56;
+/// How long the child may take; it needs some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pages that are being made.
+#[derive(Debug)]
+pub struct Begun {
+    socket: UnixStream,
+    child: Child,
+}
+
+/// Begins to make what [`give`] gives away. To be called before any thread is started; `None` where that is not possible.
+#[must_use]
+pub fn begin() -> Option<Begun> {
+    let begun = UnixStream::pair().and_then(|(ours, theirs)| match child::fork_alone()? {
+        Forked::Parent(child) => Ok(Begun { socket: ours, child }),
+        Forked::Child => {
+            drop(ours);
+            let sent = make().and_then(|(device, file)| descriptors::send(&theirs, &[device.as_fd(), file.as_fd()]));
+            child::exit_now(i32::from(sent.is_err()))
+        }
+    });
+    begun.inspect_err(|e| tracing::debug!("{SOURCE}: {e}")).ok()
+}
+
+/// Gives pages to the lowers of a union. Without them what is driven out of the caches is decompressed again.
+pub(super) fn give(begun: Begun, union: &Union) {
+    let (device, file) = match begun.finish() {
+        Ok((device, file)) => (Arc::new(device), Arc::new(file)),
+        Err(e) => return tracing::debug!("{e}"),
+    };
+    let mut shares = (0..LONGEST / SHARE).map(|share| share * SHARE);
+    union.give_pages(&mut || {
+        let (device, file, base) = (Arc::clone(&device), Arc::clone(&file), shares.next()?);
+        Some(Box::new(PageFile { device, file, base, page_size: fuse_mount::page_size() }))
+    });
+}
+
+impl Begun {
+    fn finish(self) -> Result<(OwnedFd, OwnedFd)> {
+        let failed = |e| Error::sys("make", SOURCE, e);
+        self.socket.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        let received = descriptors::receive(&self.socket);
+        self.child.end().map_err(failed)?;
+        let mut received = received.map_err(failed)?.into_iter();
+        match (received.next(), received.next()) {
+            (Some(device), Some(file)) => Ok((device, file)),
+            _ => Err(failed(io::ErrorKind::PermissionDenied.into())),
+        }
+    }
+}
+
+/// Makes the file; for a child that ends then.
+fn make() -> io::Result<(OwnedFd, OwnedFd)> {
+    let Private { device, root } = private_fuse::build(SOURCE)?;
+    let session = fuser::Session::from_fd(Empty, device.try_clone()?, SessionACL::All, fuser::Config::default())?;
+    let _until_it_is_cut_off = std::thread::Builder::new().spawn(move || session.run())?;
+    let root = Arc::new(root);
+    let raw = |e: Errno| io::Error::from_raw_os_error(e.0);
+    let file = Spot::at(&root, OsStr::new(NAME)).open(data::OFlags::RDONLY).map_err(raw)?;
+    data::never_read_ahead(&file).map_err(raw)?;
+    private_fuse::cut_off(&root)?;
+    Ok((device, file))
+}
+
+/// One image's share of the file.
+struct PageFile {
+    device: Arc<OwnedFd>,
+    file: Arc<OwnedFd>,
+    base: u64,
+    page_size: usize,
+}
+
+impl Pages for PageFile {
+    fn room(&self) -> u64 {
+        SHARE
+    }
+
+    fn read(&self, offset: u64, room: &mut [u8]) -> bool {
+        matches!(data::read_at(&self.file, room, self.base.saturating_add(offset)), Ok(len) if len == room.len())
+    }
+
+    fn store(&self, offset: u64, bytes: &[u8]) -> bool {
+        let rest = bytes.len() % self.page_size;
+        let padded = if rest == 0 { Cow::Borrowed(bytes) } else { Cow::Owned([bytes, &vec![0; self.page_size - rest]].concat()) };
+        let stored = private_fuse::store(&self.device, FILE.0, self.base.saturating_add(offset), &padded);
+        stored.inspect_err(|e| tracing::debug!("{} bytes do not go into {SOURCE}: {e}", bytes.len())).is_ok()
+    }
+}
+
+/// What the kernel is told: that there is a file.
+struct Empty;
+
+/// Readable by all: who built it may be known there by another number.
+fn attributes(ino: INodeNo) -> FileAttr {
+    let (kind, perm, size) = if ino == ROOT { (FileType::Directory, 0o555, 0) } else { (FileType::RegularFile, 0o444, LONGEST) };
+    FileAttr {
+        ino,
+        size,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind,
+        perm,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+impl fuser::Filesystem for Empty {
+    fn lookup(&self, _req: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if name == NAME {
+            reply.entry(&FOREVER, &attributes(FILE), GENERATION);
+        } else {
+            reply.error(wire(Errno::ENOENT));
+        }
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&FOREVER, &attributes(ino));
+    }
+
+    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    }
+}

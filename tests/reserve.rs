@@ -1,0 +1,276 @@
+//! Blocks that are kept decompressed in pages of the kernel: each is decompressed once, the kernel may take them back, nobody else
+//! sees anything of them, and they hold nobody up.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
+
+mod mounted;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::num::NonZero;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mounted::daemon::{daemon, within};
+use mounted::ground::Ground;
+use mounted::mount::run;
+use mounted::requirement::{Requirement, can_run};
+use mounted::union::{Driver, Union};
+use rustix::fs::Advice;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
+
+const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
+const PAGE: usize = 4096;
+/// Of the long file; its blocks are four times those that the daemon keeps itself.
+const PAGES: u64 = 1024;
+const BLOCKS: u64 = PAGES * PAGE as u64 / (128 << 10);
+const FEW: &[&str] = &["data_cache=0"];
+
+/// Text that is nowhere the same.
+fn text(len: usize) -> Vec<u8> {
+    (0_u64..).flat_map(|n| format!("{n} {:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes()).take(len).collect()
+}
+
+fn ground() -> Ground {
+    Ground::image(&[], |tree| {
+        fs::write(tree.join("long"), text(PAGES as usize * PAGE)).unwrap();
+        fs::write(tree.join("other"), &text(PAGES as usize * PAGE + PAGE)[PAGE..]).unwrap();
+    })
+}
+
+/// (decompressed, found decompressed)
+fn blocks(union: &Path) -> (u64, u64) {
+    let status = run(Command::new(env!("CARGO_BIN_EXE_haosfs")).args(["status", "--json"]).arg(union));
+    let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+    let count = |name: &str| status["blocks"][name].as_u64().unwrap();
+    (count("decompressed"), count("found"))
+}
+
+/// The kernel is asked to drop all pages: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn mount(ground: &Ground, options: &[&str]) -> Union {
+    with_pages(ground.mount_with(Driver::Haosfs, &ground.home(), options))
+}
+
+/// Pages come when the mount already works.
+fn with_pages(union: Union) -> Union {
+    let begun = Instant::now();
+    while pages(union.path()).is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "there are no pages");
+        thread::sleep(Duration::from_millis(1));
+    }
+    // It is there a moment before it is used.
+    thread::sleep(Duration::from_millis(100));
+    union
+}
+
+/// The daemon's descriptor of the file that has the pages: its name tells, from its own root.
+fn pages(union: &Path) -> Option<PathBuf> {
+    let open = fs::read_dir(format!("/proc/{}/fd", daemon(union).unwrap().as_raw_nonzero())).unwrap();
+    let mut open = open.map(|entry| entry.unwrap().path());
+    open.find(|fd| fs::read_link(fd).is_ok_and(|target| target == Path::new("/pages")))
+}
+
+/// Reads every `step`th page of a file far apart and in no order, each once, and compares it.
+fn read(union: &Path, ground: &Ground, name: &str, first: u64, step: u64) {
+    let expected = fs::read(ground.tree().join(name)).unwrap();
+    let file = File::open(union.join(name)).unwrap();
+    let mut page = [0; PAGE];
+    for turn in 0..PAGES / step {
+        let at = (turn * step * 509 + first) % PAGES * PAGE as u64;
+        file.read_exact_at(&mut page, at).unwrap();
+        assert!(page[..] == expected[at as usize..][..PAGE], "{name} at {at}");
+    }
+}
+
+#[test]
+fn each_block_is_decompressed_once() {
+    if !can_run("each_block_is_decompressed_once", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    let union = mount(&ground, FEW);
+    let before = blocks(union.path());
+    read(union.path(), &ground, "long", 0, 1);
+    let (decompressed, found) = blocks(union.path());
+    // With some blocks of metadata.
+    assert!((BLOCKS..BLOCKS + 4).contains(&(decompressed - before.0)), "{decompressed} after {before:?}");
+    assert!(found > PAGES / 2, "{found}");
+    // As a whole, too.
+    fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    let copied = fs::read(union.path().join("long")).unwrap();
+    assert!(copied == fs::read(ground.tree().join("long")).unwrap());
+}
+
+#[test]
+fn what_the_kernel_takes_back_is_decompressed_again() {
+    if !can_run("what_the_kernel_takes_back_is_decompressed_again", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    let union = mount(&ground, FEW);
+    for round in 0..4 {
+        let before = blocks(union.path());
+        read(union.path(), &ground, "long", round, 4);
+        let decompressed = blocks(union.path()).0 - before.0;
+        assert!((BLOCKS / 2..=2 * BLOCKS).contains(&decompressed), "{decompressed} in round {round}");
+        fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+    }
+}
+
+#[test]
+fn what_was_written_is_not_what_was_kept() {
+    if !can_run("what_was_written_is_not_what_was_kept", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    let union = mount(&ground, FEW);
+    read(union.path(), &ground, "long", 0, 2);
+    let file = File::options().read(true).write(true).open(union.path().join("long")).unwrap();
+    let mut expected = fs::read(ground.tree().join("long")).unwrap();
+    for page in 0..PAGES {
+        let at = (page * PAGE as u64 + page) as usize;
+        file.write_all_at(b"written", at as u64).unwrap();
+        expected.get_mut(at..at + 7).unwrap().copy_from_slice(b"written");
+        let mut bytes = [0; 100];
+        file.read_exact_at(&mut bytes, at as u64 - page.min(50)).unwrap();
+        assert!(bytes[..] == expected[at - page.min(50) as usize..][..100], "page {page}");
+    }
+    drop(file);
+    fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+    assert!(fs::read(union.path().join("long")).unwrap() == expected);
+    assert!(fs::read(union.path().join("other")).unwrap() == fs::read(ground.tree().join("other")).unwrap());
+}
+
+#[test]
+fn many_readers_see_what_is_in_the_image_while_pages_come_and_go() {
+    if !can_run("many_readers_see_what_is_in_the_image_while_pages_come_and_go", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    let union = mount(&ground, FEW);
+    for _ in 0..5 {
+        thread::scope(|scope| {
+            for reader in 0..8 {
+                let (ground, union) = (&ground, union.path());
+                let name = if reader % 2 == 0 { "long" } else { "other" };
+                scope.spawn(move || read(union, ground, name, reader, 1));
+            }
+            for _ in 0..3 {
+                thread::sleep(Duration::from_millis(30));
+                fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+            }
+        });
+        fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+    }
+}
+
+/// A descriptor of another process, which cannot be opened anew.
+fn taken(pid: Pid, descriptor: &Path) -> OwnedFd {
+    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let number = descriptor.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    pidfd_getfd(process, number, PidfdGetfdFlags::empty()).unwrap()
+}
+
+#[test]
+fn several_images_have_each_its_own() {
+    if !can_run("several_images_have_each_its_own", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    // The same places in both, with other content.
+    let other = Ground::image(&[], |tree| {
+        fs::write(tree.join("third"), &text(PAGES as usize * PAGE + 1)[1..]).unwrap();
+        fs::write(tree.join("other"), text(PAGES as usize * PAGE)).unwrap();
+    });
+    let lowers = [ground.lower().clone(), other.lower().clone()];
+    let union = with_pages(Union::with_options(Driver::Haosfs, &lowers, &ground.home(), FEW));
+    for first in 0..3 {
+        read(union.path(), &other, "third", first, 2);
+        read(union.path(), &ground, "long", first, 2);
+        read(union.path(), &ground, "other", first, 2);
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    }
+}
+
+#[test]
+fn without_an_upper_too() {
+    if !can_run("without_an_upper_too", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    let union = with_pages(Union::without_upper(Driver::Haosfs, &[ground.lower().clone()], FEW));
+    let before = blocks(union.path()).0;
+    read(union.path(), &ground, "long", 0, 1);
+    assert!(blocks(union.path()).0 - before < BLOCKS + 4);
+}
+
+/// A daemon that is killed while it looks for pages that are gone ends, and the union says so.
+#[test]
+fn a_killed_daemon_ends() {
+    if !can_run("a_killed_daemon_ends", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    for _ in 0..20 {
+        let union = mount(&ground, FEW);
+        let pid = daemon(union.path()).unwrap();
+        let pages = taken(pid, &pages(union.path()).unwrap());
+        let killed = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for reader in 0..4_u64 {
+                let (long, killed) = (File::open(union.path().join("long")).unwrap(), &killed);
+                scope.spawn(move || {
+                    let mut turn = reader;
+                    while !killed.load(Ordering::Relaxed) {
+                        turn += 1;
+                        let at = turn * 509 % PAGES * PAGE as u64;
+                        // The union's own page is not kept either; the end of the daemon is an error.
+                        let _end = long.read_at(&mut [0; PAGE], at);
+                        let _dropped = rustix::fs::fadvise(&long, at, NonZero::new(PAGE as u64), Advice::DontNeed);
+                    }
+                });
+            }
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(60) {
+                rustix::fs::fadvise(&pages, 0, None, Advice::DontNeed).unwrap();
+            }
+            kill_process(pid, Signal::KILL).unwrap();
+            killed.store(true, Ordering::Relaxed);
+        });
+        let answer = within(Duration::from_secs(10), union.path(), || fs::metadata(union.path().join("absent")));
+        assert_eq!(answer.unwrap_err().raw_os_error(), Some(libc::ENOTCONN));
+    }
+}
+
+#[test]
+fn nobody_else_sees_the_pages() {
+    if !can_run("nobody_else_sees_the_pages", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    let union = mount(&ground, FEW);
+    read(union.path(), &ground, "long", 0, 4);
+    let of_daemon = format!("/proc/{}/mountinfo", daemon(union.path()).unwrap().as_raw_nonzero());
+    for table in ["/proc/self/mountinfo", &of_daemon] {
+        let table = fs::read_to_string(table).unwrap();
+        assert!(!table.contains("haosfs-pages"), "{table}");
+    }
+    // Nor can somebody open them who comes there through the daemon's descriptors.
+    let pages = pages(union.path()).unwrap();
+    let refused = |how: &mut OpenOptions| how.open(&pages).unwrap_err().raw_os_error();
+    assert_eq!(refused(File::options().read(true)), Some(libc::ENOTCONN));
+    assert_eq!(refused(File::options().write(true)), Some(libc::EROFS));
+    let names: BTreeSet<_> = fs::read_dir(union.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["long".into(), "other".into()].into());
+}
