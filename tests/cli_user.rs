@@ -76,6 +76,8 @@ fn an_ordinary_user_s_blocks_are_kept_by_the_kernel() {
         let script = "for n in $(seq 0 499); do dd if=$0 bs=4096 skip=$((n * 211 % 800)) count=1 status=none; done | cksum";
         scratch.as_nobody(&["sh", "-c", script, file]).succeeded().stdout
     };
+    // They come a moment after the mount.
+    std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(read("mnt/long"), read("tree/long"));
     let status = scratch.haosfs_as_nobody(&["status", "--json", "mnt"]).succeeded().stdout;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();

@@ -7,10 +7,11 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -35,6 +36,8 @@ const NAME: &str = "pages";
 const LONGEST: u64 = i64::MAX as u64;
 /// Bytes of the file that each image has for itself.
 const SHARE: u64 = 1 << 56;
+/// How long what is more urgent goes before.
+const LATER: Duration = Duration::from_millis(100);
 /// How long the child may take; it needs some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -52,16 +55,22 @@ pub fn begin() -> Option<Begun> {
         Forked::Parent(child) => Ok(Begun { socket: ours, child }),
         Forked::Child => {
             drop(ours);
-            let sent = make().and_then(|(device, file)| descriptors::send(&theirs, &[device.as_fd(), file.as_fd()]));
+            // Until it is let go on, or the parent has ended or has no use for it.
+            let asked = (&theirs).read_exact(&mut [0]);
+            let sent = asked
+                .and_then(|()| make())
+                .and_then(|(device, file)| descriptors::send(&theirs, &[device.as_fd(), file.as_fd()]));
             child::exit_now(i32::from(sent.is_err()))
         }
     });
     begun.inspect_err(|e| tracing::debug!("{SOURCE}: {e}")).ok()
 }
 
-/// Gives pages to the lowers of a union. Without them what is driven out of the caches is decompressed again.
-pub(super) fn give(begun: Begun, union: &Union) {
-    let (device, file) = match begun.finish() {
+/// Gives pages to the lowers of a union, a moment later, as who has mounted it waits for the first answers; or never, when `ended` is
+/// closed before. Without them what is driven out of the caches is decompressed again.
+pub(super) fn give(begun: Begun, union: &Union, ended: &Receiver<()>) {
+    let is_time = ended.recv_timeout(LATER) == Err(RecvTimeoutError::Timeout);
+    let (device, file) = match begun.finish(is_time) {
         Ok((device, file)) => (Arc::new(device), Arc::new(file)),
         Err(e) => return tracing::debug!("{e}"),
     };
@@ -73,16 +82,21 @@ pub(super) fn give(begun: Begun, union: &Union) {
 }
 
 impl Begun {
-    fn finish(self) -> Result<(OwnedFd, OwnedFd)> {
+    fn finish(self, is_wanted: bool) -> Result<(OwnedFd, OwnedFd)> {
         let failed = |e| Error::sys("make", SOURCE, e);
-        self.socket.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-        let received = descriptors::receive(&self.socket);
+        let received = if is_wanted { self.receive() } else { Ok(Vec::new()) };
         self.child.end().map_err(failed)?;
         let mut received = received.map_err(failed)?.into_iter();
         match (received.next(), received.next()) {
             (Some(device), Some(file)) => Ok((device, file)),
             _ => Err(failed(io::ErrorKind::PermissionDenied.into())),
         }
+    }
+
+    fn receive(&self) -> io::Result<Vec<OwnedFd>> {
+        self.socket.set_read_timeout(Some(PATIENCE))?;
+        (&self.socket).write_all(&[0])?;
+        descriptors::receive(&self.socket)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use fuser::{Config, INodeNo, SessionACL};
 
@@ -77,9 +78,10 @@ impl Session {
     /// [`Error::Sys`] where the device fails, or the upper cannot be made durable.
     pub fn run(self) -> Result<()> {
         guard::watch();
+        let (end, ended) = channel();
         let giving = self.pages.map(|pages| {
             let union = Arc::clone(&self.union);
-            std::thread::spawn(move || page_store::give(pages, &union))
+            std::thread::spawn(move || page_store::give(pages, &union, &ended))
         });
         let served = match self.inner.run() {
             // The last request was taken from the queue while the kernel took the connection down (fs/fuse/dev.c,
@@ -87,7 +89,7 @@ impl Session {
             Err(e) if e.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
             served => served.map_err(|e| Error::sys("serve", "/dev/fuse", e)),
         };
-        drop(self.watch);
+        drop((self.watch, end));
         // It cannot panic, and has nothing to tell.
         let _given = giving.map(std::thread::JoinHandle::join);
         let closed = self.union.close();

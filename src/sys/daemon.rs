@@ -62,13 +62,15 @@ impl Starting {
         {
             return Ok(Started::Interrupted);
         }
+        // Not to the end: a child of the daemon may have the other end of the pipe a little longer.
         let mut word = Vec::new();
-        self.pipe.read_to_end(&mut word)?;
-        Ok(match word.split_first() {
-            None => Started::Died,
-            Some((&READY, _)) => Started::Ready,
-            Some(_) => Started::Failed(String::from_utf8_lossy(&word).into_owned()),
-        })
+        self.pipe.by_ref().take(1).read_to_end(&mut word)?;
+        match word[..] {
+            [] => return Ok(Started::Died),
+            [READY] => return Ok(Started::Ready),
+            _ => self.pipe.read_to_end(&mut word)?,
+        };
+        Ok(Started::Failed(String::from_utf8_lossy(&word).into_owned()))
     }
 }
 
