@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -52,6 +54,8 @@ pub(super) struct Filesystem {
     union: Arc<Union>,
     requests: Requests,
     bursts: Arc<Bursts>,
+    first_read: Sender<()>,
+    was_read: AtomicBool,
     handles: Handles,
 }
 
@@ -63,8 +67,9 @@ struct Handles {
 }
 
 impl Filesystem {
-    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>) -> Self {
-        Self { union, requests: Requests::default(), bursts, handles: Handles { files: true, dirs: true } }
+    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>, first_read: Sender<()>) -> Self {
+        let (requests, handles) = (Requests::default(), Handles { files: true, dirs: true });
+        Self { union, requests, bursts, first_read, was_read: AtomicBool::new(false), handles }
     }
 
     fn ask<T>(&self, operation: Operation, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
@@ -77,6 +82,13 @@ impl Filesystem {
     fn open_flags(&self) -> FopenFlags {
         let kept = if self.union.stamps_every_reading() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE };
         kept | FopenFlags::FOPEN_NOFLUSH
+    }
+
+    fn notice_read(&self) {
+        if !self.was_read.load(Ordering::Relaxed) && !self.was_read.swap(true, Ordering::Relaxed) {
+            // Nobody may wait for it any more.
+            let _told = self.first_read.send(());
+        }
     }
 
     fn afterwards(&self, work: impl FnOnce(&Union)) {
@@ -234,6 +246,7 @@ impl fuser::Filesystem for Filesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.notice_read();
         let mut reply = Some(reply);
         let answer = self.ask(Operation::Read, |union| {
             union.read(node(ino), offset, size as usize, |bytes| {

@@ -36,7 +36,7 @@ const NAME: &str = "pages";
 const LONGEST: u64 = i64::MAX as u64;
 /// Bytes of the file that each image has for itself.
 const SHARE: u64 = 1 << 56;
-/// How long what is more urgent goes before.
+/// How long what is more urgent goes before, unless something is read.
 const LATER: Duration = Duration::from_millis(100);
 /// How long the child may take; it needs some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -66,10 +66,10 @@ pub fn begin() -> Option<Begun> {
     begun.inspect_err(|e| tracing::debug!("{SOURCE}: {e}")).ok()
 }
 
-/// Gives pages to the lowers of a union, a moment later, as who has mounted it waits for the first answers; or never, when `ended` is
-/// closed before. Without them what is driven out of the caches is decompressed again.
-pub(super) fn give(begun: Begun, union: &Union, ended: &Receiver<()>) {
-    let is_time = ended.recv_timeout(LATER) == Err(RecvTimeoutError::Timeout);
+/// Gives pages to the lowers of a union: with the first read, which `reads` tells, or a moment later, as who has mounted it waits for the
+/// first names; or never, when `reads` ends before. Without them what is driven out of the caches is decompressed again.
+pub(super) fn give(begun: Begun, union: &Union, reads: &Receiver<()>) {
+    let is_time = reads.recv_timeout(LATER) != Err(RecvTimeoutError::Disconnected);
     let (device, file) = match begun.finish(is_time) {
         Ok((device, file)) => (Arc::new(device), Arc::new(file)),
         Err(e) => return tracing::debug!("{e}"),

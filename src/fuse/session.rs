@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 
 use fuser::{Config, INodeNo, SessionACL};
 
@@ -38,6 +38,8 @@ pub struct Session {
     inner: fuser::Session<Filesystem>,
     union: Arc<Union>,
     watch: Option<Watch>,
+    /// Tells the first read, and the end of the session.
+    reads: Receiver<()>,
     pages: Option<Begun>,
 }
 
@@ -53,7 +55,8 @@ impl Session {
         config.acl = SessionACL::All;
         let bursts = Bursts::new(options.cpu_latency);
         let watch = bursts.watch()?;
-        let filesystem = Filesystem::new(Arc::clone(&union), bursts);
+        let (first_read, reads) = channel();
+        let filesystem = Filesystem::new(Arc::clone(&union), bursts, first_read);
         let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
         let notifier = inner.notifier();
@@ -63,7 +66,7 @@ impl Session {
                 tracing::error!("the kernel keeps old attributes of node {}: {e}", node.0);
             }
         }));
-        Ok(Self { inner, union, watch, pages: None })
+        Ok(Self { inner, union, watch, reads, pages: None })
     }
 
     /// Keeps what is decompressed in `pages`, too, as soon as they are there.
@@ -78,10 +81,10 @@ impl Session {
     /// [`Error::Sys`] where the device fails, or the upper cannot be made durable.
     pub fn run(self) -> Result<()> {
         guard::watch();
-        let (end, ended) = channel();
+        let reads = self.reads;
         let giving = self.pages.map(|pages| {
             let union = Arc::clone(&self.union);
-            std::thread::spawn(move || page_store::give(pages, &union, &ended))
+            std::thread::spawn(move || page_store::give(pages, &union, &reads))
         });
         let served = match self.inner.run() {
             // The last request was taken from the queue while the kernel took the connection down (fs/fuse/dev.c,
@@ -89,7 +92,7 @@ impl Session {
             Err(e) if e.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
             served => served.map_err(|e| Error::sys("serve", "/dev/fuse", e)),
         };
-        drop((self.watch, end));
+        drop(self.watch);
         // It cannot panic, and has nothing to tell.
         let _given = giving.map(std::thread::JoinHandle::join);
         let closed = self.union.close();
