@@ -77,6 +77,18 @@ fn the_daemon_holds_nothing_of_the_terminal() {
 }
 
 #[test]
+fn who_ignores_the_end_of_his_children_mounts_as_well() {
+    if !can_run("who_ignores_the_end_of_his_children_mounts_as_well", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    let haosfs = ["--ignore-signal=CHLD", env!("CARGO_BIN_EXE_haosfs"), "mount", "--backend", "fuse", "image.sqfs", "mnt"];
+    scratch.run("env", &haosfs).succeeded();
+    assert_eq!(fs::read_to_string(scratch.path("mnt/hello")).unwrap(), "hello\n");
+    scratch.umount("mnt");
+}
+
+#[test]
 fn umount_leaves_the_upper_free() {
     if !can_run("umount_leaves_the_upper_free", is_root(), ROOT) {
         return;

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// Which process one is in after a fork.
@@ -37,14 +38,16 @@ impl Child {
     /// Waits until it has ended.
     ///
     /// # Errors
-    /// `ECHILD` where it was waited for by somebody else.
+    /// Those of waitpid(2). Not `ECHILD`: where whoever started this process ignored SIGCHLD, so does this, and the kernel itself
+    /// waits for its children.
     pub fn wait(self) -> io::Result<()> {
-        while let Err(e) = waitpid(Some(self.0), WaitOptions::empty()) {
-            if e != rustix::io::Errno::INTR {
-                return Err(e.into());
+        loop {
+            match waitpid(Some(self.0), WaitOptions::empty()) {
+                Err(Errno::INTR) => {}
+                Ok(_) | Err(Errno::CHILD) => return Ok(()),
+                Err(e) => return Err(e.into()),
             }
         }
-        Ok(())
     }
 
     /// Ends it, whatever it does.
@@ -52,9 +55,12 @@ impl Child {
     /// # Errors
     /// As for [`Child::wait`].
     pub fn end(self) -> io::Result<()> {
-        // One that has ended stays until it is waited for.
-        kill_process(self.0, Signal::KILL)?;
-        self.wait()
+        // Where it has been waited for, its number may be another's.
+        if matches!(waitpid(Some(self.0), WaitOptions::NOHANG), Ok(None)) {
+            kill_process(self.0, Signal::KILL)?;
+            return self.wait();
+        }
+        Ok(())
     }
 }
 
@@ -67,4 +73,32 @@ pub fn exit_now(code: i32) -> ! {
 /// Without /proc the caller is believed.
 fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_forks_beside_other_threads() {
+        // The harness is one, this test another.
+        assert!(fork_alone().is_err_and(|e| e.kind() == io::ErrorKind::Other));
+    }
+
+    #[test]
+    fn a_child_is_waited_for_or_ended() {
+        #[expect(clippy::zombie_processes, reason = "that is what is tested")]
+        let child = |seconds: &str| {
+            let child = std::process::Command::new("sleep").arg(seconds).spawn().unwrap();
+            Child(Pid::from_child(&child))
+        };
+        child("0").wait().unwrap();
+        let long = child("1000");
+        let pid = long.0;
+        long.end().unwrap();
+        assert_eq!(waitpid(Some(pid), WaitOptions::NOHANG).unwrap_err(), Errno::CHILD);
+        // Already waited for, and the number free.
+        Child(pid).end().unwrap();
+        Child(pid).wait().unwrap();
+    }
 }
