@@ -82,9 +82,11 @@ impl Session {
     pub fn run(self) -> Result<()> {
         guard::watch();
         let reads = self.reads;
-        let giving = self.pages.map(|pages| {
+        let giving = self.pages.and_then(|pages| {
             let union = Arc::clone(&self.union);
-            std::thread::spawn(move || page_store::give(pages, &union, &reads))
+            let thread = std::thread::Builder::new().name("pages".to_owned());
+            let started = thread.spawn(move || page_store::give(pages, &union, &reads));
+            started.inspect_err(|e| tracing::debug!("nothing is kept in pages of the kernel: no thread: {e}")).ok()
         });
         let served = match self.inner.run() {
             // The last request was taken from the queue while the kernel took the connection down (fs/fuse/dev.c,
