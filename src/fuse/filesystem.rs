@@ -176,7 +176,9 @@ impl fuser::Filesystem for Filesystem {
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let Some(kind) = Kind::from_mode(mode) else { return reply.error(wire(Errno::EINVAL)) };
         let new = New { rdev: convert::decode_dev(rdev), ..New::of(name, kind, mode & 0o7777, umask) };
-        entry("mknod", self.ask(Operation::Mknod, |union| union.create(node(parent), &new, caller(req), false)), reply);
+        // Where files are opened without asking, this is how those to be written are made.
+        let open = kind == Kind::File;
+        entry("mknod", self.ask(Operation::Mknod, |union| union.create(node(parent), &new, caller(req), open)), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
@@ -380,7 +382,13 @@ impl fuser::Filesystem for Filesystem {
         empty("removexattr", self.ask(Operation::Removexattr, |union| union.remove_xattr(node(ino), name, caller(req))), reply);
     }
 
+    /// What is made and opened at one time is closed by a request, too. Where the kernel is told to make it first, by MKNOD, it opens
+    /// it without asking, and closes it likewise (fs/fuse/dir.c, `fuse_atomic_open`).
     fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, _flags: i32, reply: ReplyCreate) {
+        if !self.handles.files {
+            self.requests.count(Operation::Create);
+            return reply.error(wire(Errno::ENOSYS));
+        }
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
         match self.ask(Operation::Create, |union| union.create(node(parent), &new, caller(req), true)) {
             Ok((node, found)) => {

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use super::absence::CAPABILITY;
 use super::copy_data::copy_data;
 use super::node::{LowerAt, Node};
 use super::open::open_spot;
@@ -13,9 +14,6 @@ use crate::ovl::xattr::Private;
 use crate::sys::data::{self, OFlags};
 use crate::sys::spot::{SetTime, Spot};
 use crate::types::Attr;
-
-/// Writing to a file takes its capabilities.
-const CAPABILITY: &str = "security.capability";
 
 impl Union {
     /// Brings the data up. They are whole and durable before the mark goes that leads readers to the lower; so a crash leaves
@@ -45,6 +43,7 @@ impl Union {
 
     fn fill(&self, spot: &Spot, from: LowerAt, attr: &Attr, context: impl Fn(Errno) -> Error) -> Result<()> {
         let file = spot.open(OFlags::RDWR).map_err(&context)?;
+        // Writing to a file takes them.
         let capability = spot.xattr(OsStr::new(CAPABILITY)).map_err(&context)?;
         let copied = copy_data(self.lower(from)?, from, attr.size, &file);
         // Where it failed, too: what was written does not show.

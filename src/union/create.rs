@@ -8,7 +8,7 @@ use super::copy_up::Content;
 use super::lend::OWNER_ALL;
 use super::node::{Key, Node, NodeId, Place, State};
 use super::protect::Change;
-use super::{Union, Upper, acl};
+use super::{Union, Upper, acl, check_name};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::index::Base;
 use crate::ovl::protect::Protection;
@@ -69,15 +69,8 @@ impl Union {
     ) -> Result<(Arc<Node>, Attr)> {
         let _tree = self.tree.read();
         let _names = self.change_names(parent);
-        let there = self.resolve(parent, new.name)?;
-        if there.found.is_some() {
-            return Err(Errno::EEXIST.into());
-        }
+        let file = self.make(upper, parent, new, caller)?;
         let dir = self.dir_fd(parent)?;
-        let acting = Acting::as_caller(caller, upper.privilege())?;
-        let made = if there.whiteout { make_over_whiteout(upper, &dir, new) } else { make_in_place(&dir, new) };
-        drop(acting);
-        let file = made.map_err(|e| Error::sys("create", new.name, e))?;
         if new.kind.is_dir() && self.options.binds_to_lowers() && !parent.state.read().lowers.is_empty() {
             let marked = upper.set_opaque(&Spot::at(&dir, new.name));
             marked.map_err(|e| {
@@ -89,6 +82,34 @@ impl Union {
         self.newborn(parent, &dir, new, if open { file } else { None })
     }
 
+    /// Makes what is not there yet; a file is then open.
+    fn make(&self, upper: &Upper, parent: &Arc<Node>, new: &New<'_>, caller: Caller) -> Result<Option<OwnedFd>> {
+        check_name(new.name)?;
+        // Where nothing lies below, the upper itself says whether the name is taken.
+        let alone = {
+            let state = parent.state.read();
+            matches!(state.place, Place::Upper) && state.lowers.is_empty()
+        };
+        if alone {
+            let acting = Acting::as_caller(caller, upper.privilege())?;
+            let made = make_in_place(parent, &self.dir_fd(parent)?, new);
+            drop(acting);
+            match made {
+                Err(Errno::EEXIST) => {}
+                made => return made.map_err(|e| Error::sys("create", new.name, e)),
+            }
+        }
+        let there = self.resolve(parent, new.name)?;
+        if there.found.is_some() {
+            return Err(Errno::EEXIST.into());
+        }
+        let dir = self.dir_fd(parent)?;
+        let acting = Acting::as_caller(caller, upper.privilege())?;
+        let made = if there.whiteout { make_over_whiteout(upper, &dir, new) } else { make_in_place(parent, &dir, new) };
+        drop(acting);
+        made.map_err(|e| Error::sys("create", new.name, e))
+    }
+
     fn newborn(&self, parent: &Arc<Node>, dir: &Arc<OwnedFd>, new: &New<'_>, file: Option<OwnedFd>) -> Result<(Arc<Node>, Attr)> {
         let stat = Spot::at(dir, new.name).stat().map_err(|e| Error::sys("stat", new.name, e))?;
         let key = Key::upper(stat.dev, stat.attr.ino);
@@ -97,6 +118,7 @@ impl Union {
         if new.kind == Kind::File {
             // No file system lets files inherit these of their directory.
             node.remember_protection(Protection::default());
+            node.absence.remember(node.absence.before());
         }
         let mut state = node.state.write();
         self.table.add_link(&mut state, parent, new.name);
@@ -158,10 +180,21 @@ impl Union {
 
 /// Makes it right where it will be seen: one system call, so all or nothing. The file system itself applies what the directory
 /// gives to its children.
-fn make_in_place(dir: &Arc<OwnedFd>, new: &New<'_>) -> Result<Option<OwnedFd>, Errno> {
-    let default = Spot::Fd(Arc::clone(dir)).xattr(OsStr::new(acl::DEFAULT))?;
-    let perm = if default.is_some() { new.perm } else { new.perm & !new.umask };
+fn make_in_place(parent: &Node, dir: &Arc<OwnedFd>, new: &New<'_>) -> Result<Option<OwnedFd>, Errno> {
+    let perm = if has_default_acl(parent, dir)? { new.perm } else { new.perm & !new.umask };
     make(dir, new.name, new, perm)
+}
+
+fn has_default_acl(parent: &Node, dir: &Arc<OwnedFd>) -> Result<bool, Errno> {
+    if parent.absence.is_known() {
+        return Ok(false);
+    }
+    let before = parent.absence.before();
+    let default = Spot::Fd(Arc::clone(dir)).xattr(OsStr::new(acl::DEFAULT))?;
+    if default.is_none() {
+        parent.absence.remember(before);
+    }
+    Ok(default.is_some())
 }
 
 fn make(dir: &OwnedFd, name: &OsStr, new: &New<'_>, perm: u32) -> Result<Option<OwnedFd>, Errno> {

@@ -4,6 +4,7 @@
 //! parent's); what a node's use leaves. So operations copy up what they need before they take anything else. The table's own locks are never held
 //! across others.
 
+mod absence;
 pub mod acl;
 pub mod attr;
 pub mod check;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 
+use super::absence::Absence;
 use super::lower::LowerId;
 use super::open::OpenFile;
 use super::positions::Listed;
@@ -173,6 +174,8 @@ pub struct Node {
     traces: Mutex<Option<Box<Traces>>>,
     /// Its flags, once they were asked for: 0 before, else [`FLAGS_KNOWN`] and what is set.
     flags: AtomicU8,
+    /// Of a directory its default ACL, of anything else capabilities.
+    pub(super) absence: Absence,
     /// Keys under which the table knows the node.
     pub(super) keys: Mutex<SmallVec<[Key; 1]>>,
 }
@@ -190,6 +193,7 @@ impl Node {
             state: RwLock::new(state),
             traces: Mutex::default(),
             flags: AtomicU8::new(0),
+            absence: Absence::default(),
             keys: Mutex::new(SmallVec::new()),
         }
     }

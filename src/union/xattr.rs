@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use super::absence::Absence;
 use super::attr::may_set_group_id;
 use super::copy_up::Content;
 use super::node::{Node, NodeId, Place};
@@ -22,10 +23,21 @@ impl Union {
         if !is_known(name) {
             return Err(Errno::EOPNOTSUPP.into());
         }
+        let absence = node.absence_of(name);
+        if absence.is_some_and(Absence::is_known) {
+            return Err(Error::Expected(Errno::ENODATA));
+        }
+        let before = absence.map(|absence| (absence, absence.before()));
         let _tree = self.tree.read();
         let state = node.state.read();
         let value = match self.backing(&node, &state)? {
-            Backing::Upper(spot) => spot.xattr(&stored)?,
+            Backing::Upper(spot) => {
+                let value = spot.xattr(&stored)?;
+                if let (None, Some((absence, before))) = (&value, before) {
+                    absence.remember(before);
+                }
+                value
+            }
             Backing::Lower(at) => self.lower(at)?.xattr(at.id, &stored)?,
         };
         value.ok_or(Error::Expected(Errno::ENODATA))
@@ -63,7 +75,11 @@ impl Union {
         }
         let _tree = self.tree.read();
         let state = node.state.read();
-        Ok(self.upper_spot(&node, &state)?.set_xattr(&stored, value, flags)?)
+        let set = self.upper_spot(&node, &state)?.set_xattr(&stored, value, flags);
+        if let Some(absence) = node.absence_of(name) {
+            absence.forget();
+        }
+        Ok(set?)
     }
 
     /// Removes an extended attribute. What is not set is not removed, and nothing is copied up for it. To ask for the removal of an

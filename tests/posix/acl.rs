@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{XattrFlags, lremovexattr};
 use rustix::io::Errno;
 
 use super::assertions::{lstat, refused};
@@ -14,6 +14,7 @@ use crate::mounted::user::{NOBODY, as_user};
 
 cases![
     ; access_lists_let_in, the_mask_limits, chmod_changes_the_mask, default_lists_are_inherited, the_umask_gives_way_to_default_lists,
+    default_lists_come_and_go,
     minimal_lists_become_modes, damaged_lists_are_refused, only_owners_set_lists, removing_a_list,
 ];
 
@@ -101,6 +102,20 @@ fn the_umask_gives_way_to_default_lists(dir: &Path) {
     assert_eq!(mode(&dir.join("f")), 0o660);
 }
 
+fn default_lists_come_and_go(dir: &Path) {
+    let made = |name: &str| {
+        let script = format!("umask 077; : > {name}; mkdir {name}-d");
+        crate::mounted::mount::run(std::process::Command::new("sh").current_dir(dir).args(["-c", &script]));
+        (mode(&dir.join(name)), mode(&dir.join(format!("{name}-d"))))
+    };
+    for turn in 0..2 {
+        assert_eq!(made(&format!("without-{turn}")), (0o600, 0o700));
+        set(dir, DEFAULT, &with_nobody(6, 6), XattrFlags::empty()).unwrap();
+        assert_eq!(made(&format!("with-{turn}")), (0o660, 0o660));
+        lremovexattr(dir, DEFAULT).unwrap();
+    }
+}
+
 fn minimal_lists_become_modes(dir: &Path) {
     let path = dir.join("f");
     fs::write(&path, b"").unwrap();
@@ -128,7 +143,7 @@ fn only_owners_set_lists(dir: &Path) {
 
 fn removing_a_list(dir: &Path) {
     set(dir, DEFAULT, &with_nobody(6, 6), XattrFlags::empty()).unwrap();
-    rustix::fs::lremovexattr(dir, DEFAULT).unwrap();
+    lremovexattr(dir, DEFAULT).unwrap();
     refused(get(dir, DEFAULT), Errno::NODATA);
     fs::write(dir.join("f"), b"").unwrap();
     refused(get(&dir.join("f"), ACCESS), Errno::NODATA);
