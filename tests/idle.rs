@@ -4,6 +4,7 @@
 mod mounted;
 
 use std::fs::{self, File};
+use std::io::{Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -103,6 +104,14 @@ fn processors_stay_awake_during_a_burst_alone() {
             assert_eq!(claimed(&device), ANY);
         }
         assert_eq!(stays_awake_after(union, &device), ANY);
+        // Few long ones are.
+        let mut file = File::create(union.path().join("long")).unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while claimed(&device) != OURS {
+            assert!(Instant::now() < end, "long writes claim nothing");
+            (0..8).for_each(|_| file.write_all(&[7; 1 << 20]).unwrap());
+            file.rewind().unwrap();
+        }
     });
     assert_eq!(claimed(&device), ANY, "a daemon that has ended claims something");
     mount(&["cpu_latency=any"], |union| {

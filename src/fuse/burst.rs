@@ -17,6 +17,9 @@ const MANY: u64 = 64;
 /// ... in so little time are a burst. It has ended when fewer than half as many came in the same time.
 const SOON: Duration = Duration::from_millis(10);
 
+/// Bytes that take about as long as a request does.
+const LIKE_ONE: usize = 32 << 10;
+
 /// Watches how fast requests come.
 #[derive(Debug)]
 pub(super) struct Bursts {
@@ -67,9 +70,14 @@ impl Bursts {
         Arc::new(Self { claim: Claim::of(latency), begun, seen, at, held, ended, watcher })
     }
 
-    /// A request has come.
-    pub(super) fn notice(&self) {
-        if self.claim.is_none() || !(self.seen.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(MANY) {
+    /// A request has come, for so many bytes of data.
+    pub(super) fn notice(&self, bytes: usize) {
+        if self.claim.is_none() {
+            return;
+        }
+        let weight = 1 + (bytes / LIKE_ONE) as u64;
+        let before = self.seen.fetch_add(weight, Ordering::Relaxed);
+        if before / MANY == before.wrapping_add(weight) / MANY {
             return;
         }
         let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -73,8 +73,13 @@ impl Filesystem {
     }
 
     fn ask<T>(&self, operation: Operation, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
+        self.ask_of(operation, 0, question)
+    }
+
+    /// As `ask`, of so many bytes of data.
+    fn ask_of<T>(&self, operation: Operation, bytes: usize, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
         self.requests.count(operation);
-        self.bursts.notice();
+        self.bursts.notice(bytes);
         guarded(|| question(&self.union))
     }
 
@@ -280,7 +285,17 @@ impl fuser::Filesystem for Filesystem {
         // Where openings are asked for, those that may not write were refused.
         let append = self.handles.files || flags.0 & libc::O_APPEND != 0;
         let writer = Writer { caller: caller(req), kill_set_id, append };
-        written("write", self.ask(Operation::Write, |union| union.write(node(ino), offset, data, writer)), reply);
+        let mut reply = Some(reply);
+        let answer = self.ask_of(Operation::Write, data.len(), |union| {
+            union.write(node(ino), offset, data, writer, |n| {
+                if let Some(reply) = reply.take() {
+                    written("write", Ok(n), reply);
+                }
+            })
+        });
+        if let (Err(e), Some(reply)) = (answer, reply) {
+            reply.error(errno("write", &e));
+        }
     }
 
     fn release(

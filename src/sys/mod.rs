@@ -28,6 +28,7 @@ pub mod signals;
 pub mod spot;
 pub mod steadfast;
 pub mod union_ioctl;
+pub mod write_out;
 
 use crate::error::Errno;
 

@@ -150,15 +150,19 @@ impl Union {
         self.data_fd(node, &spot, true).map_err(|e| Error::sys("open for writing", self.name_of(&state), e))
     }
 
-    /// Writes at an offset; returns the bytes written.
+    /// Writes at an offset, and hands the bytes written to `reply`.
     ///
     /// # Errors
-    /// `EPERM` for what is immutable, or append-only and not appended to; `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers.
-    pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], writer: Writer) -> Result<usize> {
+    /// `EPERM` for what is immutable, or append-only and not appended to; `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers;
+    /// `reply` is then not called.
+    pub fn write<T>(&self, id: NodeId, offset: u64, bytes: &[u8], writer: Writer, reply: impl FnOnce(usize) -> T) -> Result<T> {
         let node = self.table.get(id)?;
         let fd = self.fd_for_writing(&node, writer)?;
         self.check_place(&node, &fd, offset)?;
-        self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))
+        let written = self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))?;
+        let answer = reply(written);
+        self.write_out(&node, &fd, offset, written);
+        Ok(answer)
     }
 
     /// fallocate(2).

@@ -43,6 +43,7 @@ pub mod table;
 pub mod upper;
 mod ways;
 mod work;
+mod write_out;
 pub mod xattr;
 
 use std::ffi::OsStr;
@@ -50,7 +51,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 use smallvec::{SmallVec, smallvec};
 
@@ -180,6 +181,8 @@ pub struct Union {
     open_files: open::OpenFiles,
     removals: patience::Removals,
     links: links::Links,
+    /// Held by the one thread that sends to the disk what it need not wait for.
+    writing_out: Mutex<()>,
     moves: moves::Moves,
     origins: origin::Origins,
     index: Option<index::Index>,
@@ -245,6 +248,7 @@ impl Union {
             open_files: open::OpenFiles::default(),
             removals: patience::Removals::default(),
             links: links::Links::default(),
+            writing_out: Mutex::default(),
             listener: OnceLock::new(),
         };
         if let Some(upper) = &this.upper

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::Union;
 use super::node::Node;
+use super::write_out::Run;
 use crate::error::Errno;
 use crate::sys::daemon;
 use crate::sys::data::OFlags;
@@ -28,9 +29,15 @@ pub struct OpenFile {
     writable: bool,
     /// Used since it was last in turn to be closed.
     used: bool,
+    run: Run,
 }
 
 impl OpenFile {
+    /// What is written to it on end.
+    pub(super) const fn run(&mut self) -> &mut Run {
+        &mut self.run
+    }
+
     /// It, where there is one.
     #[must_use]
     pub fn fd(&self) -> Option<Arc<OwnedFd>> {
@@ -141,7 +148,9 @@ mod tests {
     fn node(n: u64) -> Arc<Node> {
         let node = Node::new(NodeId(n), Kind::File, State::new(Place::Upper, SmallVec::new()));
         let null = std::fs::File::open("/dev/null").unwrap();
-        *node.open_file().unwrap() = OpenFile { fd: Some(Arc::new(null.into())), readable: true, writable: false, used: false };
+        let mut file = node.open_file().unwrap();
+        (file.fd, file.readable) = (Some(Arc::new(null.into())), true);
+        drop(file);
         Arc::new(node)
     }
 
