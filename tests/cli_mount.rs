@@ -213,6 +213,24 @@ fn in_the_foreground_it_logs_to_standard_error() {
     }
 }
 
+/// What is made beside the mount takes a tenth of a second more, and has no part in what is said.
+#[test]
+fn the_end_of_what_it_says_comes_at_once() {
+    if !can_run("the_end_of_what_it_says_comes_at_once", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    let shortest = (0..10).map(|_| {
+        let began = Instant::now();
+        mount(&scratch, &[]);
+        let took = began.elapsed();
+        scratch.umount("mnt");
+        took
+    });
+    let shortest = shortest.min().unwrap();
+    assert!(shortest < Duration::from_millis(90), "{shortest:?}");
+}
+
 #[test]
 fn a_log_file_takes_what_the_daemon_says() {
     if !can_run("a_log_file_takes_what_the_daemon_says", is_root(), ROOT) {

@@ -21,9 +21,10 @@ use fuser::{
 use super::convert::{FOREVER, GENERATION, wire};
 use crate::error::{Errno, Error, Result};
 use crate::sys::child::{self, Child, Forked};
+
 use crate::sys::private_fuse::{self, Private};
 use crate::sys::spot::Spot;
-use crate::sys::{data, descriptors, fuse_mount};
+use crate::sys::{daemon, data, descriptors, fuse_mount};
 use crate::union::Union;
 use crate::union::lower::Pages;
 
@@ -55,9 +56,10 @@ pub fn begin() -> Option<Begun> {
         Forked::Parent(child) => Ok(Begun { socket: ours, child }),
         Forked::Child => {
             drop(ours);
-            // Until it is let go on, or the parent has ended or has no use for it.
-            let asked = (&theirs).read_exact(&mut [0]);
-            let sent = asked
+            // Whoever has started the daemon may wait for the end of what it says, and does not wait for this.
+            let sent = daemon::give_up_stdio()
+                // Until it is let go on, or the parent has ended or has no use for it.
+                .and_then(|()| (&theirs).read_exact(&mut [0]))
                 .and_then(|()| make())
                 .and_then(|(device, file)| descriptors::send(&theirs, &[device.as_fd(), file.as_fd()]));
             child::exit_now(i32::from(sent.is_err()))

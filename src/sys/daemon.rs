@@ -80,10 +80,7 @@ impl Readiness {
     /// # Errors
     /// When /dev/null cannot be opened or the starter is gone.
     pub fn succeed(mut self) -> io::Result<()> {
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&null)?;
+        give_up_stdio()?;
         self.pipe.write_all(&[READY])
     }
 
@@ -92,6 +89,17 @@ impl Readiness {
         // A starter that is gone needs no reason.
         let _ = self.pipe.write_all(reason.as_bytes());
     }
+}
+
+/// Gives up standard input, output and error, for whose end somebody may wait.
+///
+/// # Errors
+/// When /dev/null cannot be opened.
+pub fn give_up_stdio() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
 /// Forks twice around setsid(2), so that the daemon can never gain a controlling terminal and is no child of the starter.

@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::support::{Finished, Scratch, wait_until};
+use super::support::{Finished, Scratch, wait_until, without_children};
 
 /// The names by which mount(8) and umount(8) look for helpers.
 pub const NAMES: [&str; 4] = ["mount.haosfs", "mount.fuse.haosfs", "umount.haosfs", "umount.fuse.haosfs"];
@@ -102,12 +102,12 @@ impl Sbin {
         wait_until("no daemon is left", || self.daemons().is_empty());
     }
 
-    /// Daemons of this test.
+    /// Daemons of this test, without children that they have for a moment.
     pub fn daemons(&self) -> Vec<i32> {
         let haosfs = self.path("haosfs");
         let is_own = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(&haosfs));
         let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
-        pids.filter(is_own).collect()
+        without_children(pids.filter(is_own).collect())
     }
 
     /// What the recorder wrote since the last call, with the scratch directory as `$D`.

@@ -131,12 +131,24 @@ impl Scratch {
         table.lines().rev().find(|line| line.split(' ').nth(4) == Some(&mountpoint)).map(str::to_owned)
     }
 
-    /// Processes that were started with a path of this directory among their arguments.
+    /// Processes that were started with a path of this directory among their arguments, without children that they have for a moment.
     pub fn daemons(&self) -> Vec<i32> {
         let own = self.path.to_str().unwrap();
         let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
-        pids.filter(|pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(own))).collect()
+        let of_here = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(own));
+        without_children(pids.filter(of_here).collect())
     }
+}
+
+/// Processes whose parent is none of them.
+pub fn without_children(all: Vec<i32>) -> Vec<i32> {
+    all.iter().copied().filter(|&pid| parent(pid).is_none_or(|parent| !all.contains(&parent))).collect()
+}
+
+/// Field 4 of proc_pid_stat(5).
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()
 }
 
 impl Drop for Scratch {
