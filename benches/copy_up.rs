@@ -56,11 +56,7 @@ fn copy_up(c: &mut Criterion) {
                     }
                     (Arc::clone(&supply.union), supply.left.pop().unwrap())
                 };
-                b.iter_batched(
-                    next,
-                    |(union, id)| union.write(id, 0, b"!", WRITER, |written| written).unwrap(),
-                    BatchSize::PerIteration,
-                );
+                b.iter_batched(next, |(union, id)| union.write(id, 0, b"!", WRITER).unwrap(), BatchSize::PerIteration);
             });
         }
     }

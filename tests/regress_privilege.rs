@@ -12,15 +12,19 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, lcho
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use assertions::{exists, lstat, names};
 use mounted::ground::Ground;
-use mounted::mount::run;
+use mounted::mount::{Mount, run};
 use mounted::requirement::{Requirement, can_run};
 use mounted::scratch::open_temp_dir;
 use mounted::union::{Driver, Union};
 use mounted::user::{NOBODY, as_user};
-use rustix::fs::{AtFlags, CWD, StatxFlags, Timespec, Timestamps, listxattr, statx, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, StatxFlags, Timespec, Timestamps, XattrFlags, getxattr, listxattr, removexattr, setxattr, statx,
+    utimensat,
+};
 
 const NEEDS: &[Requirement] = &[
     Requirement::Root,
@@ -236,4 +240,65 @@ fn give_away(path: &Path) {
     if lstat(path).is_dir() {
         fs::read_dir(path).unwrap().for_each(|entry| give_away(&entry.unwrap().path()));
     }
+}
+
+/// Somebody asks for a file's capabilities again and again while its data are copied, which takes them for a moment.
+#[test]
+fn capabilities_of_a_file_that_is_completed_are_not_forgotten() {
+    if !can_run("capabilities_of_a_file_that_is_completed_are_not_forgotten", NEEDS) {
+        return;
+    }
+    const NAME: &str = "security.capability";
+    /// `cap_net_raw=ep` as a `struct vfs_cap_data` (linux/capability.h).
+    const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let ground = Ground::directory(|tree| {
+        fs::write(tree.join("file"), vec![7; 96 << 20]).unwrap();
+        setxattr(tree.join("file"), NAME, &NET_RAW, XattrFlags::empty()).unwrap();
+    });
+    let union = ground.mount(Driver::Haosfs, &["metacopy=on"]);
+    let (file, moved) = (union.path().join("file"), union.path().join("moved"));
+    fs::set_permissions(&file, Permissions::from_mode(0o700)).unwrap();
+    let (is_done, get) = (AtomicBool::new(false), |path: &Path| getxattr(path, NAME, [0; 32].as_mut_slice()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                let _either = [get(&file), get(&moved)];
+            }
+        });
+        fs::rename(&file, &moved).unwrap();
+        is_done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(get(&moved), Ok(NET_RAW.len()));
+    removexattr(&moved, NAME).unwrap();
+    assert!(getxattr(union.upper().join("moved"), NAME, [0; 32].as_mut_slice()).is_err());
+}
+
+/// A daemon whose threads lose their rights while they act as somebody else still finds its directories.
+#[test]
+fn a_directory_is_found_by_the_daemons_own_rights() {
+    if !can_run("a_directory_is_found_by_the_daemons_own_rights", NEEDS) {
+        return;
+    }
+    let scratch = open_temp_dir();
+    let path = |name: &str| scratch.path().join(name);
+    ["lower", "upper", "work", "union"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-setpcap", "--inh-caps", "-setpcap", env!("CARGO_BIN_EXE_haosfs"), "mount"]);
+    command.args([path("lower"), path("union")]).arg("--upper").arg(path("upper")).arg("--work").arg(path("work"));
+    run(command.args(["--backend", "fuse"]));
+    let mount = Mount::adopt(&path("union"));
+    let open = mount.path().join("private/open");
+    fs::create_dir_all(&open).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(mount.path().join("private"), Permissions::from_mode(0o700)).unwrap();
+    let dir = fs::File::open(&open).unwrap();
+    // The kernel need not look the name up again.
+    fs::symlink_metadata(open.join("new")).unwrap_err();
+    // More directories than the daemon keeps open.
+    for n in 0..600 {
+        fs::create_dir(mount.path().join(n.to_string())).unwrap();
+        fs::write(mount.path().join(format!("{n}/file")), "x").unwrap();
+    }
+    let create = || rustix::fs::openat(&dir, "new", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR);
+    as_user(NOBODY, NOBODY, &[], || create().map(drop)).unwrap();
 }

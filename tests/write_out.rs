@@ -40,6 +40,25 @@ fn append(path: &Path, mib: u64) -> File {
 }
 
 #[test]
+fn what_is_written_over_is_left_to_the_kernel() {
+    if !can_run("what_is_written_over_is_left_to_the_kernel", NEEDS) {
+        return;
+    }
+    let (ground, scratch) = (Ground::image(&[], |tree| fs::write(tree.join("file"), b"below").unwrap()), Scratch::new(Fs::Ext4));
+    let union = ground.mount_with(Driver::Haosfs, &scratch.dir("home"), &[]);
+    let mut ring = append(&union.path().join("ring"), 24);
+    ring.sync_all().unwrap();
+    let before = on_disk(scratch.path());
+    for _ in 0..8 {
+        ring = OpenOptions::new().write(true).open(union.path().join("ring")).unwrap();
+        (0..96).for_each(|_| ring.write_all(&[1; MIB as usize / 4]).unwrap());
+    }
+    sleep(Duration::from_secs(1));
+    let written = on_disk(scratch.path()) - before;
+    assert!(written < LITTLE, "{written} bytes that were written over went to the disk");
+}
+
+#[test]
 fn long_files_go_to_the_disk_while_they_are_written() {
     if !can_run("long_files_go_to_the_disk_while_they_are_written", NEEDS) {
         return;
@@ -47,7 +66,7 @@ fn long_files_go_to_the_disk_while_they_are_written() {
     let (ground, scratch) = (Ground::image(&[], |tree| fs::write(tree.join("file"), b"below").unwrap()), Scratch::new(Fs::Ext4));
     for (options, goes) in [(&[][..], true), (&["fsync=volatile"], false)] {
         let union = ground.mount_with(Driver::Haosfs, &scratch.dir(if goes { "durable" } else { "volatile" }), options);
-        rustix::fs::sync();
+        rustix::fs::syncfs(File::open(scratch.path()).unwrap()).unwrap();
         let before = on_disk(scratch.path());
         let short = append(&union.path().join("short"), 12);
         sleep(Duration::from_secs(1));

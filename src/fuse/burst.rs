@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::sys::cpu_latency::{self, CpuLatency};
 use crate::types::Latency;
 
-/// So many requests ...
+/// So many requests, or bytes that weigh as much, ...
 const MANY: u64 = 64;
 /// ... in so little time are a burst. It has ended when fewer than half as many came in the same time.
 const SOON: Duration = Duration::from_millis(10);

@@ -182,7 +182,7 @@ impl fuser::Filesystem for Filesystem {
         let Some(kind) = Kind::from_mode(mode) else { return reply.error(wire(Errno::EINVAL)) };
         let new = New { rdev: convert::decode_dev(rdev), ..New::of(name, kind, mode & 0o7777, umask) };
         // Where files are opened without asking, this is how those to be written are made.
-        let open = kind == Kind::File;
+        let open = kind == Kind::File && !self.handles.files;
         entry("mknod", self.ask(Operation::Mknod, |union| union.create(node(parent), &new, caller(req), open)), reply);
     }
 
@@ -285,17 +285,7 @@ impl fuser::Filesystem for Filesystem {
         // Where openings are asked for, those that may not write were refused.
         let append = self.handles.files || flags.0 & libc::O_APPEND != 0;
         let writer = Writer { caller: caller(req), kill_set_id, append };
-        let mut reply = Some(reply);
-        let answer = self.ask_of(Operation::Write, data.len(), |union| {
-            union.write(node(ino), offset, data, writer, |n| {
-                if let Some(reply) = reply.take() {
-                    written("write", Ok(n), reply);
-                }
-            })
-        });
-        if let (Err(e), Some(reply)) = (answer, reply) {
-            reply.error(errno("write", &e));
-        }
+        written("write", self.ask_of(Operation::Write, data.len(), |union| union.write(node(ino), offset, data, writer)), reply);
     }
 
     fn release(

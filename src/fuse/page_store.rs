@@ -21,7 +21,6 @@ use fuser::{
 use super::convert::{FOREVER, GENERATION, wire};
 use crate::error::{Errno, Error, Result};
 use crate::sys::child::{self, Child, Forked};
-
 use crate::sys::private_fuse::{self, Private};
 use crate::sys::spot::Spot;
 use crate::sys::{daemon, data, descriptors, fuse_mount};
@@ -57,9 +56,10 @@ pub fn begin() -> Option<Begun> {
         Forked::Child => {
             drop(ours);
             // Whoever has started the daemon may wait for the end of what it says, and does not wait for this.
-            let sent = daemon::give_up_stdio()
-                // Until it is let go on, or the parent has ended or has no use for it.
-                .and_then(|()| (&theirs).read_exact(&mut [0]))
+            let _as_far_as_possible = daemon::give_up_stdio();
+            // Until it is let go on, or the parent has ended or has no use for it.
+            let asked = (&theirs).read_exact(&mut [0]);
+            let sent = asked
                 .and_then(|()| make())
                 .and_then(|(device, file)| descriptors::send(&theirs, &[device.as_fd(), file.as_fd()]));
             child::exit_now(i32::from(sent.is_err()))

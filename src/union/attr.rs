@@ -167,6 +167,9 @@ impl Union {
         if let Some(size) = set.size.filter(|_| !emptied) {
             data::truncate(self.data_fd(node, spot, true)?, size)?;
         }
+        if let (Some(size), Some(mut file)) = (set.size, node.open_file()) {
+            file.run().cut(size);
+        }
         self.apply_owner(node, spot, set, caller)?;
         let truncates = set.size.is_some() && (caller.uid != 0 || self.is_shown_as_anothers(spot)?);
         let kills = set.only_kills_set_id() || truncates;

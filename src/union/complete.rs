@@ -45,7 +45,7 @@ impl Union {
         let file = spot.open(OFlags::RDWR).map_err(&context)?;
         // Writing to a file takes them.
         let capability = spot.xattr(OsStr::new(CAPABILITY)).map_err(&context)?;
-        let copied = copy_data(self.lower(from)?, from, attr.size, &file);
+        let copied = copy_data(self.lower(from)?, from, attr.size, &file, self.options.fsync);
         // Where it failed, too: what was written does not show.
         if let Some(capability) = capability {
             spot.set_xattr(OsStr::new(CAPABILITY), &capability, 0).map_err(&context)?;

@@ -1,6 +1,7 @@
 //! The data of a file that is copied up: piece by piece, and of large files several pieces at a time, for decompressing them takes
 //! longer than writing.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +9,10 @@ use std::thread;
 
 use parking_lot::Mutex;
 
+use super::Durability;
 use super::lower::{Lower, Seek};
 use super::node::LowerAt;
+use super::write_out::{LONG, send};
 use crate::error::{Errno, Error, Result};
 use crate::sys::data;
 
@@ -29,6 +32,8 @@ struct Pieces<'a> {
     /// The end of the data at `at`.
     end: u64,
     size: u64,
+    /// The disk has been told to write what lies before.
+    sent: u64,
 }
 
 impl Pieces<'_> {
@@ -49,6 +54,16 @@ impl Pieces<'_> {
         self.at = self.at.saturating_add(piece.1);
         Ok((piece.1 > 0).then_some(piece))
     }
+
+    /// What was handed out and is long enough to be sent to the disk. Pieces that others are still writing are left for later.
+    fn take_unsent(&mut self) -> Option<Range<u64>> {
+        let range = self.sent..self.at;
+        if range.end.saturating_sub(range.start) < LONG {
+            return None;
+        }
+        self.sent = range.end;
+        Some(range)
+    }
 }
 
 /// How many threads copy a large file. It is looked for once, before anything is served: for that, paths are opened, which could lead
@@ -58,12 +73,19 @@ pub(super) fn most_threads() -> usize {
     *THREADS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS))
 }
 
-/// Copies what is not a hole; the size is exact at the end.
+/// Copies what is not a hole; the size is exact at the end. Where it is to be durable then, the disk begins to write meanwhile.
 ///
 /// # Errors
 /// `EIO` from a damaged lower, `ENOSPC` and the upper's other answers.
-pub(super) fn copy_data(lower: &dyn Lower, source: LowerAt, size: u64, to: impl AsFd + Sync) -> Result<()> {
-    let pieces = Mutex::new(Pieces { lower, source, at: 0, end: 0, size });
+pub(super) fn copy_data(
+    lower: &dyn Lower,
+    source: LowerAt,
+    size: u64,
+    to: impl AsFd + Sync,
+    durability: Durability,
+) -> Result<()> {
+    let sent = if durability == Durability::Volatile { u64::MAX } else { 0 };
+    let pieces = Mutex::new(Pieces { lower, source, at: 0, end: 0, size, sent });
     let threads = if size < LARGE { 1 } else { most_threads() };
     if threads == 1 {
         copy_pieces(&pieces, &to, &AtomicBool::new(false))?;
@@ -88,7 +110,14 @@ fn copy_pieces(pieces: &Mutex<Pieces<'_>>, to: impl AsFd, failed: &AtomicBool) -
     };
     let copy = || -> Result<()> {
         while !failed.load(Ordering::Relaxed) {
-            let Some((at, len)) = pieces.lock().next()? else { return Ok(()) };
+            let (unsent, piece) = {
+                let mut pieces = pieces.lock();
+                (pieces.take_unsent(), pieces.next()?)
+            };
+            if let Some(range) = unsent {
+                send(&to, &range);
+            }
+            let Some((at, len)) = piece else { return Ok(()) };
             copy_piece(lower, source, (at, len), &to)?;
         }
         Ok(())

@@ -199,7 +199,7 @@ impl Union {
             Kind::File => {
                 let fd = dir::create(work, temp, 0o600).map_err(context)?;
                 match content {
-                    Content::Kept => copy_data(self.lower(source.data)?, source.data, attr.size, &fd)?,
+                    Content::Kept => copy_data(self.lower(source.data)?, source.data, attr.size, &fd, self.options.fsync)?,
                     // Now, for later it would take the capabilities.
                     Content::Below => data::truncate(&fd, attr.size).map_err(context)?,
                     Content::Dropped => {}

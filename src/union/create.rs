@@ -69,8 +69,9 @@ impl Union {
     ) -> Result<(Arc<Node>, Attr)> {
         let _tree = self.tree.read();
         let _names = self.change_names(parent);
-        let file = self.make(upper, parent, new, caller)?;
+        // By the daemon's own rights, and before anything is made.
         let dir = self.dir_fd(parent)?;
+        let file = self.make_unless_there(upper, (parent, &dir), new, caller)?;
         if new.kind.is_dir() && self.options.binds_to_lowers() && !parent.state.read().lowers.is_empty() {
             let marked = upper.set_opaque(&Spot::at(&dir, new.name));
             marked.map_err(|e| {
@@ -82,8 +83,14 @@ impl Union {
         self.newborn(parent, &dir, new, if open { file } else { None })
     }
 
-    /// Makes what is not there yet; a file is then open.
-    fn make(&self, upper: &Upper, parent: &Arc<Node>, new: &New<'_>, caller: Caller) -> Result<Option<OwnedFd>> {
+    /// Makes what is not there yet in a directory with that descriptor; a file is then open.
+    fn make_unless_there(
+        &self,
+        upper: &Upper,
+        (parent, dir): (&Arc<Node>, &Arc<OwnedFd>),
+        new: &New<'_>,
+        caller: Caller,
+    ) -> Result<Option<OwnedFd>> {
         check_name(new.name)?;
         // Where nothing lies below, the upper itself says whether the name is taken.
         let alone = {
@@ -92,7 +99,7 @@ impl Union {
         };
         if alone {
             let acting = Acting::as_caller(caller, upper.privilege())?;
-            let made = make_in_place(parent, &self.dir_fd(parent)?, new);
+            let made = make_in_place(parent, dir, new);
             drop(acting);
             match made {
                 Err(Errno::EEXIST) => {}
@@ -103,9 +110,8 @@ impl Union {
         if there.found.is_some() {
             return Err(Errno::EEXIST.into());
         }
-        let dir = self.dir_fd(parent)?;
         let acting = Acting::as_caller(caller, upper.privilege())?;
-        let made = if there.whiteout { make_over_whiteout(upper, &dir, new) } else { make_in_place(parent, &dir, new) };
+        let made = if there.whiteout { make_over_whiteout(upper, dir, new) } else { make_in_place(parent, dir, new) };
         drop(acting);
         made.map_err(|e| Error::sys("create", new.name, e))
     }

@@ -150,19 +150,17 @@ impl Union {
         self.data_fd(node, &spot, true).map_err(|e| Error::sys("open for writing", self.name_of(&state), e))
     }
 
-    /// Writes at an offset, and hands the bytes written to `reply`.
+    /// Writes at an offset; returns the bytes written.
     ///
     /// # Errors
-    /// `EPERM` for what is immutable, or append-only and not appended to; `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers;
-    /// `reply` is then not called.
-    pub fn write<T>(&self, id: NodeId, offset: u64, bytes: &[u8], writer: Writer, reply: impl FnOnce(usize) -> T) -> Result<T> {
+    /// `EPERM` for what is immutable, or append-only and not appended to; `ENOSPC`, `EFBIG`, `EROFS` and the upper's other answers.
+    pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], writer: Writer) -> Result<usize> {
         let node = self.table.get(id)?;
         let fd = self.fd_for_writing(&node, writer)?;
         self.check_place(&node, &fd, offset)?;
         let written = self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))?;
-        let answer = reply(written);
         self.write_out(&node, &fd, offset, written);
-        Ok(answer)
+        Ok(written)
     }
 
     /// fallocate(2).

@@ -51,7 +51,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 use smallvec::{SmallVec, smallvec};
 
@@ -181,8 +181,7 @@ pub struct Union {
     open_files: open::OpenFiles,
     removals: patience::Removals,
     links: links::Links,
-    /// Held by the one thread that sends to the disk what it need not wait for.
-    writing_out: Mutex<()>,
+    outlet: write_out::Outlet,
     moves: moves::Moves,
     origins: origin::Origins,
     index: Option<index::Index>,
@@ -248,7 +247,7 @@ impl Union {
             open_files: open::OpenFiles::default(),
             removals: patience::Removals::default(),
             links: links::Links::default(),
-            writing_out: Mutex::default(),
+            outlet: write_out::Outlet::default(),
             listener: OnceLock::new(),
         };
         if let Some(upper) = &this.upper

@@ -33,7 +33,9 @@ impl Union {
         let value = match self.backing(&node, &state)? {
             Backing::Upper(spot) => {
                 let value = spot.xattr(&stored)?;
-                if let (None, Some((absence, before))) = (&value, before) {
+                // Of a file whose data are still below, writing them takes the capabilities for a moment (`complete`).
+                let is_settled = node.kind.is_dir() || state.lowers.is_empty();
+                if let (None, Some((absence, before)), true) = (&value, before, is_settled) {
                     absence.remember(before);
                 }
                 value

@@ -211,7 +211,7 @@ impl Target for OnCore {
     fn write(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Answer<()> {
         let found = self.follow(path)?;
         let writer = Writer { caller: CALLER, kill_set_id: false, append: false };
-        assert_eq!(self.union().write(found.id, offset, bytes, writer, |written| written).map_err(errno)?, bytes.len());
+        assert_eq!(self.union().write(found.id, offset, bytes, writer).map_err(errno)?, bytes.len());
         Ok(())
     }
 
