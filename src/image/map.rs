@@ -31,7 +31,7 @@ pub struct Map {
 /// has up to 2 MiB (mm/filemap.c, `filemap_map_pages`); letting go costs some microseconds, decompressing a block a hundred.
 const USES: u32 = 64;
 /// What a use counts of a data block, and of metadata, which lie close together and have fewer bytes than this.
-const OF_DATA: u32 = 16;
+const OF_DATA: u32 = 24;
 const OF_METADATA: u32 = 1;
 const FEW: usize = 8195;
 /// Single entries of tables are wanted again and again.
