@@ -13,6 +13,7 @@ mod contender;
 mod corpus;
 mod facts;
 mod footprint;
+mod merge;
 #[allow(dead_code)]
 #[path = "../../tests/posix/raw.rs"]
 mod raw;
@@ -27,6 +28,8 @@ use clap::Parser;
 
 use contender::Contender;
 use corpus::{Corpus, Recipe};
+use facts::Facts;
+use rounds::Results;
 use row::Row;
 
 /// Measures the drivers side by side. As root; what is not installed is left out, and said so.
@@ -56,6 +59,9 @@ struct Arguments {
     /// Writes results.json, table.md and chart.svg into this directory.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Measures nothing, and makes one table of what measurements have written into these directories: of their medians.
+    #[arg(long, value_delimiter = ',')]
+    merge: Vec<PathBuf>,
     /// Given by cargo bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -68,6 +74,11 @@ fn main() {
     let arguments = Arguments::parse();
     if let Some(act) = &arguments.act {
         return act::perform(&act[0], act[1].as_ref(), act[2].as_ref());
+    }
+    if !arguments.merge.is_empty() {
+        let all = merge::read(&arguments.merge);
+        let one = merge::as_one(&all);
+        return tell(&arguments, &one, &merge::facts(&arguments.merge), &format!("\n{}", merge::table(&all)));
     }
     let rows: Vec<Row> = match arguments.rows.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => row::ALL.to_vec(),
@@ -83,11 +94,17 @@ fn main() {
         .collect();
     let results = rounds::run(&corpus, &rows, &drivers, arguments.rounds, &arguments.options);
     let facts = facts::gather(&corpus, &arguments.dir, arguments.rounds);
-    println!("\n{}", report::table(&results, &facts));
+    tell(&arguments, &results, &facts, "");
+}
+
+/// Prints the table with what follows it, and writes everything where it is wanted.
+fn tell(arguments: &Arguments, results: &Results, facts: &Facts, more: &str) {
+    let table = report::table(results, facts) + more;
+    println!("\n{table}");
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).unwrap();
-        std::fs::write(out.join("results.json"), report::json(&results, &facts)).unwrap();
-        std::fs::write(out.join("table.md"), report::table(&results, &facts)).unwrap();
-        std::fs::write(out.join("chart.svg"), chart::svg(&results)).unwrap();
+        std::fs::write(out.join("results.json"), report::json(results, facts)).unwrap();
+        std::fs::write(out.join("table.md"), table).unwrap();
+        std::fs::write(out.join("chart.svg"), chart::svg(results)).unwrap();
     }
 }

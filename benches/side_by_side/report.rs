@@ -29,11 +29,13 @@ pub fn table(results: &Results, facts: &Facts) -> String {
     text
 }
 
-fn turns(row: &Row) -> usize {
+/// How often a row's work is done on one mount.
+pub fn turns(row: &Row) -> usize {
     if row.kind == Kind::ColdAndAgain { 2 } else { 1 }
 }
 
-fn is_mount(row: &Row) -> bool {
+/// True for rows that are told in seconds.
+pub fn is_mount(row: &Row) -> bool {
     matches!(row.kind, Kind::Mount | Kind::MountMillion)
 }
 
