@@ -43,7 +43,7 @@ impl Union {
 
     fn fill(&self, spot: &Spot, from: LowerAt, attr: &Attr, context: impl Fn(Errno) -> Error) -> Result<()> {
         let file = spot.open(OFlags::RDWR).map_err(&context)?;
-        // Writing to a file takes them.
+        // Writing to a file takes its capabilities.
         let capability = spot.xattr(OsStr::new(CAPABILITY)).map_err(&context)?;
         let copied = copy_data(self.lower(from)?, from, attr.size, &file, self.options.fsync);
         // Where it failed, too: what was written does not show.

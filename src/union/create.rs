@@ -97,22 +97,18 @@ impl Union {
             let state = parent.state.read();
             matches!(state.place, Place::Upper) && state.lowers.is_empty()
         };
-        if alone {
-            let acting = Acting::as_caller(caller, upper.privilege())?;
-            let made = make_in_place(parent, dir, new);
-            drop(acting);
-            match made {
-                Err(Errno::EEXIST) => {}
-                made => return made.map_err(|e| Error::sys("create", new.name, e)),
+        let make = |whiteout: bool| {
+            let _acting = Acting::as_caller(caller, upper.privilege())?;
+            if whiteout { make_over_whiteout(upper, dir, new) } else { make_in_place(parent, dir, new) }
+        };
+        let mut made = if alone { make(false) } else { Err(Errno::EEXIST) };
+        if matches!(made, Err(Errno::EEXIST)) {
+            let there = self.resolve(parent, new.name)?;
+            if there.found.is_some() {
+                return Err(Errno::EEXIST.into());
             }
+            made = make(there.whiteout);
         }
-        let there = self.resolve(parent, new.name)?;
-        if there.found.is_some() {
-            return Err(Errno::EEXIST.into());
-        }
-        let acting = Acting::as_caller(caller, upper.privilege())?;
-        let made = if there.whiteout { make_over_whiteout(upper, dir, new) } else { make_in_place(parent, dir, new) };
-        drop(acting);
         made.map_err(|e| Error::sys("create", new.name, e))
     }
 

@@ -15,6 +15,9 @@ use crate::sys::write_out;
 /// So many bytes on end are long. Fewer would be written in more pieces than the disk likes, and more would come too late.
 pub(super) const LONG: u64 = 16 << 20;
 
+/// Pieces that wait for the disk, at most; each keeps a file open.
+const WAITING: usize = 4;
+
 /// Bytes by which a file grew on end and that are not sent to the disk yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Run {
@@ -58,7 +61,7 @@ impl Outlet {
     /// False while it has enough to do.
     fn take(&self, piece: Piece) -> bool {
         let open = || {
-            let (sender, pieces) = sync_channel(1);
+            let (sender, pieces) = sync_channel(WAITING);
             let thread = thread::Builder::new().name("write-out".to_owned());
             let started = thread.spawn(move || send_all(&pieces));
             started.inspect_err(|e| tracing::debug!("long files are left for the kernel to write: no thread: {e}")).ok()?;
