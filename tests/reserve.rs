@@ -112,6 +112,42 @@ fn each_block_is_decompressed_once() {
     assert!(copied == fs::read(ground.tree().join("long")).unwrap());
 }
 
+/// Reads one page each of some blocks here and there; not the first, for the kernel reads on from there.
+fn touch(union: &Path, ground: &Ground, turns: std::ops::Range<u64>) {
+    let expected = fs::read(ground.tree().join("long")).unwrap();
+    let file = File::open(union.join("long")).unwrap();
+    let mut page = [0; PAGE];
+    for at in turns.map(|turn| turn * 13 % BLOCKS * (128 << 10) + (64 << 10)) {
+        file.read_exact_at(&mut page, at).unwrap();
+        assert!(page[..] == expected[at as usize..][..PAGE], "{at}");
+    }
+}
+
+#[test]
+fn a_file_of_which_much_is_asked_for_is_decompressed_ahead() {
+    if !can_run("a_file_of_which_much_is_asked_for_is_decompressed_ahead", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    let union = mount(&ground, FEW);
+    let before = blocks(union.path()).0;
+    touch(union.path(), &ground, 0..16);
+    thread::sleep(Duration::from_millis(300));
+    let few = blocks(union.path()).0 - before;
+    assert!((16..20).contains(&few), "{few} for 16 blocks, and some metadata");
+    // The blocks behind some of the next four, too.
+    touch(union.path(), &ground, 16..20);
+    let begun = Instant::now();
+    while blocks(union.path()).0 - before < few + 6 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", blocks(union.path()));
+        thread::sleep(Duration::from_millis(1));
+    }
+    // Nothing was in vain.
+    touch(union.path(), &ground, 20..BLOCKS);
+    let all = blocks(union.path()).0 - before;
+    assert!((BLOCKS..BLOCKS + 4).contains(&all), "{all}");
+}
+
 #[test]
 fn what_the_kernel_takes_back_is_decompressed_again() {
     if !can_run("what_the_kernel_takes_back_is_decompressed_again", NEEDS) {

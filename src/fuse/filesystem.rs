@@ -265,7 +265,8 @@ impl fuser::Filesystem for Filesystem {
         match (answer, reply) {
             (Err(e), Some(reply)) => reply.error(errno("read", &e)),
             // The asker has his answer and does not wait.
-            _ => self.afterwards(|union| union.keep(node(ino), offset, size as usize)),
+            (Ok(((), true)), _) => self.afterwards(|union| union.keep(node(ino), offset, size as usize)),
+            _ => {}
         }
     }
 

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::cache::Weight;
 use super::inode::File;
 use super::metadata::{Metadata, Position};
+use super::scattered::Scattered;
 use super::span::{Layout, STORED, Spans};
 use crate::error::Result;
 
@@ -23,6 +24,7 @@ pub struct BlockList {
     end: u64,
     /// Marks after `first`, made as far as reads have come.
     marks: Mutex<Vec<Mark>>,
+    scattered: Scattered,
 }
 
 /// Where the sizes of block 256 * n begin, and where that block lies in the image.
@@ -48,7 +50,14 @@ impl BlockList {
             first: Mark { sizes: file.blocks, at: file.start },
             end,
             marks: Mutex::new(Vec::new()),
+            scattered: Scattered::new(),
         }
+    }
+
+    /// How much of the file scattered reads have asked for.
+    #[must_use]
+    pub const fn scattered(&self) -> &Scattered {
+        &self.scattered
     }
 
     /// How the file is cut into blocks.

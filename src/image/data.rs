@@ -16,6 +16,8 @@ use crate::error::Result;
 
 const BLOCK: &str = "data block";
 const FRAGMENT: &str = "fragment";
+/// Bytes of a read that is one of many here and there, at most: the kernel reads at least 16 KiB for who reads in order.
+const SMALL: usize = 8 << 10;
 /// A read of a hole is answered from here, if it is no longer.
 static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; 128 << 10]);
 
@@ -27,6 +29,8 @@ pub enum Bytes<'a> {
     Mapped(&'a [u8]),
     /// A range of a decompressed block.
     Block(Arc<Block>, Range<usize>),
+    /// The same, of one that was decompressed for this read, which is one of many small ones here and there.
+    Part(Arc<Block>, Range<usize>),
     /// Assembled from several places.
     Owned(Vec<u8>),
 }
@@ -37,7 +41,7 @@ impl std::ops::Deref for Bytes<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Mapped(bytes) => bytes,
-            Self::Block(block, range) => block.get(range.clone()).unwrap_or_default(),
+            Self::Block(block, range) | Self::Part(block, range) => block.get(range.clone()).unwrap_or_default(),
             Self::Owned(bytes) => bytes,
         }
     }
@@ -149,12 +153,17 @@ impl Data {
                 if let Some(bytes) = self.reserved(Packed { at, size }, Some(holds as usize), skip as usize, len) {
                     return Ok(Bytes::Owned(bytes));
                 }
+                let mut is_new = false;
                 let block = match self.whole(span) {
                     Some(_) => self.decompress(BLOCK, at, size, holds as usize)?,
-                    None => self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?,
+                    None => self.blocks.get_or((at, size), || {
+                        is_new = true;
+                        self.decompress(BLOCK, at, size, holds as usize)
+                    })?,
                 };
                 self.check_holds(at, block.len(), holds as usize)?;
-                Ok(Bytes::Block(block, skip as usize..skip as usize + len))
+                let range = skip as usize..skip as usize + len;
+                Ok(if is_new && len <= SMALL { Bytes::Part(block, range) } else { Bytes::Block(block, range) })
             }
             Source::Fragment { entry, skip } => self.fragment(metadata, entry, skip as usize, len),
         }
@@ -227,6 +236,16 @@ impl Data {
             let len = self.compressor.decompress(input, room);
             len.map_err(|why| self.map.damage(structure, at, format!("{}: {why}", self.compressor)))
         })
+    }
+
+    /// The content of a block that holds `holds` bytes, which is kept; whoever asks for it while it is being decompressed waits for it.
+    ///
+    /// # Errors
+    /// `Damage` where it cannot be read.
+    pub fn block(&self, Packed { at, size }: Packed, holds: u32) -> Result<Arc<Block>> {
+        let block = self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?;
+        self.check_holds(at, block.len(), holds as usize)?;
+        Ok(block)
     }
 
     /// The content of the block of `size` bytes at `at`, where it is kept.

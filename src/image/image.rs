@@ -14,8 +14,7 @@ use super::inode::{Body, Directory, Inode, InodeRef};
 use super::listing::{Entry, Listing};
 use super::map::Map;
 use super::metadata::{Metadata, Position};
-use super::reserve::{Packed, Pages, Reserve};
-use super::span::{Source, Span};
+use super::reserve::{Pages, Reserve};
 use super::superblock::Superblock;
 use super::table::Table;
 use super::xattr::Xattrs;
@@ -77,7 +76,7 @@ pub struct Image {
     compressor_options: Option<CompressorOptions>,
     pub(super) metadata: Metadata,
     pub(super) data: Data,
-    reserve: Arc<Reserve>,
+    pub(super) reserve: Arc<Reserve>,
     directories: Directories,
     files: Budgeted<InodeRef, Arc<BlockList>>,
     pub(super) ids: Table<4>,
@@ -96,8 +95,6 @@ impl fmt::Debug for Image {
 /// The part of the metadata budget that goes to block lists.
 const FILES_SHARE: u64 = 8;
 const INODE: &str = "inode";
-/// Bytes of a read that is one of many here and there, at most: the kernel reads at least 16 KiB for who reads in order.
-const SMALL: usize = 8 << 10;
 
 impl Image {
     /// Opens the image in the file or block device `path`. Reads its superblock, the indexes of its tables and its root inode.
@@ -181,27 +178,12 @@ impl Image {
         self.reserve.begin(pages);
     }
 
-    /// Puts the block that `len` bytes of `inode` from `offset` on were read of in reserve, where that is one of many small reads here
-    /// and there: the next one will want another part of it. Damage is left to be found by who reads it.
-    pub fn keep(&self, inode: InodeRef, offset: u64, len: usize) {
-        if len > SMALL || !self.reserve.is_there() {
-            return;
-        }
-        let spans = self.block_list(inode).and_then(|list| list.plan(&self.metadata, offset, len as u64));
-        if let Ok(spans) = spans
-            && let [Span { source: Source::Compressed { at, size, .. }, .. }] = *spans.as_slice()
-            && let Some(block) = self.data.kept(at, size)
-        {
-            self.reserve.keep(Packed { at, size }, &block);
-        }
-    }
-
     /// Whether bytes that [`Image::read`] handed out are still what the image held, for those about to send them.
     #[must_use]
     pub fn is_intact(&self, bytes: &Bytes<'_>) -> bool {
         match bytes {
             Bytes::Mapped(bytes) => self.map.is_still_intact(bytes),
-            Bytes::Block(..) | Bytes::Owned(_) => true,
+            Bytes::Block(..) | Bytes::Part(..) | Bytes::Owned(_) => true,
         }
     }
 

@@ -5,7 +5,7 @@
 //! verify       everything read once                               identity
 //! directory    lookups, listings, the index of huge directories    xattr
 //! listing      decoded entries                                     block_list
-//! reserve      what was decompressed, in pages of the kernel
+//! reserve      what was decompressed, in pages of the kernel       scattered   when to decompress ahead
 //! inode        basic and extended inodes                           span   the pure plan of a read
 //! table        ids, fragments, exports                             data   blocks and fragments
 //! metadata     8 KiB blocks and cursors over them                  block  decompressed data, buffers
@@ -29,6 +29,7 @@ mod listing;
 mod map;
 mod metadata;
 mod reserve;
+mod scattered;
 mod span;
 mod superblock;
 mod table;

@@ -158,15 +158,17 @@ impl Reserve {
         is_held
     }
 
-    /// Puts the content of a block in reserve, unless it is.
-    pub fn keep(&self, block: Packed, content: &[u8]) {
-        let Some(store) = self.store.get() else { return };
+    /// Puts the content of a block in reserve, unless it is; true where it has now come there.
+    pub fn keep(&self, block: Packed, content: &[u8]) -> bool {
+        let Some(store) = self.store.get() else { return false };
         let (Some(place), Ok(len)) = (store.place(block, content.len(), self.stride), u32::try_from(content.len())) else {
-            return;
+            return false;
         };
-        if self.len_of(block).is_none() && store.pages.store(place, content) {
+        let is_new = self.len_of(block).is_none() && store.pages.store(place, content);
+        if is_new {
             store.notes.lock().put(block, len);
         }
+        is_new
     }
 
     /// Puts the content of a block in reserve when it was decompressed before: what is decompressed once is mostly read to its end
@@ -287,7 +289,7 @@ mod tests {
         for block_size in [4096, 128 << 10, 1 << 20] {
             let (reserve, _memory) = reserve(block_size);
             let blocks = (0..40).map(|n| (Packed { at: 96 + n, size: 1 }, content(n, block_size as usize)));
-            blocks.clone().for_each(|(block, bytes)| reserve.keep(block, &bytes));
+            assert!(blocks.clone().all(|(block, bytes)| reserve.keep(block, &bytes)));
             for (block, bytes) in blocks {
                 let mut room = vec![0; bytes.len()];
                 assert!(reserve.read(block, 0, &mut room) && room == bytes, "{block:?}");

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::copy_up::Content;
-use super::lower::Seek;
+use super::lower::{Bytes, Seek};
 use super::node::{Node, NodeId};
 use super::open::open_spot;
 use super::{Backing, Durability, Union};
@@ -84,11 +84,12 @@ impl Union {
         self.upper.as_ref().is_some_and(|upper| upper.atime() == Atime::Strict)
     }
 
-    /// Reads up to `len` bytes from `offset` and hands them to `reply`; fewer only at the end of the file.
+    /// Reads up to `len` bytes from `offset` and hands them to `reply`; fewer only at the end of the file. True where [`Union::keep`] is
+    /// worth being called then.
     ///
     /// # Errors
     /// `EISDIR`, `EIO` from a damaged lower, and the upper's answers; `reply` is then not called.
-    pub fn read<T>(&self, id: NodeId, offset: u64, len: usize, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    pub fn read<T>(&self, id: NodeId, offset: u64, len: usize, reply: impl FnOnce(&[u8]) -> T) -> Result<(T, bool)> {
         let node = self.table.get(id)?;
         let upper = {
             let tree = self.tree.read();
@@ -105,7 +106,7 @@ impl Union {
                     }
                     // The reply may wait for pages that other readers have locked.
                     drop((state, tree));
-                    return Ok(reply(&bytes));
+                    return Ok((reply(&bytes), matches!(bytes, Bytes::Part(..))));
                 }
             }
         };
@@ -115,7 +116,7 @@ impl Union {
             }
             let room = buffer.get_mut(..len).unwrap_or_default();
             let got = data::read_at(&upper, room, offset)?;
-            Ok(reply(room.get(..got).unwrap_or_default()))
+            Ok((reply(room.get(..got).unwrap_or_default()), false))
         })
     }
 
@@ -213,7 +214,7 @@ impl Union {
         match fd {
             Some(fd) => Ok(data::copy_range(fd, from.1, target, to.1, len)?),
             None => {
-                self.read(from.0, from.1, len.min(1 << 20), |bytes| data::write_at(target, bytes, to.1))?.map_err(Error::from)
+                self.read(from.0, from.1, len.min(1 << 20), |bytes| data::write_at(target, bytes, to.1))?.0.map_err(Error::from)
             }
         }
     }

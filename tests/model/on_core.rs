@@ -123,7 +123,7 @@ impl OnCore {
     fn content(&self, id: NodeId) -> Answer<Vec<u8>> {
         let mut all = Vec::new();
         loop {
-            let got = self.union().read(id, all.len() as u64, 70_000, <[u8]>::to_vec).map_err(errno)?;
+            let got = self.union().read(id, all.len() as u64, 70_000, <[u8]>::to_vec).map_err(errno)?.0;
             if got.is_empty() {
                 return Ok(all);
             }
