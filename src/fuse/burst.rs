@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use super::turns::Turns;
 use crate::error::{Error, Result};
 use crate::sys::cpu_latency::{self, CpuLatency};
 use crate::types::Latency;
@@ -17,6 +18,8 @@ const MANY: u64 = 64;
 /// ... in so little time are a burst. It has ended when fewer than half as many came in the same time.
 const SOON: Duration = Duration::from_millis(10);
 
+/// How often is looked whether somebody listens.
+const OFTEN: Duration = Duration::from_millis(2);
 /// Bytes that take about as long as a request does.
 const LIKE_ONE: usize = 32 << 10;
 
@@ -24,6 +27,7 @@ const LIKE_ONE: usize = 32 << 10;
 #[derive(Debug)]
 pub(super) struct Bursts {
     claim: Option<Claim>,
+    turns: Arc<Turns>,
     begun: Instant,
     seen: AtomicU64,
     /// When the last of each `MANY` came, in microseconds since it begun.
@@ -63,18 +67,15 @@ impl Claim {
 
 impl Bursts {
     /// Watches for what is to be claimed.
-    pub(super) fn new(latency: Latency) -> Arc<Self> {
+    pub(super) fn new(latency: Latency, turns: Arc<Turns>) -> Arc<Self> {
         let [seen, at] = [0, 0].map(AtomicU64::new);
         let [held, ended] = [false, false].map(AtomicBool::new);
         let (begun, watcher) = (Instant::now(), OnceLock::new());
-        Arc::new(Self { claim: Claim::of(latency), begun, seen, at, held, ended, watcher })
+        Arc::new(Self { claim: Claim::of(latency), turns, begun, seen, at, held, ended, watcher })
     }
 
     /// A request has come, for so many bytes of data.
     pub(super) fn notice(&self, bytes: usize) {
-        if self.claim.is_none() {
-            return;
-        }
         let weight = 1 + (bytes / LIKE_ONE) as u64;
         let before = self.seen.fetch_add(weight, Ordering::Relaxed);
         if before / MANY == before.wrapping_add(weight) / MANY {
@@ -97,15 +98,12 @@ impl Bursts {
     ///
     /// # Errors
     /// [`Error::Sys`] where no thread can be started.
-    pub(super) fn watch(self: &Arc<Self>) -> Result<Option<Watch>> {
-        if self.claim.is_none() {
-            return Ok(None);
-        }
+    pub(super) fn watch(self: &Arc<Self>) -> Result<Watch> {
         let bursts = Arc::clone(self);
         let thread = thread::Builder::new().name("bursts".to_owned()).spawn(move || bursts.stand_by());
         let thread = thread.map_err(|e| Error::sys("start", "a thread", e))?;
         let _first = self.watcher.set(thread.thread().clone());
-        Ok(Some(Watch { bursts: Arc::clone(self), thread: Some(thread) }))
+        Ok(Watch { bursts: Arc::clone(self), thread: Some(thread) })
     }
 
     fn stand_by(&self) {
@@ -114,22 +112,25 @@ impl Bursts {
                 thread::park();
                 continue;
             }
-            if let Some(Claim { latency, micros }) = &self.claim {
-                // Without it the burst takes longer, and that is all.
-                let _claimed = latency.limit(*micros);
-                self.outlast();
-                if let Err(e) = latency.lift() {
-                    tracing::warn!("processors stay awake: /dev/cpu_dma_latency: {e}");
-                }
+            // Without it the burst takes longer, and that is all.
+            let _claimed = self.claim.as_ref().map(|claim| claim.latency.limit(claim.micros));
+            self.turns.begin_burst();
+            self.outlast();
+            self.turns.end_burst();
+            if let Some(Err(e)) = self.claim.as_ref().map(|claim| claim.latency.lift()) {
+                tracing::warn!("processors stay awake: /dev/cpu_dma_latency: {e}");
             }
             self.held.store(false, Ordering::Release);
         }
     }
 
     fn outlast(&self) {
-        let mut before = self.seen.load(Ordering::Relaxed);
+        let (mut before, mut begun) = (self.seen.load(Ordering::Relaxed), 0);
         while !self.ended.load(Ordering::Acquire) {
-            thread::sleep(SOON);
+            for _ in 0..SOON.as_micros() / OFTEN.as_micros() {
+                thread::sleep(OFTEN);
+                begun = self.turns.watch(begun);
+            }
             let now = self.seen.load(Ordering::Relaxed);
             if now.wrapping_sub(before) < MANY / 2 {
                 return;

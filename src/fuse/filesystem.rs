@@ -14,14 +14,15 @@ use fuser::{
     ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::asked::Asked;
 use super::burst::Bursts;
 use super::control::Question;
 use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, wire};
 use super::flags;
-use super::guard::guarded;
 use super::reply::{attributes, empty, entry, named, sized, written};
 use super::requests::{Operation, Requests};
-use crate::error::{Errno, Error, Result};
+use super::turns::Turns;
+use crate::error::{Errno, Error};
 use crate::types::Kind;
 use crate::union::create::New;
 use crate::union::file::Writer;
@@ -54,6 +55,7 @@ pub(super) struct Filesystem {
     union: Arc<Union>,
     requests: Requests,
     bursts: Arc<Bursts>,
+    turns: Arc<Turns>,
     first_read: Sender<()>,
     was_read: AtomicBool,
     handles: Handles,
@@ -67,20 +69,21 @@ struct Handles {
 }
 
 impl Filesystem {
-    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>, first_read: Sender<()>) -> Self {
+    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>, turns: Arc<Turns>, first_read: Sender<()>) -> Self {
         let (requests, handles) = (Requests::default(), Handles { files: true, dirs: true });
-        Self { union, requests, bursts, first_read, was_read: AtomicBool::new(false), handles }
+        Self { union, requests, bursts, turns, first_read, was_read: AtomicBool::new(false), handles }
     }
 
-    fn ask<T>(&self, operation: Operation, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
-        self.ask_of(operation, 0, question)
+    /// A request has come, and is answered before what this returns is dropped.
+    fn begin(&self, operation: Operation) -> Asked<'_> {
+        self.begin_of(operation, 0)
     }
 
-    /// As `ask`, of so many bytes of data.
-    fn ask_of<T>(&self, operation: Operation, bytes: usize, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
+    /// As `begin`, of so many bytes of data.
+    fn begin_of(&self, operation: Operation, bytes: usize) -> Asked<'_> {
         self.requests.count(operation);
         self.bursts.notice(bytes);
-        guarded(|| question(&self.union))
+        Asked::new(&self.union, self.turns.begin())
     }
 
     /// What is read from pages that the kernel has kept is not asked for, and would get no stamp.
@@ -94,22 +97,6 @@ impl Filesystem {
             // Nobody may wait for it any more.
             let _told = self.first_read.send(());
         }
-    }
-
-    fn afterwards(&self, work: impl FnOnce(&Union)) {
-        // What goes wrong there is no affair of who has asked.
-        let _done = guarded(|| {
-            work(&self.union);
-            Ok(())
-        });
-    }
-
-    fn tell(&self, operation: Operation, message: impl FnOnce(&Union)) {
-        // There is no answer in which it could be said that this went wrong; the log has it.
-        let _told = self.ask(operation, |union| {
-            message(union);
-            Ok(())
-        });
     }
 }
 
@@ -133,19 +120,20 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.ask(Operation::Lookup, |union| union.lookup(node(parent), name)) {
+        match self.begin(Operation::Lookup).ask(|union| union.lookup(node(parent), name)) {
             // An entry without a node: the kernel remembers that the name is absent.
             Err(Error::Expected(Errno::ENOENT)) => reply.entry(&FOREVER, &convert::absent(), GENERATION),
             answer => entry("lookup", answer, reply),
         }
     }
 
+    /// Also each of those that the kernel sends at a time.
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.tell(Operation::Forget, |union| union.forget(node(ino), nlookup));
+        self.begin(Operation::Forget).one_of_many().tell(|union| union.forget(node(ino), nlookup));
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        attributes("getattr", self.ask(Operation::Getattr, |union| union.getattr(node(ino))), reply);
+        attributes("getattr", self.begin(Operation::Getattr).ask(|union| union.getattr(node(ino))), reply);
     }
 
     fn setattr(
@@ -168,11 +156,11 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let perm = mode.map(|mode| mode & 0o7777);
         let set = SetAttr { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
-        attributes("setattr", self.ask(Operation::Setattr, |union| union.setattr(node(ino), &set, caller(req))), reply);
+        attributes("setattr", self.begin(Operation::Setattr).ask(|union| union.setattr(node(ino), &set, caller(req))), reply);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.ask(Operation::Readlink, |union| union.readlink(node(ino))) {
+        match self.begin(Operation::Readlink).ask(|union| union.readlink(node(ino))) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(e) => reply.error(errno("readlink", &e)),
         }
@@ -183,25 +171,25 @@ impl fuser::Filesystem for Filesystem {
         let new = New { rdev: convert::decode_dev(rdev), ..New::of(name, kind, mode & 0o7777, umask) };
         // Where files are opened without asking, this is how those to be written are made.
         let open = kind == Kind::File && !self.handles.files;
-        entry("mknod", self.ask(Operation::Mknod, |union| union.create(node(parent), &new, caller(req), open)), reply);
+        entry("mknod", self.begin(Operation::Mknod).ask(|union| union.create(node(parent), &new, caller(req), open)), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let new = New::of(name, Kind::Dir, mode & 0o7777, umask);
-        entry("mkdir", self.ask(Operation::Mkdir, |union| union.create(node(parent), &new, caller(req), false)), reply);
+        entry("mkdir", self.begin(Operation::Mkdir).ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("unlink", self.ask(Operation::Unlink, |union| union.unlink(node(parent), name)), reply);
+        empty("unlink", self.begin(Operation::Unlink).ask(|union| union.unlink(node(parent), name)), reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("rmdir", self.ask(Operation::Rmdir, |union| union.rmdir(node(parent), name)), reply);
+        empty("rmdir", self.begin(Operation::Rmdir).ask(|union| union.rmdir(node(parent), name)), reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let new = New { target: target.as_os_str(), ..New::of(name, Kind::Symlink, 0o777, 0) };
-        entry("symlink", self.ask(Operation::Symlink, |union| union.create(node(parent), &new, caller(req), false)), reply);
+        entry("symlink", self.begin(Operation::Symlink).ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
     }
 
     fn rename(
@@ -217,13 +205,13 @@ impl fuser::Filesystem for Filesystem {
         let Some(how) = convert::rename(flags) else { return reply.error(wire(Errno::EINVAL)) };
         empty(
             "rename",
-            self.ask(Operation::Rename, |union| union.rename((node(parent), name), (node(newparent), newname), how)),
+            self.begin(Operation::Rename).ask(|union| union.rename((node(parent), name), (node(newparent), newname), how)),
             reply,
         );
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        entry("link", self.ask(Operation::Link, |union| union.link(node(ino), node(newparent), newname)), reply);
+        entry("link", self.begin(Operation::Link).ask(|union| union.link(node(ino), node(newparent), newname)), reply);
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -232,7 +220,8 @@ impl fuser::Filesystem for Filesystem {
             return reply.error(wire(Errno::ENOSYS));
         }
         let append = flags.0 & libc::O_APPEND != 0;
-        let answer = self.ask(Operation::Open, |union| match flags.acc_mode() {
+        let asked = self.begin(Operation::Open);
+        let answer = asked.ask(|union| match flags.acc_mode() {
             OpenAccMode::O_RDONLY => union.open(node(ino), false),
             _ => union.open_to_write(node(ino), append),
         });
@@ -255,7 +244,8 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.notice_read();
         let mut reply = Some(reply);
-        let answer = self.ask(Operation::Read, |union| {
+        let asked = self.begin(Operation::Read);
+        let answer = asked.ask(|union| {
             union.read(node(ino), offset, size as usize, |bytes| {
                 if let Some(reply) = reply.take() {
                     reply.data(bytes);
@@ -265,7 +255,7 @@ impl fuser::Filesystem for Filesystem {
         match (answer, reply) {
             (Err(e), Some(reply)) => reply.error(errno("read", &e)),
             // The asker has his answer and does not wait.
-            (Ok(((), true)), _) => self.afterwards(|union| union.keep(node(ino), offset, size as usize)),
+            (Ok(((), true)), _) => asked.afterwards(|union| union.keep(node(ino), offset, size as usize)),
             _ => {}
         }
     }
@@ -286,7 +276,11 @@ impl fuser::Filesystem for Filesystem {
         // Where openings are asked for, those that may not write were refused.
         let append = self.handles.files || flags.0 & libc::O_APPEND != 0;
         let writer = Writer { caller: caller(req), kill_set_id, append };
-        written("write", self.ask_of(Operation::Write, data.len(), |union| union.write(node(ino), offset, data, writer)), reply);
+        written(
+            "write",
+            self.begin_of(Operation::Write, data.len()).ask(|union| union.write(node(ino), offset, data, writer)),
+            reply,
+        );
     }
 
     fn release(
@@ -310,7 +304,7 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsync", self.ask(Operation::Fsync, |union| union.fsync(node(ino), datasync)), reply);
+        empty("fsync", self.begin(Operation::Fsync).ask_for_long(|union| union.fsync(node(ino), datasync)), reply);
     }
 
     /// Positions in listings need no handle, and what the kernel keeps of a listing it drops itself when the directory changes.
@@ -324,7 +318,8 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let answer = self.ask(Operation::Readdir, |union| {
+        let asked = self.begin(Operation::Readdir);
+        let answer = asked.ask(|union| {
             union.read_dir(node(ino), offset, |entry, next| {
                 !reply.add(INodeNo(entry.ino), next, convert::kind(entry.kind), &entry.name)
             })
@@ -336,9 +331,8 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let answer = self.ask(Operation::Readdirplus, |union| {
-            union.read_dir(node(ino), offset, |entry, next| self.plus(ino, entry, next, &mut reply))
-        });
+        let asked = self.begin(Operation::Readdirplus);
+        let answer = asked.ask(|union| union.read_dir(node(ino), offset, |entry, next| self.plus(ino, entry, next, &mut reply)));
         match answer {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(errno("readdirplus", &e)),
@@ -351,12 +345,12 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsyncdir", self.ask(Operation::Fsyncdir, |union| union.fsync(node(ino), datasync)), reply);
+        empty("fsyncdir", self.begin(Operation::Fsyncdir).ask_for_long(|union| union.fsync(node(ino), datasync)), reply);
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        match self.ask(Operation::Statfs, |union| union.space()) {
+        match self.begin(Operation::Statfs).ask(|union| union.space()) {
             Ok(s) => {
                 reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, small(s.bsize), small(s.namemax), small(s.frsize));
             }
@@ -368,24 +362,27 @@ impl fuser::Filesystem for Filesystem {
         let flags = flags.cast_unsigned();
         empty(
             "setxattr",
-            self.ask(Operation::Setxattr, |union| union.set_xattr(node(ino), name, value, flags, caller(req))),
+            self.begin(Operation::Setxattr).ask(|union| union.set_xattr(node(ino), name, value, flags, caller(req))),
             reply,
         );
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        sized("getxattr", self.ask(Operation::Getxattr, |union| union.xattr(node(ino), name)), size, reply);
+        sized("getxattr", self.begin(Operation::Getxattr).ask(|union| union.xattr(node(ino), name)), size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = self
-            .ask(Operation::Listxattr, |union| union.xattr_names(node(ino), caller(req)))
-            .map(|names| convert::name_list(&names));
+        let asked = self.begin(Operation::Listxattr);
+        let names = asked.ask(|union| union.xattr_names(node(ino), caller(req))).map(|names| convert::name_list(&names));
         sized("listxattr", names, size, reply);
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("removexattr", self.ask(Operation::Removexattr, |union| union.remove_xattr(node(ino), name, caller(req))), reply);
+        empty(
+            "removexattr",
+            self.begin(Operation::Removexattr).ask(|union| union.remove_xattr(node(ino), name, caller(req))),
+            reply,
+        );
     }
 
     /// What is made and opened at one time is closed by a request, too. Where the kernel is told to make it first, by MKNOD, it opens
@@ -396,7 +393,7 @@ impl fuser::Filesystem for Filesystem {
             return reply.error(wire(Errno::ENOSYS));
         }
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
-        match self.ask(Operation::Create, |union| union.create(node(parent), &new, caller(req), true)) {
+        match self.begin(Operation::Create).ask(|union| union.create(node(parent), &new, caller(req), true)) {
             Ok((node, found)) => {
                 reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, self.open_flags());
             }
@@ -408,7 +405,7 @@ impl fuser::Filesystem for Filesystem {
         let mode = mode.cast_unsigned();
         empty(
             "fallocate",
-            self.ask(Operation::Fallocate, |union| union.allocate(node(ino), mode, offset, length, caller(req))),
+            self.begin(Operation::Fallocate).ask_for_long(|union| union.allocate(node(ino), mode, offset, length, caller(req))),
             reply,
         );
     }
@@ -420,7 +417,7 @@ impl fuser::Filesystem for Filesystem {
             _ => return reply.error(wire(Errno::EINVAL)),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(wire(Errno::ENXIO)) };
-        match self.ask(Operation::Lseek, |union| union.seek(node(ino), offset, seek)) {
+        match self.begin(Operation::Lseek).ask(|union| union.seek(node(ino), offset, seek)) {
             Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
             Err(e) => reply.error(errno("lseek", &e)),
         }
@@ -439,10 +436,11 @@ impl fuser::Filesystem for Filesystem {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
+        let asked = self.begin(Operation::Ioctl);
         let answer = match Question::read(cmd) {
-            Some(question) => self.ask(Operation::Ioctl, |union| question.answer(union, &self.requests)),
+            Some(question) => asked.ask(|union| question.answer(union, &self.requests)),
             None => flags::Request::read(cmd, in_data).map_err(Error::from).and_then(|request| {
-                self.ask(Operation::Ioctl, |union| match request {
+                asked.ask(|union| match request {
                     flags::Request::Tell(form) => Ok(form.encode(union.protection(node(ino))?)),
                     flags::Request::Set(protection) => union.protect(node(ino), protection).map(|()| Vec::new()),
                 })
@@ -472,7 +470,7 @@ impl fuser::Filesystem for Filesystem {
         let (from, to) = ((node(ino_in), offset_in), (node(ino_out), offset_out));
         written(
             "copy_file_range",
-            self.ask(Operation::CopyFileRange, |union| union.copy_range(from, to, len, caller(req))),
+            self.begin(Operation::CopyFileRange).ask_for_long(|union| union.copy_range(from, to, len, caller(req))),
             reply,
         );
     }

@@ -1,5 +1,6 @@
 //! The only user of fuser: each operation converts, makes one call into the union, and replies.
 
+mod asked;
 mod burst;
 mod control;
 mod convert;
@@ -10,6 +11,7 @@ mod page_store;
 mod reply;
 pub mod requests;
 mod session;
+mod turns;
 
 pub use page_store::begin as begin_pages;
 pub use session::{Options, Session};

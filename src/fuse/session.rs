@@ -10,6 +10,7 @@ use super::burst::{Bursts, Watch};
 use super::filesystem::Filesystem;
 use super::guard;
 use super::page_store::{self, Begun};
+use super::turns::Turns;
 use crate::error::{Error, Result};
 use crate::types::Latency;
 use crate::union::Union;
@@ -37,7 +38,7 @@ impl Options {
 pub struct Session {
     inner: fuser::Session<Filesystem>,
     union: Arc<Union>,
-    watch: Option<Watch>,
+    watch: Watch,
     /// Tells the first read, and the end of the session.
     reads: Receiver<()>,
     pages: Option<Begun>,
@@ -53,10 +54,16 @@ impl Session {
         config.n_threads = Some(options.threads());
         config.clone_fd = true;
         config.acl = SessionACL::All;
-        let bursts = Bursts::new(options.cpu_latency);
+        let listens = device.try_clone().map_err(|e| Error::sys("clone", "/dev/fuse", e))?;
+        let turns = Arc::new(Turns::new(listens, options.threads()));
+        union.announce(|| {
+            let turns = Arc::clone(&turns);
+            Box::new(move || turns.hand_on_if_queued())
+        });
+        let bursts = Bursts::new(options.cpu_latency, Arc::clone(&turns));
         let watch = bursts.watch()?;
         let (first_read, reads) = channel();
-        let filesystem = Filesystem::new(Arc::clone(&union), bursts, first_read);
+        let filesystem = Filesystem::new(Arc::clone(&union), bursts, turns, first_read);
         let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
         let notifier = inner.notifier();

@@ -12,7 +12,7 @@ use super::data::{Bytes, Data};
 use super::directory::Directories;
 use super::inode::{Body, Directory, Inode, InodeRef};
 use super::listing::{Entry, Listing};
-use super::map::Map;
+use super::map::{BeforeUse, Map};
 use super::metadata::{Metadata, Position};
 use super::reserve::{Pages, Reserve};
 use super::superblock::Superblock;
@@ -171,6 +171,11 @@ impl Image {
     #[must_use]
     pub fn blocks(&self) -> Blocks {
         Blocks { decompressed: self.data.decompressed() + self.metadata.decompressed(), found: self.reserve.found() }
+    }
+
+    /// Tells `listener` before each block that is used, from now on; the first stays.
+    pub fn announce(&self, listener: BeforeUse) {
+        self.map.announce(listener);
     }
 
     /// Keeps decompressed blocks in `pages`, too, from now on.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-pub use crate::image::{Blocks, Bytes, Pages, Seek};
+pub use crate::image::{BeforeUse, Blocks, Bytes, Pages, Seek};
 
 use crate::error::Result;
 use crate::ovl::handle::{Handle, Uuid};
@@ -126,6 +126,9 @@ pub trait Lower: Send + Sync {
 
     /// Takes pages to keep what it decompresses in, where it has a use for them; `get` gives some, once, or fails.
     fn take_pages(&self, _get: &mut dyn FnMut() -> Option<Box<dyn Pages>>) {}
+
+    /// Tells `listener` before what may take longer than a system call, where it knows.
+    fn announce(&self, _listener: BeforeUse) {}
 
     /// Keeps, beyond its caches, what it has decompressed to answer that `len` bytes of `id` from `offset` on were read, where another
     /// part of that will probably be read.

@@ -285,6 +285,11 @@ impl Union {
         self.upper.is_some()
     }
 
+    /// Gives each lower one that is told before what may take long.
+    pub fn announce(&self, listener: impl Fn() -> lower::BeforeUse) {
+        self.lowers.iter().for_each(|lower| lower.announce(listener()));
+    }
+
     /// Gives pages to the lowers that have a use for them.
     pub fn give_pages(&self, get: &mut dyn FnMut() -> Option<Box<dyn lower::Pages>>) {
         self.lowers.iter().for_each(|lower| lower.take_pages(get));

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::lower::{Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek};
+use super::lower::{BeforeUse, Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek};
 use crate::error::{Errno, Result};
 use crate::image::{self, Image, InodeRef};
 use crate::ovl::handle::{Handle, Uuid};
@@ -72,6 +72,10 @@ impl Lower for SquashfsLower {
         if let Some(pages) = get() {
             self.image.take_pages(pages);
         }
+    }
+
+    fn announce(&self, listener: BeforeUse) {
+        self.image.announce(listener);
     }
 
     fn keep(&self, id: LowerId, offset: u64, len: usize) {

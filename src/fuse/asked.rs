@@ -1,0 +1,54 @@
+//! A request from when it has come until it is answered.
+
+use super::guard::guarded;
+use super::turns::Turn;
+use crate::error::Result;
+use crate::union::Union;
+
+/// A request that is being answered; to be dropped after the reply was sent, for its worker may wait then.
+pub(super) struct Asked<'a> {
+    union: &'a Union,
+    turn: Turn<'a>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) const fn new(union: &'a Union, turn: Turn<'a>) -> Self {
+        Self { union, turn }
+    }
+
+    /// The next may be in the worker's hands already.
+    pub(super) fn one_of_many(self) -> Self {
+        Self { turn: self.turn.one_of_many(), ..self }
+    }
+
+    /// Asks the union.
+    ///
+    /// # Errors
+    /// The answer's; `EIO` for a defect.
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
+        guarded(|| question(self.union))
+    }
+
+    /// As `ask`, where the answer may take long.
+    ///
+    /// # Errors
+    /// As for `ask`.
+    pub(super) fn ask_for_long<T>(&self, question: impl FnOnce(&Union) -> Result<T>) -> Result<T> {
+        self.turn.hand_on();
+        self.ask(question)
+    }
+
+    /// What is left to be done after the answer.
+    pub(super) fn afterwards(&self, work: impl FnOnce(&Union)) {
+        self.turn.hand_on();
+        self.tell(work);
+    }
+
+    /// There is no answer in which it could be said that this went wrong; the log has it.
+    pub(super) fn tell(&self, message: impl FnOnce(&Union)) {
+        let _told = self.ask(|union| {
+            message(union);
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,364 @@
+//! Who of the workers listens for the next request.
+//!
+//! For each request the kernel wakes one of those that listen. In a burst one is enough most of the time: it looks for the next
+//! request for a moment before it sleeps, and mostly finds it, so that nobody has to be woken. The others are parked meanwhile, as
+//! they would be woken in its stead. While it answers nobody listens; so it calls another one before what may take long, and where
+//! requests queue up. Whoever takes long without having said so is found out by the watch.
+//!
+//! Outside of bursts all listen.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::sys::descriptors;
+
+/// How long a worker looks for the next request: who asks for one thing after the other does something in between. As long as it takes
+/// to wake a processor.
+const LOOK: Duration = Duration::from_micros(30);
+
+/// After so many times in vain on end it looks only once in as many requests.
+const VAIN: u32 = 16;
+
+/// Workers by what they do; all others have a request.
+#[derive(Debug, Default)]
+struct Workers {
+    listening: usize,
+    parked: usize,
+    /// So many of those that are parked are to listen.
+    called: usize,
+    /// Requests that have come so far.
+    begun: u64,
+    in_burst: bool,
+}
+
+impl Workers {
+    /// Nobody listens, though there is somebody who could.
+    const fn is_due(&self) -> bool {
+        self.in_burst && self.listening + self.called == 0 && self.parked > 0
+    }
+
+    /// Calls one of those that are parked, if nobody listens.
+    fn call(&mut self) -> bool {
+        let is_due = self.is_due();
+        self.called += usize::from(is_due);
+        is_due
+    }
+
+    /// The worker that is done listens no more, as others do.
+    const fn is_spare(&self) -> bool {
+        self.in_burst && self.listening + self.called > 0
+    }
+}
+
+/// The workers of a session.
+#[derive(Debug)]
+pub(super) struct Turns {
+    device: OwnedFd,
+    all: usize,
+    /// So many may answer at a time where requests queue up, though none of them takes long: who asks needs processors, too.
+    side_by_side: usize,
+    workers: Mutex<Workers>,
+    call: Condvar,
+    /// When a worker was done last, the next request was there already.
+    queued: AtomicBool,
+    /// How many times on end nothing was found.
+    in_vain: AtomicU32,
+    /// A second processor is there to ask.
+    may_look: bool,
+}
+
+impl Turns {
+    /// For so many workers, all of which listen on `device` or one cloned from it.
+    pub(super) fn new(device: OwnedFd, all: usize) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            device,
+            all,
+            side_by_side: (processors / 2).max(1),
+            workers: Mutex::new(Workers { listening: all, ..Workers::default() }),
+            call: Condvar::new(),
+            queued: AtomicBool::new(false),
+            in_vain: AtomicU32::new(0),
+            may_look: processors > 1,
+        }
+    }
+
+    /// This worker has a request, which is answered before what this returns is dropped. Then it waits until it is its turn to listen.
+    pub(super) fn begin(&self) -> Turn<'_> {
+        let is_called = {
+            let mut workers = self.workers.lock();
+            workers.listening = workers.listening.saturating_sub(1);
+            workers.begun = workers.begun.wrapping_add(1);
+            let answering = self.all.saturating_sub(workers.listening + workers.parked);
+            self.queued.load(Ordering::Relaxed) && answering < self.side_by_side && workers.call()
+        };
+        self.notify(is_called);
+        Turn { turns: self, begun: Instant::now(), one_of_many: false }
+    }
+
+    /// Has somebody listen, if nobody does: what follows takes long.
+    pub(super) fn hand_on(&self) {
+        let is_called = self.workers.lock().call();
+        self.notify(is_called);
+    }
+
+    /// The same, if there is something to be listened to: what follows takes some time.
+    pub(super) fn hand_on_if_queued(&self) {
+        let is_due = self.workers.lock().is_due();
+        if is_due && descriptors::is_readable(&self.device) {
+            self.hand_on();
+        }
+    }
+
+    /// From now on one listens.
+    pub(super) fn begin_burst(&self) {
+        self.workers.lock().in_burst = true;
+    }
+
+    /// From now on all listen.
+    pub(super) fn end_burst(&self) {
+        {
+            let mut workers = self.workers.lock();
+            workers.in_burst = false;
+            workers.called = 0;
+        }
+        self.call.notify_all();
+    }
+
+    /// Has somebody listen if nobody does, and has not since it was called last, which has returned `before`. To be called now and then in
+    /// a burst.
+    pub(super) fn watch(&self, before: u64) -> u64 {
+        let (begun, is_called) = {
+            let mut workers = self.workers.lock();
+            let is_called = workers.begun == before && workers.call();
+            (workers.begun, is_called)
+        };
+        self.notify(is_called);
+        begun
+    }
+
+    fn notify(&self, is_called: bool) {
+        if is_called {
+            self.call.notify_one();
+        }
+    }
+
+    fn end(&self, begun: Instant) {
+        let is_alone = {
+            let mut workers = self.workers.lock();
+            if workers.is_spare() {
+                workers.parked += 1;
+                while workers.in_burst && workers.called == 0 {
+                    self.call.wait(&mut workers);
+                }
+                workers.parked -= 1;
+                workers.called = workers.called.saturating_sub(1);
+            }
+            workers.listening += 1;
+            workers.in_burst && workers.listening + workers.parked == self.all
+        };
+        // Those who still answer need the processors more.
+        if is_alone && self.may_look {
+            self.look(begun.elapsed());
+        }
+    }
+
+    /// Returns as soon as there is a request, or soon; at once after an answer that `took` longer than that.
+    fn look(&self, took: Duration) {
+        let is_queued = descriptors::is_readable(&self.device);
+        self.queued.store(is_queued, Ordering::Relaxed);
+        let in_vain = self.in_vain.load(Ordering::Relaxed);
+        if is_queued || took > LOOK || (in_vain >= VAIN && !in_vain.is_multiple_of(VAIN)) {
+            let more = u32::from(!is_queued && in_vain >= VAIN);
+            self.in_vain.store(in_vain.wrapping_add(more), Ordering::Relaxed);
+            return;
+        }
+        let begun = Instant::now();
+        let is_found = loop {
+            if descriptors::is_readable(&self.device) {
+                break true;
+            }
+            if begun.elapsed() > LOOK {
+                break false;
+            }
+        };
+        self.in_vain.store(if is_found { 0 } else { in_vain.wrapping_add(1) }, Ordering::Relaxed);
+    }
+}
+
+/// A request that a worker has.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    turns: &'a Turns,
+    begun: Instant,
+    one_of_many: bool,
+}
+
+impl Turn<'_> {
+    /// What follows takes long.
+    pub(super) fn hand_on(&self) {
+        self.turns.hand_on();
+    }
+
+    /// Perhaps this is no request of its own, but a part of one: afterwards the worker neither waits nor looks for another.
+    pub(super) const fn one_of_many(mut self) -> Self {
+        self.one_of_many = true;
+        self
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.one_of_many {
+            self.turns.workers.lock().listening += 1;
+        } else {
+            self.turns.end(self.begun);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
+
+    use super::*;
+
+    /// Turns of so many workers in a burst, and the other end of their device.
+    fn in_burst(all: usize) -> (Arc<Turns>, UnixStream) {
+        let (device, asker) = UnixStream::pair().unwrap();
+        let turns = Arc::new(Turns::new(device.into(), all));
+        turns.begin_burst();
+        (turns, asker)
+    }
+
+    /// Ends a turn in a thread; says when it is over.
+    fn end(turns: &Arc<Turns>) -> Receiver<()> {
+        let (turns, (over, is_over)) = (Arc::clone(turns), channel());
+        thread::spawn(move || {
+            drop(turns.begin());
+            over.send(()).unwrap();
+        });
+        is_over
+    }
+
+    fn wait_for(turns: &Turns, what: impl Fn(&Workers) -> bool) {
+        let begun = Instant::now();
+        while !what(&turns.workers.lock()) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{turns:?}");
+            thread::yield_now();
+        }
+    }
+
+    fn is_over(end: &Receiver<()>) -> bool {
+        end.recv_timeout(Duration::from_secs(20)).is_ok()
+    }
+
+    /// Two workers of which one is parked, the other has a request.
+    fn one_answers(turns: &Arc<Turns>) -> (Turn<'_>, Receiver<()>) {
+        let parked = end(turns);
+        wait_for(turns, |workers| workers.parked == 1);
+        (turns.begin(), parked)
+    }
+
+    #[test]
+    fn all_listen_outside_of_bursts() {
+        let (turns, _asker) = in_burst(3);
+        turns.end_burst();
+        (0..5).for_each(|_| drop(turns.begin()));
+        let _busy = turns.begin();
+        turns.hand_on();
+        assert_eq!(turns.watch(6), 6);
+        let workers = turns.workers.lock();
+        assert_eq!((workers.listening, workers.parked, workers.called, workers.begun), (2, 0, 0, 6));
+    }
+
+    #[test]
+    fn one_listens_in_a_burst_and_all_after_it() {
+        let (turns, _asker) = in_burst(3);
+        let parked = [end(&turns), end(&turns)];
+        wait_for(&turns, |workers| workers.parked == 2 && workers.listening == 1);
+        // The last one goes on.
+        drop(turns.begin());
+        assert_eq!(turns.workers.lock().listening, 1);
+        turns.end_burst();
+        assert!(parked.iter().all(is_over));
+        assert_eq!(turns.workers.lock().listening, 3);
+    }
+
+    #[test]
+    fn another_is_called_before_what_takes_long() {
+        let (turns, _asker) = in_burst(2);
+        let (busy, parked) = one_answers(&turns);
+        assert_eq!(turns.workers.lock().listening, 0);
+        busy.hand_on();
+        assert!(is_over(&parked));
+        // Once is enough.
+        busy.hand_on();
+        let workers = turns.workers.lock();
+        assert_eq!((workers.listening, workers.called, workers.parked), (1, 0, 0));
+        drop(workers);
+        // Who comes back is not needed until the other one is busy.
+        let turn = thread::scope(|scope| {
+            scope.spawn(move || drop(busy));
+            wait_for(&turns, |workers| workers.parked == 1);
+            let turn = turns.begin();
+            turn.hand_on();
+            turn
+        });
+        assert_eq!(turns.workers.lock().listening, 1);
+        drop(turn.one_of_many());
+        assert_eq!(turns.workers.lock().listening, 2, "a part of a request waits for nobody");
+    }
+
+    #[test]
+    fn another_is_called_where_requests_queue_up() {
+        let (turns, mut asker) = in_burst(2);
+        let (busy, parked) = one_answers(&turns);
+        turns.hand_on_if_queued();
+        assert_eq!(turns.workers.lock().called, 0, "nobody asks");
+        asker.write_all(&[0]).unwrap();
+        turns.hand_on_if_queued();
+        assert!(is_over(&parked));
+        drop(busy.one_of_many());
+    }
+
+    #[test]
+    fn who_takes_too_long_is_found_out() {
+        let (turns, _asker) = in_burst(2);
+        let (busy, parked) = one_answers(&turns);
+        let before = turns.watch(0);
+        assert_eq!((before, turns.workers.lock().called), (2, 0), "it has only begun");
+        turns.watch(before);
+        assert!(is_over(&parked));
+        drop(busy.one_of_many());
+    }
+
+    #[test]
+    fn the_next_request_is_waited_for_shortly() {
+        let (turns, mut asker) = in_burst(1);
+        for _ in 0..VAIN {
+            let begun = Instant::now();
+            turns.look(Duration::ZERO);
+            assert!(begun.elapsed() >= LOOK);
+        }
+        assert_eq!(turns.in_vain.load(Ordering::Relaxed), VAIN);
+        // It looks once more, and then not for a while.
+        let looks = || {
+            let begun = Instant::now();
+            turns.look(Duration::ZERO);
+            begun.elapsed() >= LOOK
+        };
+        assert!(looks());
+        assert!((0..100).filter(|_| looks()).count() < 50, "{turns:?}");
+        asker.write_all(&[0]).unwrap();
+        turns.look(Duration::ZERO);
+        assert!(turns.queued.load(Ordering::Relaxed));
+    }
+}

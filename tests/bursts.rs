@@ -1,0 +1,109 @@
+//! Bursts of requests, in which one worker answers while the others wait: nobody has to wait for what hangs, and what was to end ends.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
+
+mod mounted;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use mounted::daemon::{daemon, within};
+use mounted::ground::Ground;
+use mounted::mount::run;
+use mounted::requirement::{Requirement, can_run};
+use mounted::scratch::{Fs, Scratch};
+use mounted::union::Driver;
+
+/// A file system that takes no changes until this is dropped: whoever makes one hangs.
+struct Frozen<'a>(&'a Path);
+
+impl<'a> Frozen<'a> {
+    fn new(at: &'a Path) -> Self {
+        run(Command::new("fsfreeze").arg("-f").arg(at));
+        Self(at)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        run(Command::new("fsfreeze").arg("-u").arg(self.0));
+    }
+}
+
+fn ground() -> Ground {
+    Ground::image(&[], |tree| {
+        fs::create_dir(tree.join("dir")).unwrap();
+        fs::write(tree.join("file"), "x").unwrap();
+    })
+}
+
+/// Asks for names that are not there, each a request.
+fn ask(dir: &Path, name: &str, answers: &AtomicUsize, goes_on: impl Fn(usize) -> bool) {
+    for n in (0..).take_while(|&n| goes_on(n)) {
+        fs::symlink_metadata(dir.join(format!("{name}-{n}"))).unwrap_err();
+        answers.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_request_that_hangs_stops_nobody() {
+    let needs = [Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Tool("fsfreeze"), Requirement::Fuse];
+    if !can_run("a_request_that_hangs_stops_nobody", &needs) {
+        return;
+    }
+    let (ground, scratch) = (ground(), Scratch::new(Fs::Ext4));
+    let union = ground.mount_with(Driver::Haosfs, &scratch.dir("home"), &[]);
+    let (answers, is_over, is_made) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+    let dir = union.path().join("dir");
+    within(Duration::from_secs(60), union.path(), || {
+        thread::scope(|scope| {
+            scope.spawn(|| ask(&dir, "absent", &answers, |_| !is_over.load(Ordering::Relaxed)));
+            sleep(Duration::from_millis(100));
+            let frozen = Frozen::new(scratch.path());
+            scope.spawn(|| {
+                File::create(union.path().join("new")).unwrap();
+                is_made.store(true, Ordering::Relaxed);
+            });
+            // It takes some milliseconds until it is seen that somebody hangs.
+            sleep(Duration::from_millis(500));
+            let (before, begun) = (answers.load(Ordering::Relaxed), Instant::now());
+            sleep(Duration::from_millis(500));
+            let (more, took) = (answers.load(Ordering::Relaxed) - before, begun.elapsed());
+            let hung = !is_made.load(Ordering::Relaxed);
+            drop(frozen);
+            is_over.store(true, Ordering::Relaxed);
+            assert!(hung, "nothing was frozen");
+            assert!(more > 500, "{more} answers in {took:?}");
+        });
+    });
+    assert!(union.path().join("new").exists());
+}
+
+#[test]
+fn a_mount_ends_in_the_middle_of_a_burst() {
+    let needs = [Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
+    if !can_run("a_mount_ends_in_the_middle_of_a_burst", &needs) {
+        return;
+    }
+    let ground = ground();
+    for round in 0..10 {
+        let mut union = ground.mount_with(Driver::Haosfs, &ground.home(), &[]);
+        let (answers, at) = (AtomicUsize::new(0), union.path().to_owned());
+        thread::scope(|scope| {
+            for asker in 0..4 {
+                let (dir, answers) = (at.join("dir"), &answers);
+                scope.spawn(move || ask(&dir, &asker.to_string(), answers, |n| n < 500));
+            }
+        });
+        assert_eq!(answers.load(Ordering::Relaxed), 2000);
+        let begun = Instant::now();
+        union.unmount();
+        while daemon(&at).is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "round {round}: the daemon goes on");
+            sleep(Duration::from_millis(1));
+        }
+    }
+}
