@@ -1,5 +1,7 @@
 //! Values that every layer speaks: kinds, times, attributes, callers.
 
+use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What an inode is; the type part of `st_mode` (inode(7)).
@@ -178,4 +180,32 @@ pub struct Caller {
     pub gid: u32,
     /// Id of the asking thread; 0 where it has none that we see.
     pub pid: u32,
+}
+
+/// Is told before what takes longer than a system call: a disk that is waited for, a block that is decompressed. It returns at once, and
+/// calls nothing of whoever tells.
+pub type BeforeWait = Box<dyn Fn() + Send + Sync>;
+
+/// The one who is told, if there is one.
+#[derive(Default)]
+pub struct Announced(OnceLock<BeforeWait>);
+
+impl Announced {
+    /// Tells `listener` from now on; the first stays.
+    pub fn announce(&self, listener: BeforeWait) {
+        let _first_stays = self.0.set(listener);
+    }
+
+    /// What follows may take long.
+    pub fn tell(&self) {
+        if let Some(listener) = self.0.get() {
+            listener();
+        }
+    }
+}
+
+impl fmt::Debug for Announced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Announced").field(&self.0.get().is_some()).finish()
+    }
 }

@@ -16,11 +16,6 @@ impl<'a> Asked<'a> {
         Self { union, turn }
     }
 
-    /// The next may be in the worker's hands already.
-    pub(super) fn one_of_many(self) -> Self {
-        Self { turn: self.turn.one_of_many(), ..self }
-    }
-
     /// Asks the union.
     ///
     /// # Errors

@@ -75,15 +75,15 @@ impl Filesystem {
     }
 
     /// A request has come, and is answered before what this returns is dropped.
-    fn begin(&self, operation: Operation) -> Asked<'_> {
-        self.begin_of(operation, 0)
+    fn begin(&self, req: &Request, operation: Operation) -> Asked<'_> {
+        self.begin_of(req, operation, 0)
     }
 
     /// As `begin`, of so many bytes of data.
-    fn begin_of(&self, operation: Operation, bytes: usize) -> Asked<'_> {
+    fn begin_of(&self, req: &Request, operation: Operation, bytes: usize) -> Asked<'_> {
         self.requests.count(operation);
         self.bursts.notice(bytes);
-        Asked::new(&self.union, self.turns.begin())
+        Asked::new(&self.union, self.turns.begin(req.pid()))
     }
 
     /// What is read from pages that the kernel has kept is not asked for, and would get no stamp.
@@ -119,21 +119,22 @@ impl fuser::Filesystem for Filesystem {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.begin(Operation::Lookup).ask(|union| union.lookup(node(parent), name)) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.begin(req, Operation::Lookup).ask(|union| union.lookup(node(parent), name)) {
             // An entry without a node: the kernel remembers that the name is absent.
             Err(Error::Expected(Errno::ENOENT)) => reply.entry(&FOREVER, &convert::absent(), GENERATION),
             answer => entry("lookup", answer, reply),
         }
     }
 
-    /// Also each of those that the kernel sends at a time.
+    /// Also each of those that the kernel sends at a time, which may be thousands.
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.begin(Operation::Forget).one_of_many().tell(|union| union.forget(node(ino), nlookup));
+        self.requests.count(Operation::Forget);
+        Asked::new(&self.union, self.turns.begin_part()).tell(|union| union.forget(node(ino), nlookup));
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        attributes("getattr", self.begin(Operation::Getattr).ask(|union| union.getattr(node(ino))), reply);
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        attributes("getattr", self.begin(req, Operation::Getattr).ask(|union| union.getattr(node(ino))), reply);
     }
 
     fn setattr(
@@ -156,11 +157,15 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let perm = mode.map(|mode| mode & 0o7777);
         let set = SetAttr { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
-        attributes("setattr", self.begin(Operation::Setattr).ask(|union| union.setattr(node(ino), &set, caller(req))), reply);
+        attributes(
+            "setattr",
+            self.begin(req, Operation::Setattr).ask(|union| union.setattr(node(ino), &set, caller(req))),
+            reply,
+        );
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.begin(Operation::Readlink).ask(|union| union.readlink(node(ino))) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.begin(req, Operation::Readlink).ask(|union| union.readlink(node(ino))) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(e) => reply.error(errno("readlink", &e)),
         }
@@ -171,30 +176,38 @@ impl fuser::Filesystem for Filesystem {
         let new = New { rdev: convert::decode_dev(rdev), ..New::of(name, kind, mode & 0o7777, umask) };
         // Where files are opened without asking, this is how those to be written are made.
         let open = kind == Kind::File && !self.handles.files;
-        entry("mknod", self.begin(Operation::Mknod).ask(|union| union.create(node(parent), &new, caller(req), open)), reply);
+        entry("mknod", self.begin(req, Operation::Mknod).ask(|union| union.create(node(parent), &new, caller(req), open)), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let new = New::of(name, Kind::Dir, mode & 0o7777, umask);
-        entry("mkdir", self.begin(Operation::Mkdir).ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
+        entry(
+            "mkdir",
+            self.begin(req, Operation::Mkdir).ask(|union| union.create(node(parent), &new, caller(req), false)),
+            reply,
+        );
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("unlink", self.begin(Operation::Unlink).ask(|union| union.unlink(node(parent), name)), reply);
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty("unlink", self.begin(req, Operation::Unlink).ask(|union| union.unlink(node(parent), name)), reply);
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("rmdir", self.begin(Operation::Rmdir).ask(|union| union.rmdir(node(parent), name)), reply);
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty("rmdir", self.begin(req, Operation::Rmdir).ask(|union| union.rmdir(node(parent), name)), reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let new = New { target: target.as_os_str(), ..New::of(name, Kind::Symlink, 0o777, 0) };
-        entry("symlink", self.begin(Operation::Symlink).ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
+        entry(
+            "symlink",
+            self.begin(req, Operation::Symlink).ask(|union| union.create(node(parent), &new, caller(req), false)),
+            reply,
+        );
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -205,22 +218,22 @@ impl fuser::Filesystem for Filesystem {
         let Some(how) = convert::rename(flags) else { return reply.error(wire(Errno::EINVAL)) };
         empty(
             "rename",
-            self.begin(Operation::Rename).ask(|union| union.rename((node(parent), name), (node(newparent), newname), how)),
+            self.begin(req, Operation::Rename).ask(|union| union.rename((node(parent), name), (node(newparent), newname), how)),
             reply,
         );
     }
 
-    fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        entry("link", self.begin(Operation::Link).ask(|union| union.link(node(ino), node(newparent), newname)), reply);
+    fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        entry("link", self.begin(req, Operation::Link).ask(|union| union.link(node(ino), node(newparent), newname)), reply);
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if !self.handles.files {
             self.requests.count(Operation::Open);
             return reply.error(wire(Errno::ENOSYS));
         }
         let append = flags.0 & libc::O_APPEND != 0;
-        let asked = self.begin(Operation::Open);
+        let asked = self.begin(req, Operation::Open);
         let answer = asked.ask(|union| match flags.acc_mode() {
             OpenAccMode::O_RDONLY => union.open(node(ino), false),
             _ => union.open_to_write(node(ino), append),
@@ -233,7 +246,7 @@ impl fuser::Filesystem for Filesystem {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -244,7 +257,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.notice_read();
         let mut reply = Some(reply);
-        let asked = self.begin(Operation::Read);
+        let asked = self.begin(req, Operation::Read);
         let answer = asked.ask(|union| {
             union.read(node(ino), offset, size as usize, |bytes| {
                 if let Some(reply) = reply.take() {
@@ -278,7 +291,7 @@ impl fuser::Filesystem for Filesystem {
         let writer = Writer { caller: caller(req), kill_set_id, append };
         written(
             "write",
-            self.begin_of(Operation::Write, data.len()).ask(|union| union.write(node(ino), offset, data, writer)),
+            self.begin_of(req, Operation::Write, data.len()).ask(|union| union.write(node(ino), offset, data, writer)),
             reply,
         );
     }
@@ -303,8 +316,8 @@ impl fuser::Filesystem for Filesystem {
         reply.error(wire(Errno::ENOSYS));
     }
 
-    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsync", self.begin(Operation::Fsync).ask_for_long(|union| union.fsync(node(ino), datasync)), reply);
+    fn fsync(&self, req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        empty("fsync", self.begin(req, Operation::Fsync).ask_for_long(|union| union.fsync(node(ino), datasync)), reply);
     }
 
     /// Positions in listings need no handle, and what the kernel keeps of a listing it drops itself when the directory changes.
@@ -317,8 +330,8 @@ impl fuser::Filesystem for Filesystem {
         }
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let asked = self.begin(Operation::Readdir);
+    fn readdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let asked = self.begin(req, Operation::Readdir);
         let answer = asked.ask(|union| {
             union.read_dir(node(ino), offset, |entry, next| {
                 !reply.add(INodeNo(entry.ino), next, convert::kind(entry.kind), &entry.name)
@@ -330,8 +343,8 @@ impl fuser::Filesystem for Filesystem {
         }
     }
 
-    fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let asked = self.begin(Operation::Readdirplus);
+    fn readdirplus(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let asked = self.begin(req, Operation::Readdirplus);
         let answer = asked.ask(|union| union.read_dir(node(ino), offset, |entry, next| self.plus(ino, entry, next, &mut reply)));
         match answer {
             Ok(()) => reply.ok(),
@@ -344,13 +357,13 @@ impl fuser::Filesystem for Filesystem {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsyncdir", self.begin(Operation::Fsyncdir).ask_for_long(|union| union.fsync(node(ino), datasync)), reply);
+    fn fsyncdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        empty("fsyncdir", self.begin(req, Operation::Fsyncdir).ask_for_long(|union| union.fsync(node(ino), datasync)), reply);
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        match self.begin(Operation::Statfs).ask(|union| union.space()) {
+        match self.begin(req, Operation::Statfs).ask(|union| union.space()) {
             Ok(s) => {
                 reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, small(s.bsize), small(s.namemax), small(s.frsize));
             }
@@ -362,17 +375,17 @@ impl fuser::Filesystem for Filesystem {
         let flags = flags.cast_unsigned();
         empty(
             "setxattr",
-            self.begin(Operation::Setxattr).ask(|union| union.set_xattr(node(ino), name, value, flags, caller(req))),
+            self.begin(req, Operation::Setxattr).ask(|union| union.set_xattr(node(ino), name, value, flags, caller(req))),
             reply,
         );
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        sized("getxattr", self.begin(Operation::Getxattr).ask(|union| union.xattr(node(ino), name)), size, reply);
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        sized("getxattr", self.begin(req, Operation::Getxattr).ask(|union| union.xattr(node(ino), name)), size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let asked = self.begin(Operation::Listxattr);
+        let asked = self.begin(req, Operation::Listxattr);
         let names = asked.ask(|union| union.xattr_names(node(ino), caller(req))).map(|names| convert::name_list(&names));
         sized("listxattr", names, size, reply);
     }
@@ -380,7 +393,7 @@ impl fuser::Filesystem for Filesystem {
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         empty(
             "removexattr",
-            self.begin(Operation::Removexattr).ask(|union| union.remove_xattr(node(ino), name, caller(req))),
+            self.begin(req, Operation::Removexattr).ask(|union| union.remove_xattr(node(ino), name, caller(req))),
             reply,
         );
     }
@@ -393,7 +406,7 @@ impl fuser::Filesystem for Filesystem {
             return reply.error(wire(Errno::ENOSYS));
         }
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
-        match self.begin(Operation::Create).ask(|union| union.create(node(parent), &new, caller(req), true)) {
+        match self.begin(req, Operation::Create).ask(|union| union.create(node(parent), &new, caller(req), true)) {
             Ok((node, found)) => {
                 reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, self.open_flags());
             }
@@ -405,19 +418,20 @@ impl fuser::Filesystem for Filesystem {
         let mode = mode.cast_unsigned();
         empty(
             "fallocate",
-            self.begin(Operation::Fallocate).ask_for_long(|union| union.allocate(node(ino), mode, offset, length, caller(req))),
+            self.begin(req, Operation::Fallocate)
+                .ask_for_long(|union| union.allocate(node(ino), mode, offset, length, caller(req))),
             reply,
         );
     }
 
-    fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let seek = match whence {
             libc::SEEK_DATA => Seek::Data,
             libc::SEEK_HOLE => Seek::Hole,
             _ => return reply.error(wire(Errno::EINVAL)),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(wire(Errno::ENXIO)) };
-        match self.begin(Operation::Lseek).ask(|union| union.seek(node(ino), offset, seek)) {
+        match self.begin(req, Operation::Lseek).ask(|union| union.seek(node(ino), offset, seek)) {
             Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
             Err(e) => reply.error(errno("lseek", &e)),
         }
@@ -427,7 +441,7 @@ impl fuser::Filesystem for Filesystem {
     /// haosfs itself asks.
     fn ioctl(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -436,9 +450,9 @@ impl fuser::Filesystem for Filesystem {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let asked = self.begin(Operation::Ioctl);
+        let asked = self.begin(req, Operation::Ioctl);
         let answer = match Question::read(cmd) {
-            Some(question) => asked.ask(|union| question.answer(union, &self.requests)),
+            Some(question) => asked.ask_for_long(|union| question.answer(union, &self.requests)),
             None => flags::Request::read(cmd, in_data).map_err(Error::from).and_then(|request| {
                 asked.ask(|union| match request {
                     flags::Request::Tell(form) => Ok(form.encode(union.protection(node(ino))?)),
@@ -470,7 +484,7 @@ impl fuser::Filesystem for Filesystem {
         let (from, to) = ((node(ino_in), offset_in), (node(ino_out), offset_out));
         written(
             "copy_file_range",
-            self.begin(Operation::CopyFileRange).ask_for_long(|union| union.copy_range(from, to, len, caller(req))),
+            self.begin(req, Operation::CopyFileRange).ask_for_long(|union| union.copy_range(from, to, len, caller(req))),
             reply,
         );
     }

@@ -56,16 +56,17 @@ impl Session {
         config.acl = SessionACL::All;
         let listens = device.try_clone().map_err(|e| Error::sys("clone", "/dev/fuse", e))?;
         let turns = Arc::new(Turns::new(listens, options.threads()));
-        union.announce(|| {
-            let turns = Arc::clone(&turns);
-            Box::new(move || turns.hand_on_if_queued())
-        });
         let bursts = Bursts::new(options.cpu_latency, Arc::clone(&turns));
         let watch = bursts.watch()?;
         let (first_read, reads) = channel();
-        let filesystem = Filesystem::new(Arc::clone(&union), bursts, turns, first_read);
+        let filesystem = Filesystem::new(Arc::clone(&union), bursts, Arc::clone(&turns), first_read);
         let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
+        // Only now: should this fail, nobody is left who holds the device.
+        union.announce(|| {
+            let turns = Arc::clone(&turns);
+            Box::new(move || turns.hand_on_if_asked())
+        });
         let notifier = inner.notifier();
         union.tell_changes(Box::new(move |node| {
             // Attributes alone: a negative offset leaves the pages (`fuse_reverse_inval_inode` of fs/fuse/inode.c).

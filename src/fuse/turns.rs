@@ -13,14 +13,19 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::sys::descriptors;
+use crate::sys::readiness::is_readable;
 
 /// How long a worker looks for the next request: who asks for one thing after the other does something in between. As long as it takes
 /// to wake a processor.
 const LOOK: Duration = Duration::from_micros(30);
-
 /// After so many times in vain on end it looks only once in as many requests.
 const VAIN: u32 = 16;
+/// Whoever has asked within so many requests may ask again at any time.
+const MEMORY: u32 = 64;
+/// An answer that took as long is slow: some disk is asked, and others can be answered meanwhile.
+const SLOW: Duration = Duration::from_micros(300);
+/// So many requests after a slow one may be slow as well.
+const SLOW_ONES: u32 = 16;
 
 /// Workers by what they do; all others have a request.
 #[derive(Debug, Default)]
@@ -29,9 +34,14 @@ struct Workers {
     parked: usize,
     /// So many of those that are parked are to listen.
     called: usize,
+    in_burst: bool,
     /// Requests that have come so far.
     begun: u64,
-    in_burst: bool,
+    /// The thread that has asked last, and for how many requests it is not the only one.
+    asker: u32,
+    crowd: u32,
+    /// For how many requests answers are taken for slow.
+    slow: u32,
 }
 
 impl Workers {
@@ -51,6 +61,17 @@ impl Workers {
     const fn is_spare(&self) -> bool {
         self.in_burst && self.listening + self.called > 0
     }
+
+    /// A request has come. The kernel gives no number where the asker is in another namespace; then it may be anybody.
+    fn note(&mut self, asker: u32) {
+        self.begun = self.begun.wrapping_add(1);
+        self.crowd = if asker == self.asker && asker != 0 { self.crowd.saturating_sub(1) } else { MEMORY };
+        self.asker = asker;
+    }
+
+    fn note_end(&mut self, took: Duration) {
+        self.slow = if took > SLOW { SLOW_ONES } else { self.slow.saturating_sub(1) };
+    }
 }
 
 /// The workers of a session.
@@ -62,7 +83,7 @@ pub(super) struct Turns {
     side_by_side: usize,
     workers: Mutex<Workers>,
     call: Condvar,
-    /// When a worker was done last, the next request was there already.
+    /// The last time that a worker was alone when it was done, the next request was there already.
     queued: AtomicBool,
     /// How many times on end nothing was found.
     in_vain: AtomicU32,
@@ -86,17 +107,30 @@ impl Turns {
         }
     }
 
-    /// This worker has a request, which is answered before what this returns is dropped. Then it waits until it is its turn to listen.
-    pub(super) fn begin(&self) -> Turn<'_> {
+    /// This worker has a request of the thread `asker`, which is answered before what this returns is dropped. Then it waits until it is
+    /// its turn to listen.
+    pub(super) fn begin(&self, asker: u32) -> Turn<'_> {
         let is_called = {
             let mut workers = self.workers.lock();
             workers.listening = workers.listening.saturating_sub(1);
-            workers.begun = workers.begun.wrapping_add(1);
+            workers.note(asker);
             let answering = self.all.saturating_sub(workers.listening + workers.parked);
-            self.queued.load(Ordering::Relaxed) && answering < self.side_by_side && workers.call()
+            let is_queued = self.queued.load(Ordering::Relaxed) && answering < self.side_by_side;
+            (is_queued || workers.slow > 0 && workers.crowd > 0) && workers.call()
         };
         self.notify(is_called);
-        Turn { turns: self, begun: Instant::now(), one_of_many: false }
+        Turn { turns: self, begun: Instant::now(), is_part: false }
+    }
+
+    /// This worker has a message that may be one of many that have come at once: afterwards it neither waits nor looks for another.
+    pub(super) fn begin_part(&self) -> Turn<'_> {
+        {
+            let mut workers = self.workers.lock();
+            workers.listening = workers.listening.saturating_sub(1);
+            workers.begun = workers.begun.wrapping_add(1);
+        }
+        self.hand_on_if_asked();
+        Turn { turns: self, begun: Instant::now(), is_part: true }
     }
 
     /// Has somebody listen, if nobody does: what follows takes long.
@@ -105,10 +139,14 @@ impl Turns {
         self.notify(is_called);
     }
 
-    /// The same, if there is something to be listened to: what follows takes some time.
-    pub(super) fn hand_on_if_queued(&self) {
-        let is_due = self.workers.lock().is_due();
-        if is_due && descriptors::is_readable(&self.device) {
+    /// The same, if somebody else asks or is just waiting: what follows takes some time. An asker who is alone is waiting for the very
+    /// answer, and perhaps reads ahead.
+    pub(super) fn hand_on_if_asked(&self) {
+        let (is_due, is_crowd) = {
+            let workers = self.workers.lock();
+            (workers.is_due(), workers.crowd > 0)
+        };
+        if is_due && (is_crowd || is_readable(&self.device)) {
             self.hand_on();
         }
     }
@@ -146,9 +184,10 @@ impl Turns {
         }
     }
 
-    fn end(&self, begun: Instant) {
+    fn end(&self, took: Duration) {
         let is_alone = {
             let mut workers = self.workers.lock();
+            workers.note_end(took);
             if workers.is_spare() {
                 workers.parked += 1;
                 while workers.in_burst && workers.called == 0 {
@@ -162,13 +201,17 @@ impl Turns {
         };
         // Those who still answer need the processors more.
         if is_alone && self.may_look {
-            self.look(begun.elapsed());
+            self.look(took);
         }
+    }
+
+    fn end_part(&self) {
+        self.workers.lock().listening += 1;
     }
 
     /// Returns as soon as there is a request, or soon; at once after an answer that `took` longer than that.
     fn look(&self, took: Duration) {
-        let is_queued = descriptors::is_readable(&self.device);
+        let is_queued = is_readable(&self.device);
         self.queued.store(is_queued, Ordering::Relaxed);
         let in_vain = self.in_vain.load(Ordering::Relaxed);
         if is_queued || took > LOOK || (in_vain >= VAIN && !in_vain.is_multiple_of(VAIN)) {
@@ -178,7 +221,7 @@ impl Turns {
         }
         let begun = Instant::now();
         let is_found = loop {
-            if descriptors::is_readable(&self.device) {
+            if is_readable(&self.device) {
                 break true;
             }
             if begun.elapsed() > LOOK {
@@ -194,7 +237,7 @@ impl Turns {
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     begun: Instant,
-    one_of_many: bool,
+    is_part: bool,
 }
 
 impl Turn<'_> {
@@ -202,20 +245,14 @@ impl Turn<'_> {
     pub(super) fn hand_on(&self) {
         self.turns.hand_on();
     }
-
-    /// Perhaps this is no request of its own, but a part of one: afterwards the worker neither waits nor looks for another.
-    pub(super) const fn one_of_many(mut self) -> Self {
-        self.one_of_many = true;
-        self
-    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.one_of_many {
-            self.turns.workers.lock().listening += 1;
+        if self.is_part {
+            self.turns.end_part();
         } else {
-            self.turns.end(self.begun);
+            self.turns.end(self.begun.elapsed());
         }
     }
 }
@@ -242,7 +279,7 @@ mod tests {
     fn end(turns: &Arc<Turns>) -> Receiver<()> {
         let (turns, (over, is_over)) = (Arc::clone(turns), channel());
         thread::spawn(move || {
-            drop(turns.begin());
+            drop(turns.begin(1));
             over.send(()).unwrap();
         });
         is_over
@@ -264,15 +301,15 @@ mod tests {
     fn one_answers(turns: &Arc<Turns>) -> (Turn<'_>, Receiver<()>) {
         let parked = end(turns);
         wait_for(turns, |workers| workers.parked == 1);
-        (turns.begin(), parked)
+        (turns.begin(1), parked)
     }
 
     #[test]
     fn all_listen_outside_of_bursts() {
         let (turns, _asker) = in_burst(3);
         turns.end_burst();
-        (0..5).for_each(|_| drop(turns.begin()));
-        let _busy = turns.begin();
+        (0..5).for_each(|_| drop(turns.begin(1)));
+        let _busy = turns.begin(1);
         turns.hand_on();
         assert_eq!(turns.watch(6), 6);
         let workers = turns.workers.lock();
@@ -285,7 +322,7 @@ mod tests {
         let parked = [end(&turns), end(&turns)];
         wait_for(&turns, |workers| workers.parked == 2 && workers.listening == 1);
         // The last one goes on.
-        drop(turns.begin());
+        drop(turns.begin(1));
         assert_eq!(turns.workers.lock().listening, 1);
         turns.end_burst();
         assert!(parked.iter().all(is_over));
@@ -305,39 +342,87 @@ mod tests {
         assert_eq!((workers.listening, workers.called, workers.parked), (1, 0, 0));
         drop(workers);
         // Who comes back is not needed until the other one is busy.
-        let turn = thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(move || drop(busy));
             wait_for(&turns, |workers| workers.parked == 1);
-            let turn = turns.begin();
-            turn.hand_on();
-            turn
+            let busy = turns.begin(1);
+            busy.hand_on();
+            wait_for(&turns, |workers| workers.listening == 1);
+            turns.end_burst();
         });
-        assert_eq!(turns.workers.lock().listening, 1);
-        drop(turn.one_of_many());
-        assert_eq!(turns.workers.lock().listening, 2, "a part of a request waits for nobody");
     }
 
     #[test]
-    fn another_is_called_where_requests_queue_up() {
+    fn an_asker_who_is_alone_may_send_several() {
         let (turns, mut asker) = in_burst(2);
-        let (busy, parked) = one_answers(&turns);
-        turns.hand_on_if_queued();
+        let (_busy, parked) = one_answers(&turns);
+        turns.workers.lock().crowd = 0;
+        turns.hand_on_if_asked();
         assert_eq!(turns.workers.lock().called, 0, "nobody asks");
         asker.write_all(&[0]).unwrap();
-        turns.hand_on_if_queued();
+        turns.hand_on_if_asked();
         assert!(is_over(&parked));
-        drop(busy.one_of_many());
+        turns.end_burst();
+    }
+
+    #[test]
+    fn of_several_askers_each_may_ask_at_any_time() {
+        let (turns, _asker) = in_burst(2);
+        let (busy, parked) = one_answers(&turns);
+        turns.hand_on_if_asked();
+        assert!(is_over(&parked), "somebody has asked before the first one");
+        turns.end_burst();
+        drop(busy);
+        (0..MEMORY).for_each(|_| drop(turns.begin(1)));
+        assert_eq!(turns.workers.lock().crowd, 0);
+        drop(turns.begin(2));
+        assert_eq!(turns.workers.lock().crowd, MEMORY);
+        (0..MEMORY).for_each(|_| drop(turns.begin(2)));
+        assert_eq!(turns.workers.lock().crowd, 0);
+        drop(turns.begin(0));
+        drop(turns.begin(0));
+        assert_eq!(turns.workers.lock().crowd, MEMORY, "nobody knows who that was");
+    }
+
+    #[test]
+    fn where_answers_are_slow_several_answer() {
+        let (turns, _asker) = in_burst(2);
+        let (busy, parked) = one_answers(&turns);
+        turns.workers.lock().note_end(SLOW * 2);
+        drop(busy);
+        let busy = turns.begin(2);
+        assert!(is_over(&parked));
+        turns.end_burst();
+        drop(busy);
+        (0..SLOW_ONES).for_each(|_| turns.workers.lock().note_end(Duration::ZERO));
+        assert_eq!(turns.workers.lock().slow, 0);
+    }
+
+    #[test]
+    fn of_many_messages_none_waits() {
+        let (turns, mut asker) = in_burst(2);
+        let (busy, parked) = one_answers(&turns);
+        turns.workers.lock().crowd = 0;
+        drop(busy);
+        drop(turns.begin_part());
+        assert_eq!(turns.workers.lock().listening, 1);
+        // Who asks meanwhile finds somebody.
+        asker.write_all(&[0]).unwrap();
+        let part = turns.begin_part();
+        assert!(is_over(&parked));
+        drop(part);
+        assert_eq!(turns.workers.lock().listening, 2);
     }
 
     #[test]
     fn who_takes_too_long_is_found_out() {
         let (turns, _asker) = in_burst(2);
-        let (busy, parked) = one_answers(&turns);
+        let (_busy, parked) = one_answers(&turns);
         let before = turns.watch(0);
         assert_eq!((before, turns.workers.lock().called), (2, 0), "it has only begun");
         turns.watch(before);
         assert!(is_over(&parked));
-        drop(busy.one_of_many());
+        turns.end_burst();
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum Bytes<'a> {
     Mapped(&'a [u8]),
     /// A range of a decompressed block.
     Block(Arc<Block>, Range<usize>),
-    /// The same, of one that was decompressed for this read, which is one of many small ones here and there.
+    /// The same, of one that is not in reserve, for a read that is one of many small ones here and there.
     Part(Arc<Block>, Range<usize>),
     /// Assembled from several places.
     Owned(Vec<u8>),
@@ -153,17 +153,14 @@ impl Data {
                 if let Some(bytes) = self.reserved(Packed { at, size }, Some(holds as usize), skip as usize, len) {
                     return Ok(Bytes::Owned(bytes));
                 }
-                let mut is_new = false;
                 let block = match self.whole(span) {
                     Some(_) => self.decompress(BLOCK, at, size, holds as usize)?,
-                    None => self.blocks.get_or((at, size), || {
-                        is_new = true;
-                        self.decompress(BLOCK, at, size, holds as usize)
-                    })?,
+                    None => self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?,
                 };
                 self.check_holds(at, block.len(), holds as usize)?;
+                let is_part = len <= SMALL && self.reserve.lacks(Packed { at, size });
                 let range = skip as usize..skip as usize + len;
-                Ok(if is_new && len <= SMALL { Bytes::Part(block, range) } else { Bytes::Block(block, range) })
+                Ok(if is_part { Bytes::Part(block, range) } else { Bytes::Block(block, range) })
             }
             Source::Fragment { entry, skip } => self.fragment(metadata, entry, skip as usize, len),
         }

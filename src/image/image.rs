@@ -12,14 +12,14 @@ use super::data::{Bytes, Data};
 use super::directory::Directories;
 use super::inode::{Body, Directory, Inode, InodeRef};
 use super::listing::{Entry, Listing};
-use super::map::{BeforeUse, Map};
+use super::map::Map;
 use super::metadata::{Metadata, Position};
 use super::reserve::{Pages, Reserve};
 use super::superblock::Superblock;
 use super::table::Table;
 use super::xattr::Xattrs;
 use crate::error::{Errno, Error, Result};
-use crate::types::{Attr, Time};
+use crate::types::{Attr, BeforeWait, Time};
 
 /// How an image is opened. The budgets together bound the anonymous memory an image takes, but for what is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Image {
     }
 
     /// Tells `listener` before each block that is used, from now on; the first stays.
-    pub fn announce(&self, listener: BeforeUse) {
+    pub fn announce(&self, listener: BeforeWait) {
         self.map.announce(listener);
     }
 

@@ -1,16 +1,16 @@
 //! The memory map of an image, and the only way to its bytes.
 #![allow(unsafe_code)]
 
-use std::fmt;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use crate::error::{Damage, Errno, Error, Result};
 use crate::sys::sigbus::{self, Registration};
+use crate::types::{Announced, BeforeWait};
 
 /// An image in memory. Offsets are relative to its beginning, which may lie anywhere in its file.
 ///
@@ -26,19 +26,6 @@ pub struct Map {
     /// How often it was used since the pages were last let go.
     uses: AtomicU32,
     before_use: Announced,
-}
-
-/// Is told before a block is used, which may have to be read from the disk first, and is mostly decompressed then. Calls nothing of the
-/// image, and returns at once.
-pub type BeforeUse = Box<dyn Fn() + Send + Sync>;
-
-#[derive(Default)]
-struct Announced(OnceLock<BeforeUse>);
-
-impl fmt::Debug for Announced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Announced").field(&self.0.get().is_some()).finish()
-    }
 }
 
 /// How often an image may be used before its pages are let go. They are the page cache's, and come back at once; but as long as
@@ -82,9 +69,9 @@ impl Map {
         Ok(Self { registration, bytes, name, base: offset, uses: AtomicU32::new(0), before_use: Announced::default() })
     }
 
-    /// Tells `listener` from now on; the first stays.
-    pub fn announce(&self, listener: BeforeUse) {
-        let _first_stays = self.before_use.0.set(listener);
+    /// Tells `listener` before each block that is used from now on; the first stays.
+    pub fn announce(&self, listener: BeforeWait) {
+        self.before_use.announce(listener);
     }
 
     /// Bytes from the beginning of the image to the end of its file.
@@ -177,10 +164,9 @@ impl Map {
     }
 
     fn slice(&self, structure: &'static str, at: u64, len: usize) -> Result<&[u8]> {
-        if len > ENTRY
-            && let Some(listener) = self.before_use.0.get()
-        {
-            listener();
+        // It may have to be read from the disk first, and is mostly decompressed then.
+        if len > ENTRY {
+            self.before_use.tell();
         }
         usize::try_from(at)
             .ok()

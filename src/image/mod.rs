@@ -43,7 +43,6 @@ pub use identity::digest_of_start;
 pub use image::{Blocks, Cached, Image, Options, Seek};
 pub use inode::InodeRef;
 pub use listing::{Entry, Listing};
-pub use map::BeforeUse;
 pub use reserve::Pages;
 pub use superblock::{Flags, Superblock};
 pub use verify::Totals;

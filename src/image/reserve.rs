@@ -133,6 +133,12 @@ impl Reserve {
         self.store.get().is_some()
     }
 
+    /// Whether a block could be in reserve, and is not.
+    #[must_use]
+    pub fn lacks(&self, block: Packed) -> bool {
+        self.is_there() && self.len_of(block).is_none()
+    }
+
     /// The bytes of content of a block that is in reserve.
     #[must_use]
     pub fn len_of(&self, block: Packed) -> Option<usize> {

@@ -62,14 +62,14 @@ impl Image {
         }
     }
 
-    /// Decompresses the next block that is not in reserve.
+    /// Decompresses the next block of the file, or one of its first, that is not in reserve.
     fn keep_near(&self, list: &BlockList, offset: u64) {
         let layout = list.layout();
         let block_size = u64::from(layout.block_size);
         let number = offset / block_size;
         for near in (1..=NEAR).map(|n| (number + n) % layout.blocks().max(1)) {
             let Some(packed) = self.packed(list, near * block_size, 1) else { continue };
-            if self.reserve.len_of(packed).is_none() && self.data.kept(packed.at, packed.size).is_none() {
+            if self.reserve.lacks(packed) {
                 if let Ok(block) = self.data.block(packed, layout.holds(near)) {
                     self.reserve.keep(packed, &block);
                 }

@@ -1,9 +1,10 @@
 //! Bytes of open files: positioned reads and writes, holes, space, durability.
 
+use std::io::IoSliceMut;
 use std::os::fd::AsFd;
 
 use rustix::fs::{self, FallocateFlags, SeekFrom};
-use rustix::io::Errno as OsErrno;
+use rustix::io::{Errno as OsErrno, ReadWriteFlags};
 
 use super::fault;
 use crate::error::Errno;
@@ -31,6 +32,27 @@ pub struct Space {
     pub ffree: u64,
     /// Longest name in bytes.
     pub namemax: u64,
+}
+
+/// As [`read_at`]; calls `before_wait` before it waits for a disk, or may, where the file system cannot tell (preadv2(2), `RWF_NOWAIT`).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn read_at_telling(fd: impl AsFd, buffer: &mut [u8], offset: u64, before_wait: impl FnOnce()) -> Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(done as u64);
+        match rustix::io::preadv2(&fd, &mut [IoSliceMut::new(rest)], at, ReadWriteFlags::NOWAIT) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(OsErrno::INTR) => {}
+            Err(_) => {
+                before_wait();
+                return read_at(fd, rest, at).map(|n| done + n);
+            }
+        }
+    }
+    Ok(done)
 }
 
 /// Reads until the buffer is full or the file ends; returns the bytes read.
@@ -174,4 +196,28 @@ pub fn space(fd: impl AsFd) -> Result<Space> {
         ffree: s.f_ffree,
         namemax: s.f_namemax,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_is_read_without_a_word() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 10_000]).unwrap();
+        let told = Cell::new(0);
+        let mut room = [0; 9000];
+        let mut read = |offset| read_at_telling(&file, &mut room, offset, || told.set(told.get() + 1)).unwrap();
+        assert_eq!((read(0), read(5000), read(10_000)), (9000, 5000, 0));
+        // Where the file system cannot tell whether it would wait, it is asked as before.
+        assert!([0, 3].contains(&told.get()), "{told:?}");
+        // A directory cannot be read in either way.
+        let dir = std::fs::File::open("/").unwrap();
+        assert_eq!(read_at_telling(&dir, &mut [0; 8], 0, || told.set(told.get() + 10)), Err(Errno(libc::EISDIR)));
+        assert!(told.get() >= 10);
+    }
 }

@@ -2,21 +2,13 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 /// Descriptors of one message, at most.
 pub const MOST: usize = 2;
-
-/// Whether there is something to be read, or never will be.
-#[must_use]
-pub fn is_readable(fd: impl AsFd) -> bool {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    !matches!(rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)), Ok(0))
-}
 
 /// Sends up to [`MOST`] of them, with a byte.
 ///

@@ -20,7 +20,7 @@ use crate::sys::dir::{self, RawEntry};
 use crate::sys::handle;
 use crate::sys::layer::open_lower;
 use crate::sys::spot::{Spot, Stat, open_beneath};
-use crate::types::{Attr, Kind};
+use crate::types::{Announced, Attr, BeforeWait, Kind};
 
 /// A directory tree below one path.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct DirLower {
     ways: Ways,
     numbers: Numbers,
     exports: Option<Exports>,
+    before_wait: Announced,
 }
 
 /// What it takes to find inodes of a file system by their handles.
@@ -66,7 +67,16 @@ impl DirLower {
         let root_id = ways.intern(PathBuf::new(), &stat);
         let numbers = Numbers::of_home(stat.dev);
         let exports = Exports::of(&root, stat.dev);
-        Ok(Self { path: path.to_owned(), root, root_id, mount: stat.mount, ways, numbers, exports })
+        Ok(Self {
+            path: path.to_owned(),
+            root,
+            root_id,
+            mount: stat.mount,
+            ways,
+            numbers,
+            exports,
+            before_wait: Announced::default(),
+        })
     }
 
     fn way(&self, id: LowerId) -> Result<Arc<Path>> {
@@ -192,9 +202,14 @@ impl Lower for DirLower {
     fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>> {
         let fd = self.open_data(id)?;
         let mut bytes = vec![0; len];
-        let got = data::read_at(fd, &mut bytes, offset).map_err(|e| Error::sys("read", &self.path, e))?;
+        let got = data::read_at_telling(fd, &mut bytes, offset, || self.before_wait.tell())
+            .map_err(|e| Error::sys("read", &self.path, e))?;
         bytes.truncate(got);
         Ok(Bytes::Owned(bytes))
+    }
+
+    fn announce(&self, listener: BeforeWait) {
+        self.before_wait.announce(listener);
     }
 
     fn seek(&self, id: LowerId, offset: u64, whence: Seek) -> Result<u64> {

@@ -115,7 +115,7 @@ impl Union {
                 buffer.resize(len, 0);
             }
             let room = buffer.get_mut(..len).unwrap_or_default();
-            let got = data::read_at(&upper, room, offset)?;
+            let got = data::read_at_telling(&upper, room, offset, || self.before_wait.tell())?;
             Ok((reply(room.get(..got).unwrap_or_default()), false))
         })
     }

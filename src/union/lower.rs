@@ -2,12 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 
-pub use crate::image::{BeforeUse, Blocks, Bytes, Pages, Seek};
+pub use crate::image::{Blocks, Bytes, Pages, Seek};
 
 use crate::error::Result;
 use crate::ovl::handle::{Handle, Uuid};
 use crate::ovl::protect::Protection;
-use crate::types::{Attr, Kind};
+use crate::types::{Attr, BeforeWait, Kind};
 
 /// Names an inode within one lower; hard links share it. Only the lower that gave it can read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,7 +128,7 @@ pub trait Lower: Send + Sync {
     fn take_pages(&self, _get: &mut dyn FnMut() -> Option<Box<dyn Pages>>) {}
 
     /// Tells `listener` before what may take longer than a system call, where it knows.
-    fn announce(&self, _listener: BeforeUse) {}
+    fn announce(&self, _listener: BeforeWait) {}
 
     /// Keeps, beyond its caches, what it has decompressed to answer that `len` bytes of `id` from `offset` on were read, where another
     /// part of that will probably be read.

@@ -59,7 +59,7 @@ use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::{Namespace, Private};
 use crate::sys::data;
 use crate::sys::spot::Spot;
-use crate::types::Kind;
+use crate::types::{Announced, BeforeWait, Kind};
 
 pub use attr::SetAttr;
 pub use directory::DirLower;
@@ -186,6 +186,7 @@ pub struct Union {
     origins: origin::Origins,
     index: Option<index::Index>,
     listener: OnceLock<Listener>,
+    before_wait: Announced,
 }
 
 /// Is told the nodes whose attributes changed by what did not ask for it: set-id bits that a write takes. Calls nothing of the union.
@@ -249,6 +250,7 @@ impl Union {
             links: links::Links::default(),
             outlet: write_out::Outlet::default(),
             listener: OnceLock::new(),
+            before_wait: Announced::default(),
         };
         if let Some(upper) = &this.upper
             && options.fsync == Durability::Volatile
@@ -285,9 +287,10 @@ impl Union {
         self.upper.is_some()
     }
 
-    /// Gives each lower one that is told before what may take long.
-    pub fn announce(&self, listener: impl Fn() -> lower::BeforeUse) {
+    /// Names ones who are told before what may take long: one for each lower, and one for the upper. The first stay.
+    pub fn announce(&self, listener: impl Fn() -> BeforeWait) {
         self.lowers.iter().for_each(|lower| lower.announce(listener()));
+        self.before_wait.announce(listener());
     }
 
     /// Gives pages to the lowers that have a use for them.

@@ -2,11 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::lower::{BeforeUse, Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek};
+use super::lower::{Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek};
 use crate::error::{Errno, Result};
 use crate::image::{self, Image, InodeRef};
 use crate::ovl::handle::{Handle, Uuid};
-use crate::types::Attr;
+use crate::types::{Attr, BeforeWait};
 
 /// An image; its inodes are named by their place in the inode table, which hard links share.
 pub struct SquashfsLower {
@@ -74,7 +74,7 @@ impl Lower for SquashfsLower {
         }
     }
 
-    fn announce(&self, listener: BeforeUse) {
+    fn announce(&self, listener: BeforeWait) {
         self.image.announce(listener);
     }
 
