@@ -40,7 +40,7 @@ fn look(union: &Union, directory: NodeId, name: &OsString) {
 
 fn listed(union: &Union, directory: NodeId) -> usize {
     let mut names = 0;
-    let counted = union.read_dir(directory, 0, |entry, _| {
+    let counted = union.read_dir(directory, 0, |_, entry, _| {
         black_box(entry);
         names += 1;
         true

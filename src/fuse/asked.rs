@@ -39,6 +39,13 @@ impl<'a> Asked<'a> {
         self.tell(work);
     }
 
+    /// What may be done for each of `items` after the answer, as long as nobody asks.
+    pub(super) fn while_idle<T>(&self, items: impl IntoIterator<Item = T>, work: impl Fn(&Union, T)) {
+        for item in items.into_iter().take_while(|_| self.turn.is_idle()) {
+            self.tell(|union| work(union, item));
+        }
+    }
+
     /// There is no answer in which it could be said that this went wrong; the log has it.
     pub(super) fn tell(&self, message: impl FnOnce(&Union)) {
         let _told = self.ask(|union| {

@@ -27,12 +27,15 @@ use crate::types::Kind;
 use crate::union::create::New;
 use crate::union::file::Writer;
 use crate::union::lower::Seek;
+use crate::union::node::Node;
 use crate::union::{SetAttr, Union};
 
 /// Largest write request, in bytes.
 const MAX_WRITE: u32 = 1 << 20;
 /// Requests that the kernel may have waiting in the background (read-ahead, writeback).
 const MAX_BACKGROUND: u16 = 64;
+/// Directories that are prepared to be listed when one that they are in was.
+const PREPARED: usize = 4;
 /// The handle of every open file: requests name the node, and the node knows its data.
 const NO_HANDLE: FileHandle = FileHandle(0);
 
@@ -333,7 +336,7 @@ impl fuser::Filesystem for Filesystem {
     fn readdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let asked = self.begin(req, Operation::Readdir);
         let answer = asked.ask(|union| {
-            union.read_dir(node(ino), offset, |entry, next| {
+            union.read_dir(node(ino), offset, |_, entry, next| {
                 !reply.add(INodeNo(entry.ino), next, convert::kind(entry.kind), &entry.name)
             })
         });
@@ -345,11 +348,16 @@ impl fuser::Filesystem for Filesystem {
 
     fn readdirplus(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         let asked = self.begin(req, Operation::Readdirplus);
-        let answer = asked.ask(|union| union.read_dir(node(ino), offset, |entry, next| self.plus(ino, entry, next, &mut reply)));
+        let mut dirs = Vec::new();
+        let answer = asked.ask(|union| {
+            union.read_dir(node(ino), offset, |dir, entry, next| self.plus(dir, entry, next, &mut reply, &mut dirs))
+        });
         match answer {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(errno("readdirplus", &e)),
         }
+        // Who walks a tree comes to the first of its directories next.
+        asked.while_idle(dirs, |union, dir| union.prepare_listing(&dir));
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
@@ -491,13 +499,21 @@ impl fuser::Filesystem for Filesystem {
 }
 
 impl Filesystem {
-    /// Adds one entry with its attributes; false once the buffer is full. `.` and `..` are not looked up by the kernel.
-    fn plus(&self, dir: INodeNo, entry: &crate::union::Entry, next: u64, reply: &mut ReplyDirectoryPlus) -> bool {
+    /// Adds one entry with its attributes; false once the buffer is full. `.` and `..` are not looked up by the kernel. Of the directories
+    /// among the entries some go to `dirs`.
+    fn plus(
+        &self,
+        dir: &Arc<Node>,
+        entry: &crate::union::Entry,
+        next: u64,
+        reply: &mut ReplyDirectoryPlus,
+        dirs: &mut Vec<Arc<Node>>,
+    ) -> bool {
         if entry.name == "." || entry.name == ".." {
             let dot = fuser::FileAttr { ino: INodeNo(entry.ino), kind: fuser::FileType::Directory, ..convert::absent() };
             return !reply.add(dot.ino, next, &entry.name, &FOREVER, &dot, GENERATION);
         }
-        let (found, attr) = match self.union.enter(node(dir), entry) {
+        let (found, attr) = match self.union.enter(dir, entry) {
             Ok(found) => found,
             // A name that went since the listing was taken is left out; the kernel asks for the others by position.
             Err(Error::Expected(Errno::ENOENT)) => return true,
@@ -512,6 +528,8 @@ impl Filesystem {
         let full = reply.add(INodeNo(found.id.0), next, &entry.name, &FOREVER, &named(&found, &attr), GENERATION);
         if full {
             self.union.forget(found.id, 1);
+        } else if found.kind.is_dir() && dirs.len() < PREPARED {
+            dirs.push(found);
         }
         !full
     }

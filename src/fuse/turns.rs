@@ -151,6 +151,15 @@ impl Turns {
         }
     }
 
+    /// True while a worker that has answered would only look for the next request: no other one answers, and nobody asks.
+    fn is_idle(&self) -> bool {
+        let is_alone = {
+            let workers = self.workers.lock();
+            workers.in_burst && workers.listening == 0 && workers.parked + 1 == self.all
+        };
+        is_alone && self.may_look && !is_readable(&self.device)
+    }
+
     /// From now on one listens.
     pub(super) fn begin_burst(&self) {
         self.workers.lock().in_burst = true;
@@ -244,6 +253,11 @@ impl Turn<'_> {
     /// What follows takes long.
     pub(super) fn hand_on(&self) {
         self.turns.hand_on();
+    }
+
+    /// The answer is given, and nothing else is to be done at present.
+    pub(super) fn is_idle(&self) -> bool {
+        self.turns.is_idle()
     }
 }
 
@@ -422,6 +436,22 @@ mod tests {
         assert_eq!((before, turns.workers.lock().called), (2, 0), "it has only begun");
         turns.watch(before);
         assert!(is_over(&parked));
+        turns.end_burst();
+    }
+
+    #[test]
+    fn a_worker_is_idle_while_nobody_asks() {
+        let (turns, mut asker) = in_burst(2);
+        let (busy, parked) = one_answers(&turns);
+        assert_eq!(busy.is_idle(), turns.may_look);
+        asker.write_all(&[0]).unwrap();
+        assert!(!busy.is_idle(), "somebody asks");
+        turns.end_burst();
+        assert!(is_over(&parked));
+        let (turns, _asker) = in_burst(2);
+        let (busy, parked) = one_answers(&turns);
+        busy.hand_on();
+        assert!(is_over(&parked) && !busy.is_idle(), "another one listens");
         turns.end_burst();
     }
 

@@ -321,9 +321,10 @@ impl Image {
     /// # Errors
     /// `Damage` where it cannot be read.
     pub fn xattr(&self, inode: InodeRef, name: &OsStr) -> Result<Option<Vec<u8>>> {
-        match (self.inode(inode)?.xattrs, &self.xattrs) {
-            (Some(list), Some(xattrs)) => xattrs.value(&self.metadata, list, name),
-            _ => Ok(None),
+        let Some(xattrs) = &self.xattrs else { return Ok(None) };
+        match self.inode(inode)?.xattrs {
+            Some(list) => xattrs.value(&self.metadata, list, name),
+            None => Ok(None),
         }
     }
 

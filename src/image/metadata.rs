@@ -213,6 +213,14 @@ impl Cursor<'_> {
     /// # Errors
     /// As for [`Cursor::pieces`].
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        if let Some(block) = &self.block
+            && let Some(all) = block.bytes.get(self.at.offset..).and_then(|rest| rest.first_chunk())
+            // The last byte of a block leads to the next one.
+            && self.at.offset + N < block.bytes.len()
+        {
+            self.at.offset += N;
+            return Ok(*all);
+        }
         let mut array = [0; N];
         let mut rest = array.as_mut_slice();
         self.pieces(N, |piece| {

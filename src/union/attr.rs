@@ -120,7 +120,9 @@ impl Union {
             (Place::Lower, Kind::Dir) if state.lowers.len() > 1 => 1,
             (Place::Gone, _) => 0,
             (_, Kind::Dir) => raw.nlink,
-            (Place::Lower, _) => raw.nlink.saturating_sub(self.removed_names(state)),
+            // The only name of a file is not removed while it is shown.
+            (Place::Lower, _) if raw.nlink > 1 => raw.nlink.saturating_sub(self.removed_names(state)),
+            (Place::Lower, _) => raw.nlink,
             _ => state.count(raw.nlink),
         };
         if let Some(data) = self.data_below(node, state) {

@@ -67,18 +67,17 @@ impl Union {
         self.lookup_in(&parent, name)
     }
 
-    /// As [`Union::lookup`], of a name that [`Union::read_dir`] gave.
+    /// As [`Union::lookup`], of a name that [`Union::read_dir`] gave of `parent`.
     ///
     /// # Errors
     /// As for [`Union::lookup`].
-    pub fn enter(&self, parent: super::NodeId, entry: &super::Entry) -> Result<(Arc<Node>, Attr)> {
-        let parent = self.dir(parent)?;
+    pub fn enter(&self, parent: &Arc<Node>, entry: &super::Entry) -> Result<(Arc<Node>, Attr)> {
         if let Some(id) = entry.lower
-            && let Some(found) = self.enter_lower(&parent, entry, id)?
+            && let Some(found) = self.enter_lower(parent, entry, id)?
         {
             return Ok(found);
         }
-        self.lookup_in(&parent, &entry.name)
+        self.lookup_in(parent, &entry.name)
     }
 
     /// A name that one lower alone still has, of an inode without marks: nothing of it needs to be looked up there. `None` for all
@@ -256,6 +255,11 @@ impl Union {
             && let Some(node) = self.table.find_held(Key::lower(*at), found.kind)
         {
             return Ok(node);
+        }
+        // Nothing is asked of the upper for these, so that nobody waits for it.
+        if let (None, None, Some(at)) = (&found.upper, &found.entry, found.lowers.first()) {
+            let number = || self.lower_number(at.layer, found.lower_ino);
+            return Ok(self.table.intern(key, found.kind, number, || State::new(Place::Lower, found.lowers.clone())));
         }
         if let Some(node) = self.table.find_held(key, found.kind) {
             return Ok(node);

@@ -124,6 +124,9 @@ pub trait Lower: Send + Sync {
     /// `EIO` where the layer is damaged or cannot be read.
     fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>>;
 
+    /// Decodes what is needed to list a directory, where it keeps that. Whoever lists it learns what is wrong.
+    fn prepare_listing(&self, _dir: LowerId) {}
+
     /// Takes pages to keep what it decompresses in, where it has a use for them; `get` gives some, once, or fails.
     fn take_pages(&self, _get: &mut dyn FnMut() -> Option<Box<dyn Pages>>) {}
 

@@ -68,6 +68,15 @@ pub struct Listed {
     changed: bool,
     /// Of a directory that was changed, kept for as long as its node; else as long as it is being read.
     order: Option<Arc<Mutex<Order>>>,
+    /// The last position, where somebody has come to it and the order was dropped since; or 0.
+    end: u64,
+}
+
+impl Listed {
+    /// Nothing follows this position in an unchanged directory. The kernel asks once more when it has been given all.
+    const fn ends_at(&self, position: u64) -> bool {
+        position > 0 && self.end == position && self.order.is_none() && !self.changed
+    }
 }
 
 /// Unchanged directories that are being read, longest unused first.
@@ -87,8 +96,12 @@ impl Positions {
         }
     }
 
-    fn finish(&self, node: &Arc<Node>) {
+    /// Somebody has come to the last position, `end`.
+    fn finish(&self, node: &Arc<Node>, end: u64) {
         self.0.lock().retain(|unfinished| !std::ptr::eq(unfinished.as_ptr(), Arc::as_ptr(node)));
+        if let Some(mut listed) = node.listed() {
+            listed.end = end;
+        }
         drop_unchanged(node);
     }
 }
@@ -110,22 +123,36 @@ impl Drop for Listed {
 }
 
 impl Union {
-    /// Gives the entries of a directory from `position` on to `take`, with the position that follows each, until it returns
+    /// Gives the entries of a directory from `position` on to `take`, with its node and the position that follows each, until it returns
     /// false. Position 0 starts anew (rewinddir(3)): then, and only then, names made or removed since show.
     ///
     /// # Errors
     /// `ENOTDIR`, and what the layers say.
-    pub fn read_dir(&self, id: NodeId, position: u64, mut take: impl FnMut(&Entry, u64) -> bool) -> Result<()> {
+    pub fn read_dir(&self, id: NodeId, position: u64, mut take: impl FnMut(&Arc<Node>, &Entry, u64) -> bool) -> Result<()> {
         let node = self.dir(id)?;
+        if node.listed().is_some_and(|listed| listed.ends_at(position)) {
+            return Ok(());
+        }
         let entries = self.placed(&node, position == 0)?;
         let from = entries.partition_point(|(at, _)| *at <= position);
         for (at, entry) in entries.get(from..).unwrap_or_default() {
-            if !take(entry, *at) {
+            if !take(&node, entry, *at) {
                 return Ok(());
             }
         }
-        self.positions.finish(&node);
+        self.positions.finish(&node, entries.last().map_or(0, |(at, _)| *at));
         Ok(())
+    }
+
+    /// Has the lower of a directory decode what is asked for when that is listed. Worth it only where one lower alone has a part.
+    pub fn prepare_listing(&self, dir: &Node) {
+        let only = match &dir.state.read().lowers[..] {
+            [only] => *only,
+            _ => return,
+        };
+        if let Ok(lower) = self.lower(only) {
+            lower.prepare_listing(only.id);
+        }
     }
 
     fn placed(&self, node: &Arc<Node>, anew: bool) -> Result<Arc<[Placed]>> {
@@ -240,10 +267,14 @@ mod tests {
             positions.keep(node);
         }
         assert!(!is_kept(0) && is_kept(1) && is_kept(UNFINISHED));
-        positions.finish(&nodes[1]);
-        assert!(!is_kept(1));
+        let ends_at = |n: usize, position| nodes[n].listed().unwrap().ends_at(position);
+        assert!(!ends_at(1, 3));
+        positions.finish(&nodes[1], 3);
+        assert!(!is_kept(1) && ends_at(1, 3) && !ends_at(1, 2) && !ends_at(1, 0));
+        nodes[1].listed().unwrap().changed = true;
+        assert!(!ends_at(1, 3), "others may follow in a changed directory");
         nodes[2].listed().unwrap().changed = true;
-        positions.finish(&nodes[2]);
-        assert!(is_kept(2), "positions in a changed directory are lost");
+        positions.finish(&nodes[2], 3);
+        assert!(is_kept(2) && !ends_at(2, 3), "positions in a changed directory are lost");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::{DashMap, Entry};
+use foldhash::fast::RandomState;
 
 use super::node::{Key, Link, Node, NodeId, ROOT, State};
 use crate::error::Errno;
@@ -21,8 +22,8 @@ const EPHEMERAL: u64 = 1 << 63;
 pub struct Table {
     /// `st_ino` of the root.
     root: u64,
-    nodes: DashMap<NodeId, Arc<Node>>,
-    keys: DashMap<Key, Arc<Node>>,
+    nodes: DashMap<NodeId, Arc<Node>, RandomState>,
+    keys: DashMap<Key, Arc<Node>, RandomState>,
     next: AtomicU64,
     /// Nodes at present, and most nodes since memory was last given back.
     live: AtomicUsize,
@@ -33,9 +34,16 @@ impl Table {
     /// A table that knows the root.
     #[must_use]
     pub fn new(root: u64, state: State) -> Self {
-        let nodes = DashMap::new();
+        let nodes = DashMap::with_hasher(RandomState::default());
         nodes.insert(ROOT, Arc::new(Node::new(ROOT, Kind::Dir, state)));
-        Self { root, nodes, keys: DashMap::new(), next: AtomicU64::new(1), live: AtomicUsize::new(1), peak: AtomicUsize::new(1) }
+        Self {
+            root,
+            nodes,
+            keys: DashMap::with_hasher(RandomState::default()),
+            next: AtomicU64::new(1),
+            live: AtomicUsize::new(1),
+            peak: AtomicUsize::new(1),
+        }
     }
 
     /// The node of an id.
