@@ -92,21 +92,23 @@ fn a_mount_ends_in_the_middle_of_a_burst() {
     for round in 0..10 {
         let mut union = ground.mount_with(Driver::Haosfs, &ground.home(), &[]);
         let (answers, is_over, at) = (AtomicUsize::new(0), AtomicBool::new(false), union.path().to_owned());
-        thread::scope(|scope| {
-            for asker in 0..4 {
-                let (dir, answers, is_over) = (at.join("dir"), &answers, &is_over);
-                scope.spawn(move || ask(&dir, &asker.to_string(), answers, |_| !is_over.load(Ordering::Relaxed)));
-            }
-            while answers.load(Ordering::Relaxed) < 2000 {
-                sleep(Duration::from_millis(1));
-            }
-            // From now on they ask whatever lies below, and find nothing there either.
-            run(Command::new("umount").arg("-l").arg(&at));
-            let begun = Instant::now();
-            while daemon(&at).is_some() && begun.elapsed() < Duration::from_secs(10) {
-                sleep(Duration::from_millis(1));
-            }
-            is_over.store(true, Ordering::Relaxed);
+        within(Duration::from_secs(60), &at, || {
+            thread::scope(|scope| {
+                for asker in 0..4 {
+                    let (dir, answers, is_over) = (at.join("dir"), &answers, &is_over);
+                    scope.spawn(move || ask(&dir, &asker.to_string(), answers, |_| !is_over.load(Ordering::Relaxed)));
+                }
+                while answers.load(Ordering::Relaxed) < 2000 {
+                    sleep(Duration::from_millis(1));
+                }
+                // From now on they ask whatever lies below, and find nothing there either.
+                run(Command::new("umount").arg("-l").arg(&at));
+                let begun = Instant::now();
+                while daemon(&at).is_some() && begun.elapsed() < Duration::from_secs(10) {
+                    sleep(Duration::from_millis(1));
+                }
+                is_over.store(true, Ordering::Relaxed);
+            });
         });
         assert!(daemon(&at).is_none(), "round {round}: the daemon goes on");
         union.abandon();

@@ -225,6 +225,12 @@ fn twenty_thousand_entries_in_one_directory() {
     let options = Options { listing_cache: 64 << 10, ..Options::default() };
     let image = Image::open(&bench.dir.path().join("image"), &options).unwrap();
     let many = walk(&image, "names/many");
+    // It is too long to be kept decoded, so nobody decodes it ahead.
+    let anew = Image::open(&bench.dir.path().join("image"), &options).unwrap();
+    anew.prepare_listing(many);
+    assert_eq!(anew.cached().listings, 0);
+    anew.prepare_listing(anew.root());
+    assert!(anew.cached().listings > 0);
     let names = image.entries(many).unwrap();
     assert_eq!(names.len(), 20_000);
     for (name, entry) in names.iter() {

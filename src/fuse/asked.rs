@@ -35,12 +35,14 @@ impl<'a> Asked<'a> {
 
     /// What is left to be done after the answer.
     pub(super) fn afterwards(&self, work: impl FnOnce(&Union)) {
+        self.turn.answered();
         self.turn.hand_on();
         self.tell(work);
     }
 
     /// What may be done for each of `items` after the answer, as long as nobody asks.
     pub(super) fn while_idle<T>(&self, items: impl IntoIterator<Item = T>, work: impl Fn(&Union, T)) {
+        self.turn.answered();
         for item in items.into_iter().take_while(|_| self.turn.is_idle()) {
             self.tell(|union| work(union, item));
         }

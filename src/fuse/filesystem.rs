@@ -34,7 +34,7 @@ use crate::union::{SetAttr, Union};
 const MAX_WRITE: u32 = 1 << 20;
 /// Requests that the kernel may have waiting in the background (read-ahead, writeback).
 const MAX_BACKGROUND: u16 = 64;
-/// Directories that are prepared to be listed when one that they are in was.
+/// Of the directories whose names are in one answer so many are decoded before they are asked for, at most.
 const PREPARED: usize = 4;
 /// The handle of every open file: requests name the node, and the node knows its data.
 const NO_HANDLE: FileHandle = FileHandle(0);

@@ -7,6 +7,7 @@
 //!
 //! Outside of bursts all listen.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -119,7 +120,7 @@ impl Turns {
             (is_queued || workers.slow > 0 && workers.crowd > 0) && workers.call()
         };
         self.notify(is_called);
-        Turn { turns: self, begun: Instant::now(), is_part: false }
+        Turn { turns: self, begun: Instant::now(), took: Cell::new(None), is_part: false }
     }
 
     /// This worker has a message that may be one of many that have come at once: afterwards it neither waits nor looks for another.
@@ -130,7 +131,7 @@ impl Turns {
             workers.begun = workers.begun.wrapping_add(1);
         }
         self.hand_on_if_asked();
-        Turn { turns: self, begun: Instant::now(), is_part: true }
+        Turn { turns: self, begun: Instant::now(), took: Cell::new(None), is_part: true }
     }
 
     /// Has somebody listen, if nobody does: what follows takes long.
@@ -155,7 +156,7 @@ impl Turns {
     fn is_idle(&self) -> bool {
         let is_alone = {
             let workers = self.workers.lock();
-            workers.in_burst && workers.listening == 0 && workers.parked + 1 == self.all
+            workers.in_burst && workers.listening + workers.called == 0 && workers.parked + 1 == self.all
         };
         is_alone && self.may_look && !is_readable(&self.device)
     }
@@ -246,6 +247,7 @@ impl Turns {
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     begun: Instant,
+    took: Cell<Option<Duration>>,
     is_part: bool,
 }
 
@@ -253,6 +255,11 @@ impl Turn<'_> {
     /// What follows takes long.
     pub(super) fn hand_on(&self) {
         self.turns.hand_on();
+    }
+
+    /// The answer is given; what follows is no part of it.
+    pub(super) fn answered(&self) {
+        self.took.set(Some(self.begun.elapsed()));
     }
 
     /// The answer is given, and nothing else is to be done at present.
@@ -266,7 +273,7 @@ impl Drop for Turn<'_> {
         if self.is_part {
             self.turns.end_part();
         } else {
-            self.turns.end(self.begun.elapsed());
+            self.turns.end(self.took.get().unwrap_or_else(|| self.begun.elapsed()));
         }
     }
 }

@@ -144,6 +144,13 @@ impl Directories {
         self.part(metadata, inode, Part::Whole, self.start(directory), directory.listing())
     }
 
+    /// Decodes a directory that is about to be listed, where what is decoded will be kept. Whoever lists it learns what is wrong.
+    pub fn prepare(&self, metadata: &Metadata, inode: InodeRef, directory: &Directory) {
+        if u64::from(directory.listing()) <= self.whole_limit {
+            let _prepared = self.listing(metadata, inode, directory);
+        }
+    }
+
     fn start(&self, directory: &Directory) -> Position {
         Position { block: self.table.saturating_add(u64::from(directory.block)), offset: usize::from(directory.offset) }
     }

@@ -294,6 +294,13 @@ impl Image {
         self.directories.listing(&self.metadata, inode, &self.directory(inode)?)
     }
 
+    /// Decodes what [`Image::entries`] will be asked for, unless that takes long.
+    pub fn prepare_listing(&self, inode: InodeRef) {
+        if let Ok(directory) = self.directory(inode) {
+            self.directories.prepare(&self.metadata, inode, &directory);
+        }
+    }
+
     /// Target of a symbolic link.
     ///
     /// # Errors

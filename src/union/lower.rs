@@ -124,7 +124,7 @@ pub trait Lower: Send + Sync {
     /// `EIO` where the layer is damaged or cannot be read.
     fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>>;
 
-    /// Decodes what is needed to list a directory, where it keeps that. Whoever lists it learns what is wrong.
+    /// Decodes what is needed to list a directory, where it keeps that and it does not take long.
     fn prepare_listing(&self, _dir: LowerId) {}
 
     /// Takes pages to keep what it decompresses in, where it has a use for them; `get` gives some, once, or fails.

@@ -287,7 +287,7 @@ impl Union {
         self.upper.is_some()
     }
 
-    /// Names ones who are told before what may take long: one for each lower, and one for the upper. The first stay.
+    /// Has `listener` make one for each lower and one for the upper, who are told before what may take long. The first ones stay.
     pub fn announce(&self, listener: impl Fn() -> BeforeWait) {
         self.lowers.iter().for_each(|lower| lower.announce(listener()));
         self.before_wait.announce(listener());

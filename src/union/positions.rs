@@ -144,7 +144,7 @@ impl Union {
         Ok(())
     }
 
-    /// Has the lower of a directory decode what is asked for when that is listed. Worth it only where one lower alone has a part.
+    /// Has the lower of a directory decode what is asked for when that is listed, where one alone has a part of it.
     pub fn prepare_listing(&self, dir: &Node) {
         let only = match &dir.state.read().lowers[..] {
             [only] => *only,
@@ -201,13 +201,14 @@ impl Union {
                 return;
             }
         }
-        let order = match self.sorted(dir) {
-            Ok(names) => Order::new(names),
-            Err(e) => return tracing::warn!("positions in a directory that changes are lost, as it cannot be listed: {e}"),
-        };
+        let order = self.sorted(dir).map(Order::new).inspect_err(|e| {
+            tracing::warn!("positions in a directory that changes are lost, as it cannot be listed: {e}");
+        });
         if let Some(mut listed) = dir.listed() {
             listed.changed = true;
-            listed.order.get_or_insert_with(|| Arc::new(Mutex::new(order)));
+            if let Ok(order) = order {
+                listed.order.get_or_insert_with(|| Arc::new(Mutex::new(order)));
+            }
         }
     }
 
