@@ -83,11 +83,15 @@ fn pages(union: &Path) -> Option<PathBuf> {
 
 /// Reads every `step`th page of a file far apart and in no order, each once, and compares it.
 fn read(union: &Path, ground: &Ground, name: &str, first: u64, step: u64) {
+    read_at(union, ground, name, (0..PAGES / step).map(|turn| (turn * step * 509 + first) % PAGES * PAGE as u64));
+}
+
+/// Reads the pages at these offsets, and compares them.
+fn read_at(union: &Path, ground: &Ground, name: &str, offsets: impl Iterator<Item = u64>) {
     let expected = fs::read(ground.tree().join(name)).unwrap();
     let file = File::open(union.join(name)).unwrap();
     let mut page = [0; PAGE];
-    for turn in 0..PAGES / step {
-        let at = (turn * step * 509 + first) % PAGES * PAGE as u64;
+    for at in offsets {
         file.read_exact_at(&mut page, at).unwrap();
         assert!(page[..] == expected[at as usize..][..PAGE], "{name} at {at}");
     }
@@ -114,13 +118,7 @@ fn each_block_is_decompressed_once() {
 
 /// Reads one page each of some blocks here and there; not the first, for the kernel reads on from there.
 fn touch(union: &Path, ground: &Ground, turns: std::ops::Range<u64>) {
-    let expected = fs::read(ground.tree().join("long")).unwrap();
-    let file = File::open(union.join("long")).unwrap();
-    let mut page = [0; PAGE];
-    for at in turns.map(|turn| turn * 13 % BLOCKS * (128 << 10) + (64 << 10)) {
-        file.read_exact_at(&mut page, at).unwrap();
-        assert!(page[..] == expected[at as usize..][..PAGE], "{at}");
-    }
+    read_at(union, ground, "long", turns.map(|turn| turn * 13 % BLOCKS * (128 << 10) + (64 << 10)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Bursts of requests, for whose time processors stay awake.
+//! Bursts of requests, for whose time processors stay awake and one worker listens for all (`turns`).
 //!
 //! A request is answered by a thread that was asleep, and its asker sleeps until then. Where each of the two wakes a processor that
 //! was halted, that takes longer than all the rest. Nothing is claimed while few requests come, and nobody wakes to find that out.
@@ -18,7 +18,7 @@ const MANY: u64 = 64;
 /// ... in so little time are a burst. It has ended when fewer than half as many came in the same time.
 const SOON: Duration = Duration::from_millis(10);
 
-/// How often is looked whether somebody listens.
+/// How often it is looked meanwhile whether somebody listens.
 const OFTEN: Duration = Duration::from_millis(2);
 /// Bytes that take about as long as a request does.
 const LIKE_ONE: usize = 32 << 10;
@@ -66,7 +66,7 @@ impl Claim {
 }
 
 impl Bursts {
-    /// Watches for what is to be claimed.
+    /// Watches for when something is to be claimed, and one worker to listen for all.
     pub(super) fn new(latency: Latency, turns: Arc<Turns>) -> Arc<Self> {
         let [seen, at] = [0, 0].map(AtomicU64::new);
         let [held, ended] = [false, false].map(AtomicBool::new);
@@ -94,7 +94,7 @@ impl Bursts {
         }
     }
 
-    /// Starts the thread that claims for the time of a burst; it sleeps while there is none.
+    /// Starts the thread that claims for the time of a burst, and watches who listens; it sleeps while there is none.
     ///
     /// # Errors
     /// [`Error::Sys`] where no thread can be started.

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_micros(30);
 const VAIN: u32 = 16;
 /// Whoever has asked within so many requests may ask again at any time.
 const MEMORY: u32 = 64;
-/// An answer that took as long is slow: some disk is asked, and others can be answered meanwhile.
+/// An answer that took as long is slow: a disk is asked, mostly, and others can be answered meanwhile.
 const SLOW: Duration = Duration::from_micros(300);
 /// So many requests after a slow one may be slow as well.
 const SLOW_ONES: u32 = 16;
@@ -61,6 +61,11 @@ impl Workers {
     /// The worker that is done listens no more, as others do.
     const fn is_spare(&self) -> bool {
         self.in_burst && self.listening + self.called > 0
+    }
+
+    /// Whoever is neither parked nor about to be called is this worker.
+    const fn is_alone(&self, all: usize) -> bool {
+        self.in_burst && self.called == 0 && self.parked + 1 == all
     }
 
     /// A request has come. The kernel gives no number where the asker is in another namespace; then it may be anybody.
@@ -154,10 +159,7 @@ impl Turns {
 
     /// True while a worker that has answered would only look for the next request: no other one answers, and nobody asks.
     fn is_idle(&self) -> bool {
-        let is_alone = {
-            let workers = self.workers.lock();
-            workers.in_burst && workers.listening + workers.called == 0 && workers.parked + 1 == self.all
-        };
+        let is_alone = self.workers.lock().is_alone(self.all);
         is_alone && self.may_look && !is_readable(&self.device)
     }
 
@@ -208,9 +210,9 @@ impl Turns {
                 workers.called = workers.called.saturating_sub(1);
             }
             workers.listening += 1;
-            workers.in_burst && workers.listening + workers.parked == self.all
+            workers.is_alone(self.all)
         };
-        // Those who still answer need the processors more.
+        // Those who still answer need the processors more, and of those who listen one would be woken all the same.
         if is_alone && self.may_look {
             self.look(took);
         }
@@ -224,11 +226,12 @@ impl Turns {
     fn look(&self, took: Duration) {
         let is_queued = is_readable(&self.device);
         self.queued.store(is_queued, Ordering::Relaxed);
-        let in_vain = self.in_vain.load(Ordering::Relaxed);
-        if is_queued || took > LOOK || (in_vain >= VAIN && !in_vain.is_multiple_of(VAIN)) {
-            let more = u32::from(!is_queued && in_vain >= VAIN);
-            self.in_vain.store(in_vain.wrapping_add(more), Ordering::Relaxed);
+        if is_queued || took > LOOK {
             return;
+        }
+        let in_vain = self.in_vain.load(Ordering::Relaxed);
+        if in_vain >= VAIN && !in_vain.is_multiple_of(VAIN) {
+            return self.in_vain.store(in_vain.wrapping_add(1), Ordering::Relaxed);
         }
         let begun = Instant::now();
         let is_found = loop {

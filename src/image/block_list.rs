@@ -44,13 +44,13 @@ impl Weight for Arc<BlockList> {
 impl BlockList {
     /// The list of `file`, which ends before `end`.
     #[must_use]
-    pub const fn new(file: &File, block_size: u32, end: u64) -> Self {
+    pub fn new(file: &File, block_size: u32, end: u64) -> Self {
         Self {
             layout: Layout { size: file.size, block_size, fragment: file.fragment },
             first: Mark { sizes: file.blocks, at: file.start },
             end,
             marks: Mutex::new(Vec::new()),
-            scattered: Scattered::new(),
+            scattered: Scattered::default(),
         }
     }
 

@@ -13,7 +13,7 @@ use super::span::{Source, Span};
 const FEW: u32 = 16;
 /// And one of so many of the file's.
 const SHARE: u64 = 8;
-/// Blocks behind the one that was asked for among which one is chosen.
+/// Blocks behind the one that was asked for, the first after the last, among which one is chosen.
 const NEAR: u64 = 16;
 
 /// How much of a file scattered reads have asked for.
@@ -24,11 +24,6 @@ pub struct Scattered {
 }
 
 impl Scattered {
-    /// Nothing yet.
-    pub const fn new() -> Self {
-        Self { asked: AtomicU32::new(0), ahead: AtomicU32::new(0) }
-    }
-
     /// Notes that a block was asked for that had to be decompressed, and answers whether another one is worth being decompressed ahead.
     /// Over time that happens for no more blocks than the file has: more would mean that the kernel has no room for them.
     fn note(&self, blocks: u64) -> bool {
@@ -42,9 +37,6 @@ impl Image {
     /// Puts the block that `len` bytes of `inode` from `offset` on were read of in reserve, where that is one of many small reads here
     /// and there: the next one will want another part of it. Damage is left to be found by who reads it.
     pub fn keep(&self, inode: InodeRef, offset: u64, len: usize) {
-        if !self.reserve.is_there() {
-            return;
-        }
         let Ok(list) = self.block_list(inode) else { return };
         let Some(asked) = self.packed(&list, offset, len as u64) else { return };
         let Some(block) = self.data.kept(asked.at, asked.size) else { return };
@@ -85,7 +77,7 @@ mod tests {
 
     /// Which of so many requests for blocks are followed by one ahead.
     fn followed(blocks: u64, times: usize) -> Vec<usize> {
-        let scattered = Scattered::new();
+        let scattered = Scattered::default();
         (0..times).filter(|_| scattered.note(blocks)).collect()
     }
 
