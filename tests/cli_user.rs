@@ -7,6 +7,8 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::{Scratch, can_run, has_tool, has_user_namespaces, is_root, wait_until};
 
@@ -77,7 +79,7 @@ fn an_ordinary_user_s_blocks_are_kept_by_the_kernel() {
         scratch.as_nobody(&["sh", "-c", script, file]).succeeded().stdout
     };
     // They come a moment after the mount.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(500));
     assert_eq!(read("mnt/long"), read("tree/long"));
     let status = scratch.haosfs_as_nobody(&["status", "--json", "mnt"]).succeeded().stdout;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
@@ -114,6 +116,77 @@ fn a_user_s_mount_keeps_no_other_one() {
     scratch.haosfs_as_nobody(&["mount", "image.sqfs", "mnt", "--upper", "upper", "--work", "work"]).succeeded();
     drop(mounted);
     wait_until("the disk is let go", || scratch.run("losetup", &["-j", "disk"]).succeeded().stdout.is_empty());
+    scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
+}
+
+/// The thread of a daemon that watches bursts.
+struct Watcher(PathBuf);
+
+impl Watcher {
+    fn of(daemon: i32) -> Self {
+        let mut tasks = fs::read_dir(format!("/proc/{daemon}/task")).unwrap().map(|task| task.unwrap().path());
+        Self(tasks.find(|task| fs::read_to_string(task.join("comm")).unwrap() == "bursts\n").unwrap())
+    }
+
+    /// How long it was on a processor so far, and how often.
+    fn runs(&self) -> (Duration, u64) {
+        let line = fs::read_to_string(self.0.join("schedstat")).unwrap();
+        let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        (Duration::from_nanos(numbers[0]), numbers[2])
+    }
+
+    /// Field 19 of proc_pid_stat(5).
+    fn nice(&self) -> String {
+        fs::read_to_string(self.0.join("stat")).unwrap().split(' ').nth(18).unwrap().to_owned()
+    }
+
+    /// Of the time that a program takes so much percent.
+    fn share(&self, run: impl FnOnce()) -> u128 {
+        let ((before, _), begun) = (self.runs(), Instant::now());
+        run();
+        (self.runs().0 - before).as_micros() * 100 / begun.elapsed().as_micros()
+    }
+}
+
+/// Who may not keep processors from halting answers where is asked, and sees to it that nobody moves.
+#[test]
+fn of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst() {
+    let two =
+        fs::read("/sys/devices/system/cpu/online").unwrap() == b"0-1\n" && thread::available_parallelism().unwrap().get() == 2;
+    let possible = is_root() && has_tool("fusermount3") && has_tool("setpriv") && device_is_open() && two;
+    let needs = "needs root, fusermount3, setpriv, /dev/fuse 0666 and two processors";
+    if !can_run("of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst", possible, needs) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    scratch.give_to_nobody();
+    let mounted = |latency: &str| {
+        scratch.haosfs_as_nobody(&["mount", "image.sqfs", "mnt", "-o", latency]).succeeded();
+        Watcher::of(scratch.daemons()[0])
+    };
+    // Names that are not there, each a request.
+    let ask = |name: &str| {
+        let script = format!("seq -f mnt/{name}-%g 1 4000 | xargs ls 2>&1 | grep -c 'No such'");
+        assert_eq!(scratch.as_nobody(&["sh", "-c", &script]).succeeded().stdout, "4000\n");
+    };
+    let watcher = mounted("cpu_latency=0");
+    let (mut round, mut shares) = (0, Vec::new());
+    // Where others need the processors it gives way.
+    wait_until("the watcher stays awake in a burst", || {
+        round += 1;
+        shares.push(watcher.share(|| ask(&round.to_string())));
+        shares.iter().any(|&share| share >= 20)
+    });
+    assert_eq!(watcher.nice(), "19");
+    thread::sleep(Duration::from_millis(500));
+    let before = watcher.runs();
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(watcher.runs(), before, "nobody asks");
+    scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
+    let watcher = mounted("cpu_latency=any");
+    let share = watcher.share(|| ask("any"));
+    assert!(share < 10, "{share} % with cpu_latency=any");
+    assert_eq!(watcher.nice(), "0");
     scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
 }
 

@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use super::awake::Awake;
 use super::turns::Turns;
 use crate::error::{Error, Result};
-use crate::sys::cpu_latency::{self, CpuLatency};
-use crate::types::Latency;
+use crate::sys::processors;
 
 /// So many requests, or bytes that weigh as much, ...
 const MANY: u64 = 64;
@@ -26,7 +26,7 @@ const LIKE_ONE: usize = 32 << 10;
 /// Watches how fast requests come.
 #[derive(Debug)]
 pub(super) struct Bursts {
-    claim: Option<Claim>,
+    awake: Arc<Awake>,
     turns: Arc<Turns>,
     begun: Instant,
     seen: AtomicU64,
@@ -37,41 +37,13 @@ pub(super) struct Bursts {
     watcher: OnceLock<Thread>,
 }
 
-#[derive(Debug)]
-struct Claim {
-    latency: CpuLatency,
-    micros: u32,
-}
-
-impl Claim {
-    /// `None` where nothing is to be claimed, or may be.
-    fn of(latency: Latency) -> Option<Self> {
-        let micros = match latency {
-            Latency::Auto if cpu_latency::is_halting_virtual() => 0,
-            Latency::Auto | Latency::Any => return None,
-            Latency::Micros(micros) => micros,
-        };
-        match CpuLatency::open() {
-            Ok(latency) => Some(Self { latency, micros }),
-            Err(e) if latency == Latency::Auto => {
-                tracing::debug!("processors halt between requests: /dev/cpu_dma_latency: {e}");
-                None
-            }
-            Err(e) => {
-                tracing::warn!("option cpu_latency={micros} has no effect: /dev/cpu_dma_latency: {e}");
-                None
-            }
-        }
-    }
-}
-
 impl Bursts {
-    /// Watches for when something is to be claimed, and one worker to listen for all.
-    pub(super) fn new(latency: Latency, turns: Arc<Turns>) -> Arc<Self> {
+    /// Watches for when processors are to be awake, and one worker to listen for all.
+    pub(super) fn new(awake: Arc<Awake>, turns: Arc<Turns>) -> Arc<Self> {
         let [seen, at] = [0, 0].map(AtomicU64::new);
         let [held, ended] = [false, false].map(AtomicBool::new);
         let (begun, watcher) = (Instant::now(), OnceLock::new());
-        Arc::new(Self { claim: Claim::of(latency), turns, begun, seen, at, held, ended, watcher })
+        Arc::new(Self { awake, turns, begun, seen, at, held, ended, watcher })
     }
 
     /// A request has come, for so many bytes of data.
@@ -107,28 +79,42 @@ impl Bursts {
     }
 
     fn stand_by(&self) {
+        if self.awake.beside().is_some()
+            && let Err(e) = processors::give_way()
+        {
+            tracing::debug!("the thread that watches bursts has the priority of all: {e}");
+        }
         while !self.ended.load(Ordering::Acquire) {
             if !self.held.load(Ordering::Acquire) {
                 thread::park();
                 continue;
             }
-            // Without it the burst takes longer, and that is all.
-            let _claimed = self.claim.as_ref().map(|claim| claim.latency.limit(claim.micros));
+            self.awake.begin();
             self.turns.begin_burst();
             self.outlast();
             self.turns.end_burst();
-            if let Some(Err(e)) = self.claim.as_ref().map(|claim| claim.latency.lift()) {
-                tracing::warn!("processors stay awake: /dev/cpu_dma_latency: {e}");
-            }
+            self.awake.end();
             self.held.store(false, Ordering::Release);
         }
+    }
+
+    /// Lets some time go by.
+    fn stay(&self) {
+        let begun = Instant::now();
+        if let Some(beside) = self.awake.beside() {
+            match self.turns.only_asker() {
+                Some(asker) => beside.keep(asker, OFTEN, || self.seen.load(Ordering::Relaxed)),
+                None => beside.leave(),
+            }
+        }
+        thread::sleep(OFTEN.saturating_sub(begun.elapsed()));
     }
 
     fn outlast(&self) {
         let (mut before, mut begun) = (self.seen.load(Ordering::Relaxed), 0);
         while !self.ended.load(Ordering::Acquire) {
             for _ in 0..SOON.as_micros() / OFTEN.as_micros() {
-                thread::sleep(OFTEN);
+                self.stay();
                 begun = self.turns.watch(begun);
             }
             let now = self.seen.load(Ordering::Relaxed);

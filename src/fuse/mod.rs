@@ -1,6 +1,7 @@
 //! The only user of fuser: each operation converts, makes one call into the union, and replies.
 
 mod asked;
+mod awake;
 mod burst;
 mod control;
 mod convert;
@@ -12,6 +13,7 @@ mod reply;
 pub mod requests;
 mod session;
 mod turns;
+mod workers;
 
 pub use page_store::begin as begin_pages;
 pub use session::{Options, Session};

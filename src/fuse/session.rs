@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use fuser::{Config, INodeNo, SessionACL};
 
+use super::awake::Awake;
 use super::burst::{Bursts, Watch};
 use super::filesystem::Filesystem;
 use super::guard;
@@ -55,8 +56,9 @@ impl Session {
         config.clone_fd = true;
         config.acl = SessionACL::All;
         let listens = device.try_clone().map_err(|e| Error::sys("clone", "/dev/fuse", e))?;
-        let turns = Arc::new(Turns::new(listens, options.threads()));
-        let bursts = Bursts::new(options.cpu_latency, Arc::clone(&turns));
+        let awake = Arc::new(Awake::new(options.cpu_latency));
+        let turns = Arc::new(Turns::new(listens, options.threads(), Arc::clone(&awake)));
+        let bursts = Bursts::new(awake, Arc::clone(&turns));
         let watch = bursts.watch()?;
         let (first_read, reads) = channel();
         let filesystem = Filesystem::new(Arc::clone(&union), bursts, Arc::clone(&turns), first_read);

@@ -9,11 +9,14 @@
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::awake::Awake;
+use super::workers::Workers;
 use crate::sys::readiness::is_readable;
 
 /// How long a worker looks for the next request: who asks for one thing after the other does something in between. As long as it takes
@@ -21,64 +24,6 @@ use crate::sys::readiness::is_readable;
 const LOOK: Duration = Duration::from_micros(30);
 /// After so many times in vain on end it looks only once in as many requests.
 const VAIN: u32 = 16;
-/// Whoever has asked within so many requests may ask again at any time.
-const MEMORY: u32 = 64;
-/// An answer that took as long is slow: a disk is asked, mostly, and others can be answered meanwhile.
-const SLOW: Duration = Duration::from_micros(300);
-/// So many requests after a slow one may be slow as well.
-const SLOW_ONES: u32 = 16;
-
-/// Workers by what they do; all others have a request.
-#[derive(Debug, Default)]
-struct Workers {
-    listening: usize,
-    parked: usize,
-    /// So many of those that are parked are to listen.
-    called: usize,
-    in_burst: bool,
-    /// Requests that have come so far.
-    begun: u64,
-    /// The thread that has asked last, and for how many requests it is not the only one.
-    asker: u32,
-    crowd: u32,
-    /// For how many requests answers are taken for slow.
-    slow: u32,
-}
-
-impl Workers {
-    /// Nobody listens, though there is somebody who could.
-    const fn is_due(&self) -> bool {
-        self.in_burst && self.listening + self.called == 0 && self.parked > 0
-    }
-
-    /// Calls one of those that are parked, if nobody listens.
-    fn call(&mut self) -> bool {
-        let is_due = self.is_due();
-        self.called += usize::from(is_due);
-        is_due
-    }
-
-    /// The worker that is done listens no more, as others do.
-    const fn is_spare(&self) -> bool {
-        self.in_burst && self.listening + self.called > 0
-    }
-
-    /// Whoever is neither parked nor about to be called is this worker.
-    const fn is_alone(&self, all: usize) -> bool {
-        self.in_burst && self.called == 0 && self.parked + 1 == all
-    }
-
-    /// A request has come. The kernel gives no number where the asker is in another namespace; then it may be anybody.
-    fn note(&mut self, asker: u32) {
-        self.begun = self.begun.wrapping_add(1);
-        self.crowd = if asker == self.asker && asker != 0 { self.crowd.saturating_sub(1) } else { MEMORY };
-        self.asker = asker;
-    }
-
-    fn note_end(&mut self, took: Duration) {
-        self.slow = if took > SLOW { SLOW_ONES } else { self.slow.saturating_sub(1) };
-    }
-}
 
 /// The workers of a session.
 #[derive(Debug)]
@@ -95,11 +40,12 @@ pub(super) struct Turns {
     in_vain: AtomicU32,
     /// A second processor is there to ask.
     may_look: bool,
+    awake: Arc<Awake>,
 }
 
 impl Turns {
     /// For so many workers, all of which listen on `device` or one cloned from it.
-    pub(super) fn new(device: OwnedFd, all: usize) -> Self {
+    pub(super) fn new(device: OwnedFd, all: usize, awake: Arc<Awake>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             device,
@@ -110,7 +56,14 @@ impl Turns {
             queued: AtomicBool::new(false),
             in_vain: AtomicU32::new(0),
             may_look: processors > 1,
+            awake,
         }
+    }
+
+    /// The thread that alone asks, if one worker is enough for it.
+    pub(super) fn only_asker(&self) -> Option<u32> {
+        let workers = self.workers.lock();
+        workers.are_in_turns().then_some(workers.asker)
     }
 
     /// This worker has a request of the thread `asker`, which is answered before what this returns is dropped. Then it waits until it is
@@ -193,6 +146,10 @@ impl Turns {
     fn notify(&self, is_called: bool) {
         if is_called {
             self.call.notify_one();
+            // Both may have much to do.
+            if let Some(beside) = self.awake.beside() {
+                beside.leave();
+            }
         }
     }
 
@@ -212,6 +169,10 @@ impl Turns {
             workers.listening += 1;
             workers.is_alone(self.all)
         };
+        if let Some(beside) = self.awake.beside().filter(|beside| beside.is_taken()) {
+            // To look for a request would keep who asks from asking.
+            return beside.settle();
+        }
         // Those who still answer need the processors more, and of those who listen one would be woken all the same.
         if is_alone && self.may_look {
             self.look(took);
@@ -286,7 +247,6 @@ impl Drop for Turn<'_> {
 mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
-    use std::sync::Arc;
     use std::sync::mpsc::{Receiver, channel};
     use std::thread;
 
@@ -295,7 +255,7 @@ mod tests {
     /// Turns of so many workers in a burst, and the other end of their device.
     fn in_burst(all: usize) -> (Arc<Turns>, UnixStream) {
         let (device, asker) = UnixStream::pair().unwrap();
-        let turns = Arc::new(Turns::new(device.into(), all));
+        let turns = Arc::new(Turns::new(device.into(), all, Arc::new(Awake::Not)));
         turns.begin_burst();
         (turns, asker)
     }
@@ -408,29 +368,18 @@ mod tests {
         assert!(is_over(&parked), "somebody has asked before the first one");
         turns.end_burst();
         drop(busy);
-        (0..MEMORY).for_each(|_| drop(turns.begin(1)));
-        assert_eq!(turns.workers.lock().crowd, 0);
-        drop(turns.begin(2));
-        assert_eq!(turns.workers.lock().crowd, MEMORY);
-        (0..MEMORY).for_each(|_| drop(turns.begin(2)));
-        assert_eq!(turns.workers.lock().crowd, 0);
-        drop(turns.begin(0));
-        drop(turns.begin(0));
-        assert_eq!(turns.workers.lock().crowd, MEMORY, "nobody knows who that was");
     }
 
     #[test]
     fn where_answers_are_slow_several_answer() {
         let (turns, _asker) = in_burst(2);
         let (busy, parked) = one_answers(&turns);
-        turns.workers.lock().note_end(SLOW * 2);
+        turns.workers.lock().note_end(Duration::from_secs(1));
         drop(busy);
         let busy = turns.begin(2);
         assert!(is_over(&parked));
         turns.end_burst();
         drop(busy);
-        (0..SLOW_ONES).for_each(|_| turns.workers.lock().note_end(Duration::ZERO));
-        assert_eq!(turns.workers.lock().slow, 0);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod namespace;
 pub mod power;
 pub mod private_fuse;
 pub mod proc;
+pub mod processors;
 pub mod readiness;
 pub mod replace;
 pub mod sigbus;
