@@ -119,13 +119,26 @@ fn a_user_s_mount_keeps_no_other_one() {
     scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
 }
 
+/// Whether there are two processors, both for us.
+fn are_two() -> bool {
+    fs::read("/sys/devices/system/cpu/online").unwrap() == b"0-1\n" && thread::available_parallelism().unwrap().get() == 2
+}
+
 /// The thread of a daemon that watches bursts.
 struct Watcher(PathBuf);
 
 impl Watcher {
-    fn of(daemon: i32) -> Self {
-        let mut tasks = fs::read_dir(format!("/proc/{daemon}/task")).unwrap().map(|task| task.unwrap().path());
-        Self(tasks.find(|task| fs::read_to_string(task.join("comm")).unwrap() == "bursts\n").unwrap())
+    /// The one of whatever serves `scratch`.
+    fn of(scratch: &Scratch) -> Self {
+        let tasks =
+            |pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(|task| Some(task.ok()?.path()));
+        let is_it = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "bursts\n");
+        let mut found = None;
+        wait_until("there is a watcher", || {
+            found = scratch.daemons().into_iter().flat_map(tasks).find(is_it);
+            found.is_some()
+        });
+        Self(found.unwrap())
     }
 
     /// How long it was on a processor so far, and how often.
@@ -151,9 +164,7 @@ impl Watcher {
 /// Who may not keep processors from halting answers where is asked, and sees to it that nobody moves.
 #[test]
 fn of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst() {
-    let two =
-        fs::read("/sys/devices/system/cpu/online").unwrap() == b"0-1\n" && thread::available_parallelism().unwrap().get() == 2;
-    let possible = is_root() && has_tool("fusermount3") && has_tool("setpriv") && device_is_open() && two;
+    let possible = is_root() && has_tool("fusermount3") && has_tool("setpriv") && device_is_open() && are_two();
     let needs = "needs root, fusermount3, setpriv, /dev/fuse 0666 and two processors";
     if !can_run("of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst", possible, needs) {
         return;
@@ -162,7 +173,7 @@ fn of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst() {
     scratch.give_to_nobody();
     let mounted = |latency: &str| {
         scratch.haosfs_as_nobody(&["mount", "image.sqfs", "mnt", "-o", latency]).succeeded();
-        Watcher::of(scratch.daemons()[0])
+        Watcher::of(&scratch)
     };
     // Names that are not there, each a request.
     let ask = |name: &str| {
@@ -188,6 +199,38 @@ fn of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst() {
     assert!(share < 10, "{share} % with cpu_latency=any");
     assert_eq!(watcher.nice(), "0");
     scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
+}
+
+/// While one reads files in order, the next ones are decompressed on the other processor.
+#[test]
+fn of_two_processors_the_other_one_decompresses_ahead() {
+    let possible = is_root() && has_tool("fusermount3") && has_tool("setpriv") && device_is_open() && are_two();
+    let needs = "needs root, fusermount3, setpriv, /dev/fuse 0666 and two processors";
+    if !can_run("of_two_processors_the_other_one_decompresses_ahead", possible, needs) {
+        return;
+    }
+    let scratch = Scratch::new();
+    ["tree", "mnt"].iter().for_each(|name| scratch.mkdir(name));
+    for file in 100..140_u64 {
+        let text: String = (0..12_000_u64).map(|n| format!("{n} {:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15 + file))).collect();
+        fs::write(scratch.path(&format!("tree/{file}")), text).unwrap();
+    }
+    scratch.run("mksquashfs", &["tree", "image.sqfs", "-quiet", "-no-progress"]).succeeded();
+    scratch.give_to_nobody();
+    // One process: names that are not there, for a burst, and between them half of the files.
+    let script = "cat $(for n in $(seq 100 120); do seq -f mnt/absent-$n-%g 1 100; echo mnt/$n; done) 2>/dev/null | cksum";
+    let decompressed = |latency: &str| {
+        scratch.haosfs_as_nobody(&["mount", "image.sqfs", "mnt", "-o", latency]).succeeded();
+        scratch.as_nobody(&["sh", "-c", script]).succeeded();
+        let status = scratch.haosfs_as_nobody(&["status", "--json", "mnt"]).succeeded().stdout;
+        scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["blocks"]["decompressed"].as_u64().unwrap()
+    };
+    let before = decompressed("cpu_latency=any");
+    // Where others need the processors it gives way.
+    wait_until("something is decompressed ahead", || decompressed("cpu_latency=0") >= before + 3);
+    assert_eq!(decompressed("cpu_latency=any"), before);
 }
 
 #[test]

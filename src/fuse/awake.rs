@@ -1,10 +1,13 @@
-//! How a request need not wait for a processor that was halted: in a burst either none halts, or the workers answer where is asked.
+//! How a request need not wait for a processor that was halted: in a burst none halts, which only root may claim, or the workers answer
+//! where is asked, or both.
 //!
-//! The first needs a claim that only root may make. Without it the second does as well where there are two processors: nobody has to
-//! be woken on another one if the asker and the worker take turns on the same. The kernel would move either to a processor that is
-//! free, so the thread that watches the burst keeps the other one busy, at the lowest priority, instead of sleeping.
+//! Where there are two processors nobody has to be woken on another one if the asker and the worker take turns on the same. The kernel
+//! would move either to a processor that is free, so the thread that watches the burst keeps the other one busy, at the lowest priority,
+//! instead of sleeping: with work that will be wanted soon, as long as there is some.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sys::cpu_latency::{self, CpuLatency};
@@ -12,45 +15,45 @@ use crate::sys::processors::{self, Threads};
 use crate::types::Latency;
 
 /// What is done in a burst.
-#[derive(Debug)]
-pub(super) enum Awake {
-    /// Processors may halt.
-    Not,
-    /// No processor may take longer than so many microseconds to wake.
-    Claim(CpuLatency, u32),
-    /// The workers go to who asks.
-    Beside(Beside),
+#[derive(Debug, Default)]
+pub(super) struct Awake {
+    claim: Option<Claim>,
+    beside: Option<Beside>,
 }
 
+/// That no processor may take longer than so many microseconds to wake.
+#[derive(Debug)]
+struct Claim {
+    latency: CpuLatency,
+    micros: u32,
+}
+
+/// Does a piece of what will be wanted soon; false where there is nothing to be done.
+pub(super) type Work = Box<dyn Fn() -> bool + Send + Sync>;
+
 impl Awake {
-    /// As this user may.
-    pub(super) fn new(latency: Latency) -> Self {
+    /// As this user may. `work` is done by who keeps a processor busy.
+    pub(super) fn new(latency: Latency, work: Work) -> Self {
         let micros = match latency {
             Latency::Auto if cpu_latency::is_halting_virtual() => 0,
-            Latency::Auto | Latency::Any => return Self::Not,
+            Latency::Auto | Latency::Any => return Self::default(),
             Latency::Micros(micros) => micros,
         };
-        let refused = match CpuLatency::open() {
-            Ok(claim) => return Self::Claim(claim, micros),
-            Err(refused) => refused,
+        let beside = (micros == 0).then(|| Beside::new(work)).flatten();
+        let claim = match CpuLatency::open() {
+            Ok(latency) => Some(Claim { latency, micros }),
+            Err(refused) => {
+                warn_of(latency, micros, beside.is_some(), &refused);
+                None
+            }
         };
-        if micros == 0
-            && let Some(beside) = Beside::new()
-        {
-            return Self::Beside(beside);
-        }
-        if latency == Latency::Auto {
-            tracing::debug!("processors halt between requests: /dev/cpu_dma_latency: {refused}");
-        } else {
-            tracing::warn!("option cpu_latency={micros} has no effect: /dev/cpu_dma_latency: {refused}");
-        }
-        Self::Not
+        Self { claim, beside }
     }
 
     /// A burst begins.
     pub(super) fn begin(&self) {
-        if let Self::Claim(claim, micros) = self
-            && let Err(e) = claim.limit(*micros)
+        if let Some(claim) = &self.claim
+            && let Err(e) = claim.latency.limit(claim.micros)
         {
             // The burst takes longer, and that is all.
             tracing::debug!("processors halt between requests: /dev/cpu_dma_latency: {e}");
@@ -59,23 +62,38 @@ impl Awake {
 
     /// It has ended.
     pub(super) fn end(&self) {
-        match self {
-            Self::Not => {}
-            Self::Claim(claim, _) => {
-                if let Err(e) = claim.lift() {
-                    tracing::warn!("processors stay awake: /dev/cpu_dma_latency: {e}");
-                }
-            }
-            Self::Beside(beside) => beside.leave(),
+        if let Some(beside) = &self.beside {
+            beside.leave();
+        }
+        if let Some(claim) = &self.claim
+            && let Err(e) = claim.latency.lift()
+        {
+            tracing::warn!("processors stay awake: /dev/cpu_dma_latency: {e}");
         }
     }
 
-    /// The workers' part in it, if they have one.
-    pub(super) const fn beside(&self) -> Option<&Beside> {
-        match self {
-            Self::Beside(beside) => Some(beside),
-            Self::Not | Self::Claim(..) => None,
+    /// Lets up to `time` go by, as long as `count` changes, if there is a use for that: keeps the other processor busy while the workers
+    /// answer beside `asker`, who alone asks.
+    pub(super) fn attend(&self, asker: Option<u32>, time: Duration, count: impl Fn() -> u64) {
+        let Some(beside) = &self.beside else { return };
+        // Where no processor halts it is as fast to answer on the other one, but for what can be done meanwhile.
+        match asker.filter(|_| self.claim.is_none() || beside.has_work()) {
+            Some(asker) => beside.keep(asker, time, count),
+            None => beside.leave(),
         }
+    }
+
+    /// Where the workers are, if that matters.
+    pub(super) const fn beside(&self) -> Option<&Beside> {
+        self.beside.as_ref()
+    }
+}
+
+fn warn_of(latency: Latency, micros: u32, is_beside: bool, refused: &io::Error) {
+    if latency == Latency::Auto || is_beside {
+        tracing::debug!("processors may halt between requests: /dev/cpu_dma_latency: {refused}");
+    } else {
+        tracing::warn!("option cpu_latency={micros} has no effect: /dev/cpu_dma_latency: {refused}");
     }
 }
 
@@ -83,24 +101,45 @@ impl Awake {
 const NONE: usize = usize::MAX;
 /// So often it is looked whether requests still come.
 const OFTEN: Duration = Duration::from_micros(500);
+/// After so many times without work it is not looked for again in between.
+const HOPE: u32 = 10;
 /// Who was kept from its processor for so long is in the way of somebody.
 const KEPT_OFF: Duration = Duration::from_micros(100);
 
 /// Where the workers are to be: on the processor of the one who asks.
-#[derive(Debug)]
 pub(super) struct Beside {
     threads: Threads,
     at: AtomicUsize,
+    work: Work,
+    /// So many times there may be no work before it is given up.
+    hope: AtomicU32,
+}
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Beside").field(&self.at).finish()
+    }
 }
 
 impl Beside {
     /// `None` where there are not two processors, or nobody could tell who is where.
-    fn new() -> Option<Self> {
+    fn new(work: Work) -> Option<Self> {
         if !processors::are_two() {
             return None;
         }
         let threads = Threads::open().inspect_err(|e| tracing::debug!("workers stay where they are: /proc: {e}")).ok()?;
-        Some(Self { threads, at: AtomicUsize::new(NONE) })
+        Some(Self { threads, at: AtomicUsize::new(NONE), work, hope: AtomicU32::new(0) })
+    }
+
+    /// There is something to be done meanwhile, or was not long ago.
+    fn has_work(&self) -> bool {
+        if (self.work)() {
+            self.hope.store(HOPE, Ordering::Relaxed);
+            return true;
+        }
+        let hope = self.hope.load(Ordering::Relaxed);
+        self.hope.store(hope.saturating_sub(1), Ordering::Relaxed);
+        hope > 0
     }
 
     /// The workers are to be beside somebody.
@@ -126,7 +165,7 @@ impl Beside {
 
     /// Has the workers go to the thread `asker`, and keeps the other processor busy for `time`, as long as they are there and `count`
     /// changes.
-    pub(super) fn keep(&self, asker: u32, time: Duration, count: impl Fn() -> u64) {
+    fn keep(&self, asker: u32, time: Duration, count: impl Fn() -> u64) {
         let Ok(at) = self.threads.processor_of(asker) else { return self.leave() };
         self.at.store(at, Ordering::Relaxed);
         if processors::go_to(processors::other(at)).is_err() {
@@ -151,6 +190,10 @@ impl Beside {
         let begun = Instant::now();
         let mut last = begun;
         while self.is_taken() && last.duration_since(begun) < time {
+            if (self.work)() {
+                last = Instant::now();
+                continue;
+            }
             std::hint::spin_loop();
             let now = Instant::now();
             if now.duration_since(last) > KEPT_OFF {
@@ -164,6 +207,7 @@ impl Beside {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
     use std::thread;
 
@@ -172,7 +216,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     fn beside() -> Beside {
-        Beside { threads: Threads::open().unwrap(), at: AtomicUsize::new(NONE) }
+        working(Box::new(|| false))
+    }
+
+    fn working(work: Work) -> Beside {
+        Beside { threads: Threads::open().unwrap(), at: AtomicUsize::new(NONE), work, hope: AtomicU32::new(0) }
     }
 
     fn me() -> u32 {
@@ -181,7 +229,8 @@ mod tests {
 
     #[test]
     fn nothing_is_said_where_nothing_is_asked_for() {
-        assert!(matches!(Awake::new(Latency::Any), Awake::Not));
+        let awake = Awake::new(Latency::Any, Box::new(|| false));
+        assert!(awake.claim.is_none() && awake.beside().is_none());
     }
 
     #[test]
@@ -211,6 +260,19 @@ mod tests {
             beside.threads.processor_of(me()).unwrap() == beside.at.load(Ordering::Relaxed)
         };
         assert!((0..1000).any(|_| is_beside()), "{beside:?}");
+    }
+
+    #[test]
+    fn who_keeps_it_busy_works() {
+        let done = Arc::new(AtomicU64::new(0));
+        let counts = Arc::clone(&done);
+        let beside = working(Box::new(move || counts.fetch_add(1, Ordering::Relaxed) < 1000));
+        beside.at.store(0, Ordering::Relaxed);
+        let begun = Instant::now();
+        while done.load(Ordering::Relaxed) <= 1000 {
+            assert!(begun.elapsed() < LONG);
+            beside.stay(OFTEN);
+        }
     }
 
     #[test]

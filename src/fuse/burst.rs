@@ -101,12 +101,7 @@ impl Bursts {
     /// Lets some time go by.
     fn stay(&self) {
         let begun = Instant::now();
-        if let Some(beside) = self.awake.beside() {
-            match self.turns.only_asker() {
-                Some(asker) => beside.keep(asker, OFTEN, || self.seen.load(Ordering::Relaxed)),
-                None => beside.leave(),
-            }
-        }
+        self.awake.attend(self.turns.only_asker(), OFTEN, || self.seen.load(Ordering::Relaxed));
         thread::sleep(OFTEN.saturating_sub(begun.elapsed()));
     }
 

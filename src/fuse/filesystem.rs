@@ -260,7 +260,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.notice_read();
         let mut reply = Some(reply);
-        let asked = self.begin(req, Operation::Read);
+        let asked = self.begin_of(req, Operation::Read, size as usize);
         let answer = asked.ask(|union| {
             union.read(node(ino), offset, size as usize, |bytes| {
                 if let Some(reply) = reply.take() {

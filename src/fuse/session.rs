@@ -56,7 +56,9 @@ impl Session {
         config.clone_fd = true;
         config.acl = SessionACL::All;
         let listens = device.try_clone().map_err(|e| Error::sys("clone", "/dev/fuse", e))?;
-        let awake = Arc::new(Awake::new(options.cpu_latency));
+        let ahead = Arc::downgrade(&union);
+        let work = move || ahead.upgrade().is_some_and(|union| guard::guarded(|| Ok(union.decode_ahead())).unwrap_or(false));
+        let awake = Arc::new(Awake::new(options.cpu_latency, Box::new(work)));
         let turns = Arc::new(Turns::new(listens, options.threads(), Arc::clone(&awake)));
         let bursts = Bursts::new(awake, Arc::clone(&turns));
         let watch = bursts.watch()?;

@@ -94,7 +94,11 @@ impl Turns {
 
     /// Has somebody listen, if nobody does: what follows takes long.
     pub(super) fn hand_on(&self) {
-        let is_called = self.workers.lock().call();
+        let is_called = self.workers.lock().call_for_long();
+        // Both may have much to do.
+        if is_called && let Some(beside) = self.awake.beside() {
+            beside.leave();
+        }
         self.notify(is_called);
     }
 
@@ -106,7 +110,8 @@ impl Turns {
             (workers.is_due(), workers.crowd > 0)
         };
         if is_due && (is_crowd || is_readable(&self.device)) {
-            self.hand_on();
+            let is_called = self.workers.lock().call();
+            self.notify(is_called);
         }
     }
 
@@ -146,10 +151,6 @@ impl Turns {
     fn notify(&self, is_called: bool) {
         if is_called {
             self.call.notify_one();
-            // Both may have much to do.
-            if let Some(beside) = self.awake.beside() {
-                beside.leave();
-            }
         }
     }
 
@@ -255,7 +256,7 @@ mod tests {
     /// Turns of so many workers in a burst, and the other end of their device.
     fn in_burst(all: usize) -> (Arc<Turns>, UnixStream) {
         let (device, asker) = UnixStream::pair().unwrap();
-        let turns = Arc::new(Turns::new(device.into(), all, Arc::new(Awake::Not)));
+        let turns = Arc::new(Turns::new(device.into(), all, Arc::default()));
         turns.begin_burst();
         (turns, asker)
     }

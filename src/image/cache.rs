@@ -1,6 +1,7 @@
 //! Byte-budgeted caches that decode each thing once, however many ask for it at the same time.
 
 use std::hash::Hash;
+use std::time::Duration;
 
 use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -60,7 +61,15 @@ impl<K: Eq + Hash + Clone, V: Weight + Clone> Budgeted<K, V> {
     /// # Errors
     /// Those of `make`.
     pub fn get_or(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<V> {
-        match self.0.get_value_or_guard(&key, None) {
+        self.get_within(key, None, make)
+    }
+
+    /// The same, but who has waited as long as `patience` runs `make` as well.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn get_within(&self, key: K, patience: Option<Duration>, make: impl FnOnce() -> Result<V>) -> Result<V> {
+        match self.0.get_value_or_guard(&key, patience) {
             GuardResult::Value(value) => Ok(value),
             GuardResult::Guard(guard) => {
                 let value = make()?;
@@ -94,6 +103,28 @@ mod tests {
         fn weight(&self) -> u64 {
             *self
         }
+    }
+
+    #[test]
+    fn who_has_no_patience_makes_its_own() {
+        let cache = Budgeted::<u64, u64>::new(1000, 10);
+        let (may_end, waits) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let (begun, has_begun) = std::sync::mpsc::channel();
+            let cache = &cache;
+            let slow = scope.spawn(move || {
+                cache.get_or(7, || {
+                    begun.send(()).unwrap();
+                    waits.recv().unwrap();
+                    Ok(1)
+                })
+            });
+            has_begun.recv().unwrap();
+            assert_eq!(cache.get_within(7, Some(Duration::from_millis(1)), || Ok(2)).unwrap(), 2);
+            may_end.send(()).unwrap();
+            assert_eq!(slow.join().unwrap().unwrap(), 1);
+        });
+        assert_eq!(cache.get(&7), Some(1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::block::{Block, Buffers};
 use super::cache::Budgeted;
@@ -18,6 +19,10 @@ const BLOCK: &str = "data block";
 const FRAGMENT: &str = "fragment";
 /// Bytes of a read that is one of many here and there, at most: the kernel reads at least 16 KiB for who reads in order.
 const SMALL: usize = 8 << 10;
+/// No position.
+const NONE: u64 = u64::MAX;
+/// So long it is waited for what is decompressed ahead.
+const PATIENCE: Duration = Duration::from_millis(1);
 /// A read of a hole is answered from here, if it is no longer.
 static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; 128 << 10]);
 
@@ -58,6 +63,8 @@ pub struct Data {
     buffers: Arc<Buffers>,
     decompressed: AtomicU64,
     reserve: Arc<Reserve>,
+    /// Position of the block that is just decompressed ahead, by who may be kept from it by others.
+    ahead: AtomicU64,
 }
 
 impl Data {
@@ -75,7 +82,17 @@ impl Data {
         let budget = budget.max(8 * u64::from(block_size));
         let blocks = Budgeted::new(budget, u64::from(block_size));
         let buffers = Arc::new(Buffers::new(block_size as usize));
-        Self { map, compressor, block_size, fragments, blocks, buffers, decompressed: AtomicU64::new(0), reserve }
+        Self {
+            map,
+            compressor,
+            block_size,
+            fragments,
+            blocks,
+            buffers,
+            decompressed: AtomicU64::new(0),
+            reserve,
+            ahead: AtomicU64::new(NONE),
+        }
     }
 
     /// Bytes of decompressed blocks that are kept.
@@ -131,7 +148,7 @@ impl Data {
     fn whole(&self, span: &Span) -> Option<(u64, u32, usize)> {
         match span.source {
             Source::Compressed { at, size, holds, skip: 0 } if span.len == u64::from(holds) => {
-                self.blocks.get(&(at, size)).is_none().then_some((at, size, holds as usize))
+                (self.patience(at).is_none() && self.blocks.get(&(at, size)).is_none()).then_some((at, size, holds as usize))
             }
             _ => None,
         }
@@ -155,7 +172,7 @@ impl Data {
                 }
                 let block = match self.whole(span) {
                     Some(_) => self.decompress(BLOCK, at, size, holds as usize)?,
-                    None => self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?,
+                    None => self.block(Packed { at, size }, holds)?,
                 };
                 self.check_holds(at, block.len(), holds as usize)?;
                 let is_part = len <= SMALL && self.reserve.lacks(Packed { at, size });
@@ -196,7 +213,7 @@ impl Data {
         if let Some(bytes) = self.reserved(Packed { at, size: bytes }, None, skip, len) {
             return Ok(Bytes::Owned(bytes));
         }
-        let block = self.blocks.get_or((at, size), || {
+        let block = self.blocks.get_within((at, size), self.patience(at), || {
             let block = self.decompress(FRAGMENT, at, bytes, self.block_size as usize)?;
             self.reserve.keep_if_seen(Packed { at, size: bytes }, &block);
             Ok(block)
@@ -240,9 +257,40 @@ impl Data {
     /// # Errors
     /// `Damage` where it cannot be read.
     pub fn block(&self, Packed { at, size }: Packed, holds: u32) -> Result<Arc<Block>> {
-        let block = self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?;
+        let make = || self.decompress(BLOCK, at, size, holds as usize);
+        let block = self.blocks.get_within((at, size), self.patience(at), make)?;
         self.check_holds(at, block.len(), holds as usize)?;
         Ok(block)
+    }
+
+    fn patience(&self, at: u64) -> Option<Duration> {
+        (self.ahead.load(Ordering::Relaxed) == at).then_some(PATIENCE)
+    }
+
+    /// Decompresses the block or fragment of a span and keeps it, for who will read it soon, unless that was done already. Answers its
+    /// position; `None` where nothing is to be decompressed.
+    ///
+    /// # Errors
+    /// `Damage` where it cannot be read.
+    pub fn prepare(&self, metadata: &Metadata, span: &Span) -> Result<Option<u64>> {
+        let (at, size) = match span.source {
+            Source::Hole | Source::Stored(_) => return Ok(None),
+            Source::Compressed { at, size, .. } => (at, size),
+            Source::Fragment { entry, .. } => self.fragment_at(metadata, entry)?,
+        };
+        if size & STORED != 0 {
+            return Ok(None);
+        }
+        if self.kept(at, size).is_some() || self.reserve.len_of(Packed { at, size }).is_some() {
+            return Ok(Some(at));
+        }
+        self.ahead.store(at, Ordering::Relaxed);
+        let prepared = match span.source {
+            Source::Compressed { holds, .. } => self.block(Packed { at, size }, holds).map(drop),
+            _ => self.span(metadata, span).map(drop),
+        };
+        self.ahead.store(NONE, Ordering::Relaxed);
+        prepared.map(|()| Some(at))
     }
 
     /// The content of the block of `size` bytes at `at`, where it is kept.

@@ -5,15 +5,16 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use super::ahead::Reads;
 use super::block_list::BlockList;
 use super::cache::Budgeted;
 use super::compressor_options::CompressorOptions;
 use super::data::{Bytes, Data};
 use super::directory::Directories;
-use super::inode::{Body, Directory, Inode, InodeRef};
+use super::inode::{Body, Directory, File, Inode, InodeRef};
 use super::listing::{Entry, Listing};
 use super::map::Map;
-use super::metadata::{Metadata, Position};
+use super::metadata::{Cursor, Metadata, Position};
 use super::reserve::{Pages, Reserve};
 use super::superblock::Superblock;
 use super::table::Table;
@@ -84,6 +85,7 @@ pub struct Image {
     known_ids: OnceLock<Vec<u32>>,
     pub(super) exports: Option<Table<8>>,
     pub(super) xattrs: Option<Xattrs>,
+    pub(super) reads: Reads,
 }
 
 impl fmt::Debug for Image {
@@ -129,6 +131,7 @@ impl Image {
             known_ids: OnceLock::new(),
             exports,
             xattrs,
+            reads: Reads::default(),
         };
         match image.inode(image.root())?.body {
             Body::Directory(_) => Ok(image),
@@ -193,8 +196,17 @@ impl Image {
     }
 
     pub(super) fn inode(&self, inode: InodeRef) -> Result<Inode> {
-        let (table, end) = (self.superblock.inode_table, self.superblock.directory_table);
-        Inode::read(&mut self.metadata.cursor(INODE, Position::from_reference(table, inode.0), end))
+        Ok(self.inode_at(Position::from_reference(self.superblock.inode_table, inode.0))?.0)
+    }
+
+    /// The inode at `at`, and what stands behind its fixed part.
+    pub(super) fn inode_at(&self, at: Position) -> Result<(Inode, Cursor<'_>)> {
+        let mut cursor = self.metadata.cursor(INODE, at, self.superblock.directory_table);
+        Ok((Inode::read(&mut cursor)?, cursor))
+    }
+
+    pub(super) fn list_of(&self, file: &File) -> BlockList {
+        BlockList::new(file, self.superblock.block_size, self.superblock.directory_table)
     }
 
     fn directory(&self, inode: InodeRef) -> Result<Directory> {
@@ -342,6 +354,7 @@ impl Image {
     /// `EISDIR` for directories, `EINVAL` for what has no content, `Damage` where it cannot be read.
     pub fn read(&self, inode: InodeRef, offset: u64, len: usize) -> Result<Bytes<'_>> {
         let spans = self.block_list(inode)?.plan(&self.metadata, offset, len as u64)?;
+        self.reads.note(inode, offset, len as u64);
         self.data.read(&self.metadata, &spans)
     }
 
@@ -378,7 +391,7 @@ impl Image {
 
     pub(super) fn block_list(&self, inode: InodeRef) -> Result<Arc<BlockList>> {
         self.files.get_or(inode, || match self.inode(inode)?.body {
-            Body::File(file) => Ok(Arc::new(BlockList::new(&file, self.superblock.block_size, self.superblock.directory_table))),
+            Body::File(file) => Ok(Arc::new(self.list_of(&file))),
             Body::Directory(_) => Err(Errno::EISDIR.into()),
             Body::Symlink(_) | Body::Device(..) | Body::Ipc(_) => Err(Error::Expected(Errno::EINVAL)),
         })

@@ -5,7 +5,8 @@
 //! verify       everything read once                               identity
 //! directory    lookups, listings, the index of huge directories    xattr
 //! listing      decoded entries                                     block_list
-//! reserve      what was decompressed, in pages of the kernel       scattered   when to decompress ahead
+//! ahead        what reads in order will want next                  scattered   what reads here and there will
+//! reserve      what was decompressed, in pages of the kernel
 //! inode        basic and extended inodes                           span   the pure plan of a read
 //! table        ids, fragments, exports                             data   blocks and fragments
 //! metadata     8 KiB blocks and cursors over them                  block  decompressed data, buffers
@@ -14,6 +15,7 @@
 //!
 //! All that is parsed is untrusted: an image may lie about every number, and its file may shrink while it is in use.
 
+mod ahead;
 mod block;
 mod block_list;
 mod cache;

@@ -120,6 +120,13 @@ impl Union {
         })
     }
 
+    /// Has the lowers decode some of what will be read next. False where there is nothing to be done at present.
+    #[must_use]
+    pub fn decode_ahead(&self) -> bool {
+        // Each of them is asked: whoever was never asked does not watch what is read.
+        self.lowers.iter().filter(|lower| lower.decode_ahead()).count() > 0
+    }
+
     /// Has a lower keep what it has decompressed for a read of so many bytes, where the next one will want another part of it.
     pub fn keep(&self, id: NodeId, offset: u64, len: usize) {
         let Ok(node) = self.table.get(id) else { return };

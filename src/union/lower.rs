@@ -127,6 +127,11 @@ pub trait Lower: Send + Sync {
     /// Decodes what is needed to list a directory, where it keeps that and it does not take long.
     fn prepare_listing(&self, _dir: LowerId) {}
 
+    /// Decodes some of what will be read next, where it can tell. False where it cannot, as long as nothing else was read.
+    fn decode_ahead(&self) -> bool {
+        false
+    }
+
     /// Takes pages to keep what it decompresses in, where it has a use for them; `get` gives some, once, or fails.
     fn take_pages(&self, _get: &mut dyn FnMut() -> Option<Box<dyn Pages>>) {}
 

@@ -72,6 +72,10 @@ impl Lower for SquashfsLower {
         self.image.prepare_listing(inode(dir));
     }
 
+    fn decode_ahead(&self) -> bool {
+        self.image.decode_ahead()
+    }
+
     fn take_pages(&self, get: &mut dyn FnMut() -> Option<Box<dyn Pages>>) {
         if let Some(pages) = get() {
             self.image.take_pages(pages);

@@ -1,6 +1,6 @@
 //! Damaging images at random, and using what is left of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Mutex;
@@ -110,7 +110,7 @@ pub fn exercise(path: &Path) -> bool {
             return false;
         }
     };
-    let (mut waiting, mut seen) = (vec![image.root()], HashSet::new());
+    let (mut waiting, mut seen, mut files) = (vec![image.root()], HashSet::new(), BTreeSet::new());
     while let Some(inode) = waiting.pop() {
         if !seen.insert(inode) {
             continue;
@@ -120,11 +120,17 @@ pub fn exercise(path: &Path) -> bool {
             assert_eq!(image.lookup(inode, name).unwrap_or(Some(entry)), Some(entry));
             if entry.kind == Kind::Dir {
                 waiting.push(entry.inode);
+            } else if entry.kind == Kind::File {
+                files.insert(entry.inode);
             }
             if let Err(e) = inode_uses(&image, entry.inode) {
                 names_the_image(&e, path);
             }
         }
+    }
+    for inode in files {
+        let _content = image.read(inode, 0, 4096).map(drop);
+        while image.decode_ahead() {}
     }
     if let Err(e) = image.verify(|_| {}) {
         names_the_image(&e, path);
