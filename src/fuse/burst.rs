@@ -9,9 +9,9 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use super::awake::Awake;
+use super::beside::Requests;
 use super::turns::Turns;
 use crate::error::{Error, Result};
-use crate::sys::processors;
 
 /// So many requests, or bytes that weigh as much, ...
 const MANY: u64 = 64;
@@ -35,6 +35,8 @@ pub(super) struct Bursts {
     held: AtomicBool,
     ended: AtomicBool,
     watcher: OnceLock<Thread>,
+    /// Who keeps a processor busy.
+    beside: OnceLock<Thread>,
 }
 
 impl Bursts {
@@ -42,8 +44,13 @@ impl Bursts {
     pub(super) fn new(awake: Arc<Awake>, turns: Arc<Turns>) -> Arc<Self> {
         let [seen, at] = [0, 0].map(AtomicU64::new);
         let [held, ended] = [false, false].map(AtomicBool::new);
-        let (begun, watcher) = (Instant::now(), OnceLock::new());
-        Arc::new(Self { awake, turns, begun, seen, at, held, ended, watcher })
+        let (begun, watcher, beside) = (Instant::now(), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { awake, turns, begun, seen, at, held, ended, watcher, beside })
+    }
+
+    /// A request to read so many bytes has come. They weigh where somebody can decompress ahead meanwhile.
+    pub(super) fn notice_read(&self, bytes: usize) {
+        self.notice(if self.awake.beside().is_some() { bytes } else { 0 });
     }
 
     /// A request has come, for so many bytes of data.
@@ -75,15 +82,14 @@ impl Bursts {
         let thread = thread::Builder::new().name("bursts".to_owned()).spawn(move || bursts.stand_by());
         let thread = thread.map_err(|e| Error::sys("start", "a thread", e))?;
         let _first = self.watcher.set(thread.thread().clone());
+        if let Some(beside) = self.awake.beside() {
+            let thread = beside.start(self.awake.is_claimed(), Arc::clone(self))?;
+            let _first = self.beside.set(thread);
+        }
         Ok(Watch { bursts: Arc::clone(self), thread: Some(thread) })
     }
 
     fn stand_by(&self) {
-        if self.awake.beside().is_some()
-            && let Err(e) = processors::give_way()
-        {
-            tracing::debug!("the thread that watches bursts has the priority of all: {e}");
-        }
         while !self.ended.load(Ordering::Acquire) {
             if !self.held.load(Ordering::Acquire) {
                 thread::park();
@@ -91,6 +97,9 @@ impl Bursts {
             }
             self.awake.begin();
             self.turns.begin_burst();
+            if let Some(beside) = self.beside.get() {
+                beside.unpark();
+            }
             self.outlast();
             self.turns.end_burst();
             self.awake.end();
@@ -98,18 +107,11 @@ impl Bursts {
         }
     }
 
-    /// Lets some time go by.
-    fn stay(&self) {
-        let begun = Instant::now();
-        self.awake.attend(self.turns.only_asker(), OFTEN, || self.seen.load(Ordering::Relaxed));
-        thread::sleep(OFTEN.saturating_sub(begun.elapsed()));
-    }
-
     fn outlast(&self) {
         let (mut before, mut begun) = (self.seen.load(Ordering::Relaxed), 0);
         while !self.ended.load(Ordering::Acquire) {
             for _ in 0..SOON.as_micros() / OFTEN.as_micros() {
-                self.stay();
+                thread::sleep(OFTEN);
                 begun = self.turns.watch(begun);
             }
             let now = self.seen.load(Ordering::Relaxed);
@@ -118,6 +120,20 @@ impl Bursts {
             }
             before = now;
         }
+    }
+}
+
+impl Requests for Bursts {
+    fn only_asker(&self) -> Option<u32> {
+        self.turns.only_asker()
+    }
+
+    fn count(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    fn are_over(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 }
 
@@ -131,6 +147,9 @@ pub(super) struct Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.bursts.ended.store(true, Ordering::Release);
+        if let Some(beside) = self.bursts.beside.get() {
+            beside.unpark();
+        }
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             // It cannot panic, and has nothing to tell.

@@ -260,7 +260,9 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.notice_read();
         let mut reply = Some(reply);
-        let asked = self.begin_of(req, Operation::Read, size as usize);
+        self.requests.count(Operation::Read);
+        self.bursts.notice_read(size as usize);
+        let asked = Asked::new(&self.union, self.turns.begin(req.pid()));
         let answer = asked.ask(|union| {
             union.read(node(ino), offset, size as usize, |bytes| {
                 if let Some(reply) = reply.take() {

@@ -2,6 +2,7 @@
 
 mod asked;
 mod awake;
+mod beside;
 mod burst;
 mod control;
 mod convert;

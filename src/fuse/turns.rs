@@ -96,7 +96,7 @@ impl Turns {
     pub(super) fn hand_on(&self) {
         let is_called = self.workers.lock().call_for_long();
         // Both may have much to do.
-        if is_called && let Some(beside) = self.awake.beside() {
+        if let Some(beside) = self.awake.beside() {
             beside.leave();
         }
         self.notify(is_called);
@@ -155,6 +155,8 @@ impl Turns {
     }
 
     fn end(&self, took: Duration) {
+        // Before it listens, as it may take time to get there.
+        let is_beside = self.awake.beside().is_some_and(|beside| beside.settle());
         let is_alone = {
             let mut workers = self.workers.lock();
             workers.note_end(took);
@@ -170,9 +172,9 @@ impl Turns {
             workers.listening += 1;
             workers.is_alone(self.all)
         };
-        if let Some(beside) = self.awake.beside().filter(|beside| beside.is_taken()) {
-            // To look for a request would keep who asks from asking.
-            return beside.settle();
+        // To look for a request would keep who asks from asking.
+        if is_beside {
+            return;
         }
         // Those who still answer need the processors more, and of those who listen one would be woken all the same.
         if is_alone && self.may_look {

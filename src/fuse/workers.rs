@@ -43,11 +43,8 @@ impl Workers {
 
     /// The same, for what takes long.
     pub(super) fn call_for_long(&mut self) -> bool {
-        let is_due = self.call();
-        if is_due {
-            self.busy = MEMORY;
-        }
-        is_due
+        self.busy = MEMORY;
+        self.call()
     }
 
     /// The worker that is done listens no more, as others do.

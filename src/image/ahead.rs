@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::block_list::BlockList;
+use super::cache::giving_way;
+use super::data::Prepared;
 use super::image::Image;
 use super::inode::{Body, InodeRef};
 use super::metadata::Position;
@@ -27,6 +29,9 @@ const LONG: u64 = 8;
 /// Then so many behind the last one are looked at.
 const WINDOW: u64 = 6;
 
+/// Behind so many bytes of a file it takes too long to find a block.
+const LONGEST: u64 = 1 << 30;
+
 /// The last read.
 #[derive(Clone, Copy, Debug)]
 struct Last {
@@ -46,13 +51,17 @@ pub struct Reads {
     number: AtomicU64,
     /// As many there were when they were looked at last.
     seen: AtomicU64,
+    /// For this one so many blocks were decompressed.
+    blocks_of: AtomicU64,
+    blocks: AtomicU64,
     is_watched: AtomicBool,
 }
 
 impl Default for Reads {
     fn default() -> Self {
         let last = Mutex::new(Last { number: 0, inode: InodeRef(0), end: 0, in_order: 0 });
-        Self { last, number: AtomicU64::new(0), seen: AtomicU64::new(0), is_watched: AtomicBool::new(false) }
+        let [number, seen, blocks_of, blocks] = [0; 4].map(AtomicU64::new);
+        Self { last, number, seen, blocks_of, blocks, is_watched: AtomicBool::new(false) }
     }
 }
 
@@ -74,14 +83,14 @@ impl Reads {
         *last = Last {
             number: last.number.wrapping_add(1),
             inode,
-            end: if is_same { end.max(last.end) } else { end },
+            end: if is_same && is_next { end.max(last.end) } else { end },
             in_order: if is_next { last.in_order.saturating_add(1) } else { 0 },
         };
         self.number.store(last.number, Ordering::Relaxed);
     }
 
-    /// The last read, if it was in order and this has not been asked since.
-    fn take(&self) -> Option<Last> {
+    /// The last read, if it was in order and nobody has done with it.
+    fn unseen(&self) -> Option<Last> {
         if !self.is_watched.load(Ordering::Relaxed) {
             self.is_watched.store(true, Ordering::Relaxed);
         }
@@ -89,8 +98,27 @@ impl Reads {
         if number == self.seen.load(Ordering::Relaxed) {
             return None;
         }
-        self.seen.store(number, Ordering::Relaxed);
-        Some(*self.last.lock()).filter(|last| last.in_order >= SURE)
+        let last = *self.last.lock();
+        if last.in_order < SURE {
+            self.done_with(&last);
+            return None;
+        }
+        Some(last)
+    }
+
+    /// A block was decompressed for this read. True once there were as many as are worth it: it may be that none of them stays.
+    fn is_enough(&self, last: &Last) -> bool {
+        let before = self.blocks.fetch_add(1, Ordering::Relaxed);
+        if self.blocks_of.swap(last.number, Ordering::Relaxed) != last.number {
+            self.blocks.store(1, Ordering::Relaxed);
+            return false;
+        }
+        before.saturating_add(1) >= FEW
+    }
+
+    /// What the last read made worth doing is done.
+    fn done_with(&self, last: &Last) {
+        self.seen.store(last.number, Ordering::Relaxed);
     }
 
     fn is_last(&self, last: &Last) -> bool {
@@ -109,44 +137,56 @@ fn worth(next: u64, blocks: u64) -> SmallVec<[u64; 8]> {
 }
 
 impl Image {
-    /// Decompresses what will be read next, if it can be told. False where nothing was read since the last time. From the first call on
-    /// reads are watched.
+    /// Decompresses one block of what will be read next, if it can be told. False where there is none, as long as nothing else is read.
+    /// From the first call on reads are watched.
     pub fn decode_ahead(&self) -> bool {
-        let Some(last) = self.reads.take() else { return false };
+        let Some(last) = self.reads.unseen() else { return false };
         // Damage is left to be found by who reads it.
-        let _damage = self.decode_behind(&last);
-        true
+        let is_done = giving_way(|| self.decode_behind(&last)).unwrap_or(false);
+        if !is_done || self.reads.is_enough(&last) {
+            self.reads.done_with(&last);
+        }
+        is_done
     }
 
-    fn decode_behind(&self, last: &Last) -> Result<()> {
+    fn decode_behind(&self, last: &Last) -> Result<bool> {
         let mut at = Position::from_reference(self.superblock.inode_table, last.inode.0);
         let block_size = u64::from(self.superblock.block_size);
-        let list = self.block_list(last.inode)?;
+        let Body::File(file) = self.inode_at(at)?.0.body else { return Ok(false) };
+        // A list of its own: marks are locked while they are made.
+        let list = self.list_of(&file);
+        if last.end > LONGEST {
+            return Ok(false);
+        }
         let blocks = worth(last.end.div_ceil(block_size), list.layout().size.div_ceil(block_size));
         let mut met = Met::default();
-        self.decode_blocks(&list, &blocks, last, &mut met)?;
+        if self.decode_one(&list, &blocks, &mut met)? {
+            return Ok(true);
+        }
         for _ in 0..BEHIND {
-            let Some(behind) = self.behind(at)? else { return Ok(()) };
             if met.count >= FEW || !self.reads.is_last(last) {
-                return Ok(());
+                return Ok(false);
             }
+            let Some(behind) = self.behind(at)? else { return Ok(false) };
             at = behind;
-            if let Body::File(file) = self.inode_at(at)?.0.body {
-                self.decode_blocks(&self.list_of(&file), &[0], last, &mut met)?;
+            if let Body::File(file) = self.inode_at(at)?.0.body
+                && self.decode_one(&self.list_of(&file), &[0], &mut met)?
+            {
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Where the inode behind the one at `at` is; `None` where that is not worth finding out.
     fn behind(&self, at: Position) -> Result<Option<Position>> {
-        const LONGEST: u64 = 4096;
+        const MOST: u64 = 4096;
         let (inode, mut cursor) = self.inode_at(at)?;
         match inode.body {
             Body::Directory(directory) if directory.index.0 > 0 => return Ok(None),
             Body::File(file) => {
                 let sizes = self.list_of(&file).layout().blocks().saturating_mul(size_of::<u32>() as u64);
-                if sizes > LONGEST {
+                if sizes > MOST {
                     return Ok(None);
                 }
                 cursor.bytes(sizes as usize)?;
@@ -156,19 +196,23 @@ impl Image {
         Ok(Some(cursor.position()))
     }
 
-    /// Decompresses those of these blocks that are not yet, until something else is read.
-    fn decode_blocks(&self, list: &BlockList, blocks: &[u64], last: &Last, met: &mut Met) -> Result<()> {
+    /// Decompresses the first of these blocks that is not yet. False where all are.
+    fn decode_one(&self, list: &BlockList, blocks: &[u64], met: &mut Met) -> Result<bool> {
         let block_size = u64::from(self.superblock.block_size);
-        for block in blocks.iter().take_while(|_| self.reads.is_last(last)) {
+        for block in blocks {
             for span in &list.plan(&self.metadata, block.saturating_mul(block_size), 1)? {
-                met.note(self.data.prepare(&self.metadata, span)?);
+                match self.data.prepare(&self.metadata, span)? {
+                    Prepared::Nothing => {}
+                    Prepared::Before(at) => met.note(at),
+                    Prepared::Now => return Ok(true),
+                }
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 
-/// Blocks that will be wanted, decompressed now or before: more would drive each other out of the cache before they are.
+/// Blocks that will be wanted and are decompressed: more would drive each other out of the cache before they are.
 #[derive(Debug, Default)]
 struct Met {
     count: u64,
@@ -177,10 +221,10 @@ struct Met {
 
 impl Met {
     /// Small files that lie in one fragment follow each other.
-    fn note(&mut self, block: Option<u64>) {
-        if block.is_some() && block != self.last {
+    fn note(&mut self, block: u64) {
+        if self.last != Some(block) {
             self.count += 1;
-            self.last = block;
+            self.last = Some(block);
         }
     }
 }
@@ -193,7 +237,7 @@ mod tests {
 
     fn watched() -> Reads {
         let reads = Reads::default();
-        assert!(reads.take().is_none());
+        assert!(reads.unseen().is_none());
         reads
     }
 
@@ -203,7 +247,10 @@ mod tests {
     }
 
     fn taken(reads: &Reads) -> Option<(InodeRef, u64)> {
-        reads.take().map(|last| (last.inode, last.end))
+        reads.unseen().map(|last| {
+            reads.done_with(&last);
+            (last.inode, last.end)
+        })
     }
 
     #[test]
@@ -218,16 +265,16 @@ mod tests {
         let reads = watched();
         for n in 1..=2 {
             reads.note(inode(n), 0, 5);
-            assert!(reads.take().is_none(), "{n} may be chance");
+            assert!(taken(&reads).is_none(), "{n} may be chance");
         }
         reads.note(inode(3), 0, 5);
         assert_eq!(taken(&reads), Some((inode(3), 5)));
-        assert!(reads.take().is_none(), "nothing else was read");
+        assert!(taken(&reads).is_none(), "nothing else was read");
         for off in [inode(2), InodeRef(inode(900).0 + (NEAR << 17))] {
             (10..14).for_each(|n| reads.note(inode(n), 0, 5));
-            assert!(reads.take().is_some());
+            assert!(taken(&reads).is_some());
             reads.note(off, 0, 5);
-            assert!(reads.take().is_none(), "{off:?}");
+            assert!(taken(&reads).is_none(), "{off:?}");
         }
     }
 
@@ -237,19 +284,38 @@ mod tests {
         [0, 2, 1, 3].iter().for_each(|&n| reads.note(inode(1), n * BLOCK, BLOCK));
         assert_eq!(taken(&reads), Some((inode(1), 4 * BLOCK)));
         reads.note(inode(1), 90 * BLOCK, BLOCK);
-        assert!(reads.take().is_none(), "here and there");
+        assert!(taken(&reads).is_none(), "here and there");
         reads.note(inode(1), u64::MAX, BLOCK);
-        assert!(reads.take().is_none());
+        assert!(taken(&reads).is_none());
         (0..4).for_each(|n| reads.note(inode(2 + n), 0, 5));
-        assert!(reads.take().is_some());
+        assert!(taken(&reads).is_some());
         reads.note(inode(9), BLOCK, BLOCK);
-        assert!(reads.take().is_none(), "not from its beginning");
+        assert!(taken(&reads).is_none(), "not from its beginning");
+    }
+
+    #[test]
+    fn after_a_jump_a_file_can_be_read_from_its_beginning() {
+        let reads = watched();
+        reads.note(inode(1), 90 * BLOCK, BLOCK);
+        (0..4).for_each(|n| reads.note(inode(1), n * BLOCK, BLOCK));
+        assert_eq!(taken(&reads), Some((inode(1), 4 * BLOCK)));
+    }
+
+    #[test]
+    fn for_one_read_few_blocks_are_decompressed() {
+        let reads = watched();
+        (1..=3).for_each(|n| reads.note(inode(n), 0, 5));
+        let last = reads.unseen().unwrap();
+        assert_eq!((0..FEW).filter(|_| reads.is_enough(&last)).count(), 1);
+        reads.note(inode(4), 0, 5);
+        let last = reads.unseen().unwrap();
+        assert!(!reads.is_enough(&last));
     }
 
     #[test]
     fn blocks_are_met_once() {
         let mut met = Met::default();
-        [None, Some(3), Some(3), None, Some(3), Some(9), Some(3)].into_iter().for_each(|block| met.note(block));
+        [3, 3, 3, 9, 3].into_iter().for_each(|block| met.note(block));
         assert_eq!(met.count, 3);
     }
 

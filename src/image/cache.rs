@@ -1,7 +1,7 @@
 //! Byte-budgeted caches that decode each thing once, however many ask for it at the same time.
 
+use std::cell::Cell;
 use std::hash::Hash;
-use std::time::Duration;
 
 use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -12,6 +12,25 @@ use crate::error::Result;
 pub trait Weight {
     /// Bytes of memory, with what belongs to it.
     fn weight(&self) -> u64;
+}
+
+thread_local! {
+    static GIVES_WAY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has nobody wait for what this thread makes meanwhile, as others may keep it from its processor for long: what they need just then,
+/// they make themselves.
+pub fn giving_way<T>(work: impl FnOnce() -> T) -> T {
+    let outer = GIVES_WAY.replace(true);
+    let done = work();
+    GIVES_WAY.set(outer);
+    done
+}
+
+/// Whether this thread is at such work.
+#[must_use]
+pub fn gives_way() -> bool {
+    GIVES_WAY.get()
 }
 
 /// Bookkeeping per entry, in bytes, estimated from quick_cache's own structures.
@@ -61,24 +80,28 @@ impl<K: Eq + Hash + Clone, V: Weight + Clone> Budgeted<K, V> {
     /// # Errors
     /// Those of `make`.
     pub fn get_or(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<V> {
-        self.get_within(key, None, make)
-    }
-
-    /// The same, but who has waited as long as `patience` runs `make` as well.
-    ///
-    /// # Errors
-    /// Those of `make`.
-    pub fn get_within(&self, key: K, patience: Option<Duration>, make: impl FnOnce() -> Result<V>) -> Result<V> {
-        match self.0.get_value_or_guard(&key, patience) {
+        if GIVES_WAY.get() {
+            return self.get_or_add(key, make);
+        }
+        match self.0.get_value_or_guard(&key, None) {
             GuardResult::Value(value) => Ok(value),
             GuardResult::Guard(guard) => {
                 let value = make()?;
-                // Refused only when the entry was removed meanwhile, which nobody does.
+                // Refused only when the entry was removed or made meanwhile.
                 let _ = guard.insert(value.clone());
                 Ok(value)
             }
             GuardResult::Timeout => make(),
         }
+    }
+
+    fn get_or_add(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<V> {
+        if let Some(value) = self.0.get(&key) {
+            return Ok(value);
+        }
+        let value = make()?;
+        self.0.insert(key, value.clone());
+        Ok(value)
     }
 
     /// The value of `key` where it is kept.
@@ -106,25 +129,29 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_patience_makes_its_own() {
+    fn nobody_waits_for_who_gives_way() {
         let cache = Budgeted::<u64, u64>::new(1000, 10);
         let (may_end, waits) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let (begun, has_begun) = std::sync::mpsc::channel();
             let cache = &cache;
             let slow = scope.spawn(move || {
-                cache.get_or(7, || {
-                    begun.send(()).unwrap();
-                    waits.recv().unwrap();
-                    Ok(1)
+                giving_way(|| {
+                    cache.get_or(7, || {
+                        begun.send(()).unwrap();
+                        waits.recv().unwrap();
+                        Ok(1)
+                    })
                 })
             });
             has_begun.recv().unwrap();
-            assert_eq!(cache.get_within(7, Some(Duration::from_millis(1)), || Ok(2)).unwrap(), 2);
+            assert_eq!(cache.get_or(7, || Ok(2)).unwrap(), 2);
             may_end.send(()).unwrap();
             assert_eq!(slow.join().unwrap().unwrap(), 1);
         });
-        assert_eq!(cache.get(&7), Some(1));
+        assert!(cache.get(&7).is_some());
+        giving_way(|| assert_eq!(cache.get_or(8, || Ok(3)).unwrap(), 3));
+        assert_eq!(cache.get_or(8, || Ok(4)).unwrap(), 3, "it is kept");
     }
 
     #[test]

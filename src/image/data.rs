@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use super::block::{Block, Buffers};
 use super::cache::Budgeted;
@@ -19,10 +18,6 @@ const BLOCK: &str = "data block";
 const FRAGMENT: &str = "fragment";
 /// Bytes of a read that is one of many here and there, at most: the kernel reads at least 16 KiB for who reads in order.
 const SMALL: usize = 8 << 10;
-/// No position.
-const NONE: u64 = u64::MAX;
-/// So long it is waited for what is decompressed ahead.
-const PATIENCE: Duration = Duration::from_millis(1);
 /// A read of a hole is answered from here, if it is no longer.
 static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; 128 << 10]);
 
@@ -52,6 +47,17 @@ impl std::ops::Deref for Bytes<'_> {
     }
 }
 
+/// What [`Data::prepare`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// Nothing is to be decompressed.
+    Nothing,
+    /// What lies at this position was decompressed before.
+    Before(u64),
+    /// It was decompressed.
+    Now,
+}
+
 /// The data of an image, with the decompressed blocks that are kept.
 pub struct Data {
     map: Arc<Map>,
@@ -63,8 +69,6 @@ pub struct Data {
     buffers: Arc<Buffers>,
     decompressed: AtomicU64,
     reserve: Arc<Reserve>,
-    /// Position of the block that is just decompressed ahead, by who may be kept from it by others.
-    ahead: AtomicU64,
 }
 
 impl Data {
@@ -82,17 +86,7 @@ impl Data {
         let budget = budget.max(8 * u64::from(block_size));
         let blocks = Budgeted::new(budget, u64::from(block_size));
         let buffers = Arc::new(Buffers::new(block_size as usize));
-        Self {
-            map,
-            compressor,
-            block_size,
-            fragments,
-            blocks,
-            buffers,
-            decompressed: AtomicU64::new(0),
-            reserve,
-            ahead: AtomicU64::new(NONE),
-        }
+        Self { map, compressor, block_size, fragments, blocks, buffers, decompressed: AtomicU64::new(0), reserve }
     }
 
     /// Bytes of decompressed blocks that are kept.
@@ -148,7 +142,7 @@ impl Data {
     fn whole(&self, span: &Span) -> Option<(u64, u32, usize)> {
         match span.source {
             Source::Compressed { at, size, holds, skip: 0 } if span.len == u64::from(holds) => {
-                (self.patience(at).is_none() && self.blocks.get(&(at, size)).is_none()).then_some((at, size, holds as usize))
+                self.blocks.get(&(at, size)).is_none().then_some((at, size, holds as usize))
             }
             _ => None,
         }
@@ -213,7 +207,7 @@ impl Data {
         if let Some(bytes) = self.reserved(Packed { at, size: bytes }, None, skip, len) {
             return Ok(Bytes::Owned(bytes));
         }
-        let block = self.blocks.get_within((at, size), self.patience(at), || {
+        let block = self.blocks.get_or((at, size), || {
             let block = self.decompress(FRAGMENT, at, bytes, self.block_size as usize)?;
             self.reserve.keep_if_seen(Packed { at, size: bytes }, &block);
             Ok(block)
@@ -257,40 +251,32 @@ impl Data {
     /// # Errors
     /// `Damage` where it cannot be read.
     pub fn block(&self, Packed { at, size }: Packed, holds: u32) -> Result<Arc<Block>> {
-        let make = || self.decompress(BLOCK, at, size, holds as usize);
-        let block = self.blocks.get_within((at, size), self.patience(at), make)?;
+        let block = self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?;
         self.check_holds(at, block.len(), holds as usize)?;
         Ok(block)
     }
 
-    fn patience(&self, at: u64) -> Option<Duration> {
-        (self.ahead.load(Ordering::Relaxed) == at).then_some(PATIENCE)
-    }
-
-    /// Decompresses the block or fragment of a span and keeps it, for who will read it soon, unless that was done already. Answers its
-    /// position; `None` where nothing is to be decompressed.
+    /// Decompresses the block or fragment of a span and keeps it, for who will read it soon, unless that was done already.
     ///
     /// # Errors
     /// `Damage` where it cannot be read.
-    pub fn prepare(&self, metadata: &Metadata, span: &Span) -> Result<Option<u64>> {
+    pub fn prepare(&self, metadata: &Metadata, span: &Span) -> Result<Prepared> {
         let (at, size) = match span.source {
-            Source::Hole | Source::Stored(_) => return Ok(None),
+            Source::Hole | Source::Stored(_) => return Ok(Prepared::Nothing),
             Source::Compressed { at, size, .. } => (at, size),
             Source::Fragment { entry, .. } => self.fragment_at(metadata, entry)?,
         };
         if size & STORED != 0 {
-            return Ok(None);
+            return Ok(Prepared::Nothing);
         }
         if self.kept(at, size).is_some() || self.reserve.len_of(Packed { at, size }).is_some() {
-            return Ok(Some(at));
+            return Ok(Prepared::Before(at));
         }
-        self.ahead.store(at, Ordering::Relaxed);
-        let prepared = match span.source {
-            Source::Compressed { holds, .. } => self.block(Packed { at, size }, holds).map(drop),
-            _ => self.span(metadata, span).map(drop),
-        };
-        self.ahead.store(NONE, Ordering::Relaxed);
-        prepared.map(|()| Some(at))
+        match span.source {
+            Source::Compressed { holds, .. } => drop(self.block(Packed { at, size }, holds)?),
+            _ => drop(self.span(metadata, span)?),
+        }
+        Ok(Prepared::Now)
     }
 
     /// The content of the block of `size` bytes at `at`, where it is kept.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::cache::gives_way;
+
 /// Pages that hold what was stored, until the kernel takes them back.
 pub trait Pages: Send + Sync {
     /// Bytes from offset 0 on that may be stored.
@@ -133,6 +135,11 @@ impl Reserve {
         self.store.get().is_some()
     }
 
+    /// Who gives way to others has no descriptor for the pages.
+    fn in_reach(&self) -> Option<&Store> {
+        self.store.get().filter(|_| !gives_way())
+    }
+
     /// Whether a block could be in reserve, and is not.
     #[must_use]
     pub fn lacks(&self, block: Packed) -> bool {
@@ -149,7 +156,7 @@ impl Reserve {
     /// Fills `room` with the content of a block from byte `skip` on; false where that is not in reserve.
     #[must_use]
     pub fn read(&self, block: Packed, skip: usize, room: &mut [u8]) -> bool {
-        let (Some(store), Some(len)) = (self.store.get(), self.len_of(block)) else { return false };
+        let (Some(store), Some(len)) = (self.in_reach(), self.len_of(block)) else { return false };
         if skip.checked_add(room.len()).is_none_or(|end| end > len) {
             return false;
         }
@@ -166,7 +173,7 @@ impl Reserve {
 
     /// Puts the content of a block in reserve, unless it is; true where it has now come there.
     pub fn keep(&self, block: Packed, content: &[u8]) -> bool {
-        let Some(store) = self.store.get() else { return false };
+        let Some(store) = self.in_reach() else { return false };
         let (Some(place), Ok(len)) = (store.place(block, content.len(), self.stride), u32::try_from(content.len())) else {
             return false;
         };
@@ -180,7 +187,7 @@ impl Reserve {
     /// Puts the content of a block in reserve when it was decompressed before: what is decompressed once is mostly read to its end
     /// then.
     pub fn keep_if_seen(&self, block: Packed, content: &[u8]) {
-        let Some(store) = self.store.get() else { return };
+        let Some(store) = self.in_reach() else { return };
         let mut notes = store.notes.lock();
         if notes.get(block).is_none() {
             notes.put(block, 0);

@@ -1,8 +1,9 @@
-//! Descriptors that go from one process to another over a socket (unix(7), `SCM_RIGHTS`).
+//! Descriptors that go from one process to another over a socket (unix(7), `SCM_RIGHTS`), and those that a thread has for itself.
+#![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -48,6 +49,31 @@ pub fn receive(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     Ok(received)
 }
 
+/// From now on this thread has one descriptor, by the same number, and none of the others' any more, not even the standard ones. So it
+/// keeps nothing open that they close, should it hang while its process is killed.
+///
+/// # Errors
+/// What unshare(2) and close_range(2) answer, for instance `ENOSYS` before Linux 5.9; then it has those of all, or copies of them.
+pub fn keep_alone(kept: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: unshare(2) with CLONE_FILES changes no memory, and no descriptor of another thread.
+    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let kept = kept.as_raw_fd().unsigned_abs();
+    if kept > 0 {
+        close_all(0, kept - 1)?;
+    }
+    close_all(kept.saturating_add(1), u32::MAX)
+}
+
+fn close_all(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: close_range(2) touches no memory. The descriptors are copies that belong to nobody, as the table is this thread's alone.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -55,6 +81,29 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+
+    #[test]
+    fn a_thread_can_have_its_own() {
+        let (kept, other) = (File::open("/").unwrap(), File::open("/dev/null").unwrap());
+        let numbers = || -> Vec<i32> {
+            let names = std::fs::read_dir("/proc/thread-self/fd").unwrap();
+            let mut numbers: Vec<i32> = names.map(|name| name.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        let number = kept.as_raw_fd();
+        let kept_there = kept.try_clone().unwrap();
+        let there = std::thread::spawn(move || {
+            let number = kept_there.as_raw_fd();
+            keep_alone(kept_there.as_fd()).unwrap();
+            let is_ours = |n: &i32| *n != number && rustix::fs::fstat(&kept_there).is_ok();
+            // One more is the directory of them itself.
+            numbers().into_iter().filter(is_ours).count()
+        });
+        assert!(there.join().unwrap() <= 1);
+        assert!(numbers().contains(&number));
+        assert!(kept.metadata().unwrap().is_dir() && other.metadata().is_ok(), "those of others stay");
+    }
 
     #[test]
     fn what_is_sent_arrives_in_order() {

@@ -120,11 +120,11 @@ impl Union {
         })
     }
 
-    /// Has the lowers decode some of what will be read next. False where there is nothing to be done at present.
+    /// Has the lowers decode a piece each of what will be read next. False where there is nothing to be done at present.
     #[must_use]
     pub fn decode_ahead(&self) -> bool {
         // Each of them is asked: whoever was never asked does not watch what is read.
-        self.lowers.iter().filter(|lower| lower.decode_ahead()).count() > 0
+        self.lowers.iter().fold(false, |is_done, lower| lower.decode_ahead() | is_done)
     }
 
     /// Has a lower keep what it has decompressed for a read of so many bytes, where the next one will want another part of it.

@@ -127,7 +127,7 @@ pub trait Lower: Send + Sync {
     /// Decodes what is needed to list a directory, where it keeps that and it does not take long.
     fn prepare_listing(&self, _dir: LowerId) {}
 
-    /// Decodes some of what will be read next, where it can tell. False where it cannot, as long as nothing else was read.
+    /// Decodes a piece of what will be read next. False where it knows of none; a later read may change that.
     fn decode_ahead(&self) -> bool {
         false
     }

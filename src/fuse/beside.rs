@@ -1,0 +1,359 @@
+//! How nobody has to be woken on another processor, where there are two: the asker and the worker take turns on one of them.
+//!
+//! The kernel would move either to a processor that is free, so a thread keeps the other one busy in a burst, at the lowest priority: with
+//! what will be wanted soon, as long as there is some. Nobody may depend on that thread, as it may be kept from its processor, or hang where
+//! it decompresses ahead what the disk does not give.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::sys::descriptors;
+use crate::sys::processors::{self, Threads};
+
+/// Does a piece of what will be wanted soon; false where there is nothing to be done.
+pub(super) type Work = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// No processor.
+const NONE: usize = usize::MAX;
+/// How long it stays before it looks again where the asker is.
+const SPELL: Duration = Duration::from_millis(2);
+/// So often it is looked whether requests still come.
+const OFTEN: Duration = Duration::from_micros(500);
+/// Who was kept from its processor for so long is in the way of somebody.
+const KEPT_OFF: Duration = Duration::from_micros(100);
+/// So long the workers believe that somebody keeps the other processor busy.
+const BELIEVED: Duration = Duration::from_millis(3);
+/// After so many times without work it is taken for over.
+const HOPE: u32 = 10;
+/// After so many times on end that nobody could tell where the asker is it is not asked again.
+const VAIN: u32 = 100;
+
+/// Where the workers are to be: on the processor of the one who asks.
+pub(super) struct Beside {
+    threads: Threads,
+    work: Work,
+    begun: Instant,
+    at: AtomicUsize,
+    /// Until when, in microseconds since it begun.
+    until: AtomicU64,
+    /// So many times there may be no work before it is given up.
+    hope: AtomicU32,
+    in_vain: AtomicU32,
+    thread: AtomicBool,
+}
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Beside").field(&self.at).finish()
+    }
+}
+
+/// What the thread has to know of the requests.
+pub(super) trait Requests: Send + Sync + 'static {
+    /// The thread that alone asks at present, if one worker is enough for it.
+    fn only_asker(&self) -> Option<u32>;
+
+    /// Something that is more with each request.
+    fn count(&self) -> u64;
+
+    /// No more will come.
+    fn are_over(&self) -> bool;
+}
+
+impl Beside {
+    /// `None` where there are not two processors, or nobody could tell who is where.
+    pub(super) fn new(work: Work) -> Option<Self> {
+        if !processors::are_two() {
+            return None;
+        }
+        let threads = Threads::open().inspect_err(|e| tracing::debug!("workers stay where they are: /proc: {e}")).ok()?;
+        Some(Self::with(threads, work))
+    }
+
+    fn with(threads: Threads, work: Work) -> Self {
+        let [hope, in_vain] = [0, 0].map(AtomicU32::new);
+        let (at, until, thread) = (AtomicUsize::new(NONE), AtomicU64::new(0), AtomicBool::new(false));
+        Self { threads, work, begun: Instant::now(), at, until, hope, in_vain, thread }
+    }
+
+    /// Starts the thread, which is to be woken when a burst begins. It ends soon after the requests, and nobody waits for that.
+    ///
+    /// # Errors
+    /// [`Error::Sys`] where no thread can be started.
+    pub(super) fn start(self: &Arc<Self>, for_work: bool, requests: Arc<impl Requests>) -> Result<Thread> {
+        let beside = Arc::clone(self);
+        let thread = thread::Builder::new().name("beside".to_owned()).spawn(move || {
+            // Nobody is told if not: it may have no descriptor for that any more.
+            if beside.settle_down().is_ok() {
+                beside.attend(for_work, &*requests);
+            }
+        });
+        Ok(thread.map_err(|e| Error::sys("start", "a thread", e))?.thread().clone())
+    }
+
+    /// Whoever looks where a thread is may be the last one who uses its memory, and has to write back then what it has mapped, by our own
+    /// daemon or by another one that hangs. Should this process be killed meanwhile, /dev/fuse must be closed all the same.
+    fn settle_down(&self) -> std::io::Result<()> {
+        processors::give_way()?;
+        descriptors::keep_alone(self.threads.as_fd())
+    }
+
+    fn attend(&self, for_work: bool, requests: &impl Requests) {
+        while !requests.are_over() && self.in_vain.load(Ordering::Relaxed) < VAIN {
+            if self.thread.load(Ordering::Acquire) {
+                let begun = Instant::now();
+                self.attend_once(for_work, requests);
+                thread::sleep(SPELL.saturating_sub(begun.elapsed()));
+            } else {
+                thread::park();
+            }
+        }
+        self.leave();
+    }
+
+    /// `for_work`: only where there is some, as otherwise it is as fast to answer on the other processor.
+    fn attend_once(&self, for_work: bool, requests: &impl Requests) {
+        let asker = requests.only_asker().filter(|_| !for_work || self.has_work());
+        let Some(asker) = asker else { return self.leave() };
+        let Ok(at) = self.threads.processor_of(asker) else {
+            self.in_vain.fetch_add(1, Ordering::Relaxed);
+            return self.leave();
+        };
+        self.in_vain.store(0, Ordering::Relaxed);
+        if processors::go_to(processors::other(at)).is_err() {
+            return self.leave();
+        }
+        self.believe();
+        self.at.store(at, Ordering::Relaxed);
+        // A worker may have said meanwhile that it has much to do.
+        if requests.only_asker() != Some(asker) {
+            return self.leave();
+        }
+        self.keep_busy(requests);
+    }
+
+    fn keep_busy(&self, requests: &impl Requests) {
+        let (begun, mut before) = (Instant::now(), requests.count());
+        while self.at.load(Ordering::Relaxed) != NONE && begun.elapsed() < SPELL {
+            if !self.stay(OFTEN) {
+                return self.leave();
+            }
+            let now = requests.count();
+            if now == before {
+                return;
+            }
+            before = now;
+            self.believe();
+        }
+    }
+
+    /// False if this thread was in somebody's way.
+    fn stay(&self, time: Duration) -> bool {
+        let begun = Instant::now();
+        let mut last = begun;
+        while self.at.load(Ordering::Relaxed) != NONE && last.duration_since(begun) < time {
+            if (self.work)() {
+                last = Instant::now();
+                continue;
+            }
+            std::hint::spin_loop();
+            let now = Instant::now();
+            if now.duration_since(last) > KEPT_OFF {
+                return false;
+            }
+            last = now;
+        }
+        true
+    }
+
+    /// There is something to be done meanwhile, or was not long ago.
+    fn has_work(&self) -> bool {
+        if (self.work)() {
+            self.hope.store(HOPE, Ordering::Relaxed);
+            return true;
+        }
+        let hope = self.hope.load(Ordering::Relaxed);
+        self.hope.store(hope.saturating_sub(1), Ordering::Relaxed);
+        hope > 0
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn believe(&self) {
+        self.until.store(self.now() + BELIEVED.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// A burst begins, or ends.
+    pub(super) fn set_burst(&self, is_one: bool) {
+        self.thread.store(is_one, Ordering::Release);
+        if !is_one {
+            self.leave();
+        }
+    }
+
+    /// From now on the workers are wherever the kernel wants.
+    pub(super) fn leave(&self) {
+        if self.at.load(Ordering::Relaxed) != NONE {
+            self.at.store(NONE, Ordering::Relaxed);
+        }
+    }
+
+    /// This worker goes where it is to be. False where that is anywhere.
+    pub(super) fn settle(&self) -> bool {
+        let at = self.at.load(Ordering::Relaxed);
+        if at == NONE || self.now() > self.until.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Elsewhere it works as well.
+        if processors::go_to(at).is_err() {
+            self.leave();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn beside(work: Work) -> Arc<Beside> {
+        Arc::new(Beside::with(Threads::open().unwrap(), work))
+    }
+
+    fn me() -> u32 {
+        rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Requests of one thread, of which one comes whenever they are counted, if there are any.
+    #[derive(Default)]
+    struct Of {
+        asker: AtomicU32,
+        come: AtomicBool,
+        count: AtomicU64,
+        over: AtomicBool,
+    }
+
+    impl Of {
+        fn new(asker: u32, come: bool) -> Arc<Self> {
+            Arc::new(Self { asker: asker.into(), come: come.into(), ..Self::default() })
+        }
+    }
+
+    impl Requests for Of {
+        fn only_asker(&self) -> Option<u32> {
+            Some(self.asker.load(Ordering::Relaxed)).filter(|&asker| asker != 0)
+        }
+
+        fn count(&self) -> u64 {
+            self.count.fetch_add(u64::from(self.come.load(Ordering::Relaxed)), Ordering::Relaxed)
+        }
+
+        fn are_over(&self) -> bool {
+            self.over.load(Ordering::Relaxed)
+        }
+    }
+
+    fn is_taken(beside: &Beside) -> bool {
+        beside.at.load(Ordering::Relaxed) != NONE
+    }
+
+    fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < LONG, "{what}");
+        }
+    }
+
+    /// Where this thread may use the two first processors, and no other.
+    fn may_go() -> bool {
+        [0, 1].map(processors::go_to).iter().all(Result::is_ok)
+    }
+
+    #[test]
+    fn the_other_processor_is_kept_busy_while_requests_come() {
+        let (beside, requests) = (beside(Box::new(|| false)), Of::new(me(), true));
+        if !may_go() {
+            beside.attend_once(false, &*requests);
+            assert!(!is_taken(&beside), "there is no other one");
+            return;
+        }
+        // Where the machine has much to do it may give way at once; then once more.
+        wait_for("it never stays", || {
+            let begun = Instant::now();
+            beside.attend_once(false, &*requests);
+            begun.elapsed() >= OFTEN && is_taken(&beside)
+        });
+        // It may be taken away before it can be asked.
+        wait_for("a worker is elsewhere", || {
+            beside.believe();
+            beside.settle() && beside.threads.processor_of(me()).unwrap() == beside.at.load(Ordering::Relaxed)
+        });
+        let begun = Instant::now();
+        beside.attend_once(false, &*Of::new(me(), false));
+        assert!(begun.elapsed() < LONG / 2, "no request has come");
+        thread::sleep(BELIEVED * 2);
+        assert!(!beside.settle(), "nobody has seen to it for long");
+    }
+
+    #[test]
+    fn where_nothing_is_to_be_done_nobody_moves_for_work() {
+        let (beside, requests) = (beside(Box::new(|| false)), Of::new(me(), true));
+        beside.attend_once(true, &*requests);
+        assert!(!is_taken(&beside));
+        beside.hope.store(1, Ordering::Relaxed);
+        assert!(beside.has_work() && !beside.has_work());
+    }
+
+    #[test]
+    fn who_keeps_it_busy_works() {
+        let done = Arc::new(AtomicU64::new(0));
+        let counts = Arc::clone(&done);
+        let beside = beside(Box::new(move || counts.fetch_add(1, Ordering::Relaxed) < 1000));
+        beside.at.store(0, Ordering::Relaxed);
+        wait_for("it does not", || {
+            beside.stay(OFTEN);
+            done.load(Ordering::Relaxed) > 1000
+        });
+    }
+
+    #[test]
+    fn nobody_follows_who_is_gone_or_where_it_may_not_go() {
+        let beside = beside(Box::new(|| false));
+        beside.at.store(0, Ordering::Relaxed);
+        for _ in 0..VAIN {
+            beside.attend_once(false, &*Of::new(u32::MAX, true));
+            assert!(!is_taken(&beside));
+        }
+        // Then it ends by itself.
+        beside.set_burst(true);
+        beside.attend(false, &*Of::new(u32::MAX, true));
+        beside.at.store(1 << 20, Ordering::Relaxed);
+        beside.believe();
+        beside.settle();
+        assert!(!is_taken(&beside));
+        beside.attend_once(false, &*Of::new(0, true));
+        assert!(!is_taken(&beside), "several ask");
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_requests() {
+        let (beside, requests) = (beside(Box::new(|| false)), Of::new(me(), true));
+        let thread = beside.start(false, Arc::clone(&requests)).unwrap();
+        beside.set_burst(true);
+        thread.unpark();
+        thread::sleep(Duration::from_millis(10));
+        requests.over.store(true, Ordering::Relaxed);
+        drop(requests);
+        wait_for("it goes on", || Arc::strong_count(&beside) == 1);
+        assert!(!is_taken(&beside));
+    }
+}
