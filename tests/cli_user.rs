@@ -174,6 +174,8 @@ fn of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst() {
         assert_eq!(scratch.as_nobody(&["sh", "-c", &script]).succeeded().stdout, "4000\n");
     };
     scratch.haosfs_as_nobody(&["mount", "image.sqfs", "mnt", "-o", "cpu_latency=0"]).succeeded();
+    // It gives itself its name.
+    wait_until("there is a thread for it", || Beside::of(&scratch).is_some());
     let beside = Beside::of(&scratch).unwrap();
     let (mut round, mut shares) = (0, Vec::new());
     // Where others need the processors it gives way.

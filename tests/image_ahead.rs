@@ -5,6 +5,8 @@ mod image;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use haosfs::image::{Image, InodeRef, Options};
 use image::pack::{self, pack};
@@ -17,6 +19,8 @@ const BLOCK: usize = 128 << 10;
 struct Watched {
     image: Image,
     files: Vec<(InodeRef, Vec<u8>)>,
+    /// How often something was to be used that may take long.
+    announced: Arc<AtomicU64>,
     _dir: tempfile::TempDir,
 }
 
@@ -39,7 +43,12 @@ impl Watched {
         let inode = |n: usize| image.lookup(image.root(), OsStr::new(&format!("{n:03}"))).unwrap().unwrap().inode;
         let files = contents.into_iter().enumerate().map(|(n, content)| (inode(n), content)).collect();
         assert!(!image.decode_ahead(), "nothing was read yet");
-        Some(Self { image, files, _dir: dir })
+        let announced = Arc::<AtomicU64>::default();
+        let counts = Arc::clone(&announced);
+        image.announce(Box::new(move || {
+            counts.fetch_add(1, Ordering::Relaxed);
+        }));
+        Some(Self { image, files, announced, _dir: dir })
     }
 
     /// Reads a part of a file, and lets everything be done that this makes worth doing. Answers how many blocks were decompressed for the
@@ -48,8 +57,9 @@ impl Watched {
         let (before, (inode, content)) = (self.image.decompressed(), &self.files[file]);
         let end = content.len().min(offset + len);
         assert!(*self.image.read(*inode, offset as u64, len).unwrap() == content[offset..end], "{file}, {len} bytes at {offset}");
-        let then = self.image.decompressed();
+        let (then, announced) = (self.image.decompressed(), self.announced.load(Ordering::Relaxed));
         while self.image.decode_ahead() {}
+        assert_eq!(self.announced.load(Ordering::Relaxed), announced, "who gives way answers nobody");
         (then - before, self.image.decompressed() - then)
     }
 }
@@ -66,6 +76,7 @@ fn the_first_blocks_of_the_next_files_are_ready() {
         assert_eq!(watched.read(n, 0, BLOCK).0, 0, "{n}");
         assert_eq!(watched.read(n, BLOCK, BLOCK).0, 0, "the rest of {n}");
     }
+    assert!(watched.announced.load(Ordering::Relaxed) > 0);
     // Each of them once, and four that are ahead.
     assert_eq!(watched.image.decompressed(), 2 + 28 * 2 + 4);
 }

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn nothing_is_said_where_nothing_is_asked_for() {
-        let awake = Awake::new(Latency::Any, Box::new(|| false));
+        let awake = Awake::new(Latency::Any, Box::new(|| Ok(false)));
         assert!(awake.claim.is_none() && awake.beside().is_none());
     }
 }

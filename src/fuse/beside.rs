@@ -16,7 +16,10 @@ use crate::sys::descriptors;
 use crate::sys::processors::{self, Threads};
 
 /// Does a piece of what will be wanted soon; false where there is nothing to be done.
-pub(super) type Work = Box<dyn Fn() -> bool + Send + Sync>;
+///
+/// # Errors
+/// A defect of our own.
+pub(super) type Work = Box<dyn Fn() -> Result<bool> + Send + Sync>;
 
 /// No processor.
 const NONE: usize = usize::MAX;
@@ -44,7 +47,10 @@ pub(super) struct Beside {
     /// So many times there may be no work before it is given up.
     hope: AtomicU32,
     in_vain: AtomicU32,
-    thread: AtomicBool,
+    in_burst: AtomicBool,
+    /// Its work has failed by a defect, and is not done any more.
+    is_defective: AtomicBool,
+    is_told: AtomicBool,
 }
 
 impl fmt::Debug for Beside {
@@ -53,16 +59,25 @@ impl fmt::Debug for Beside {
     }
 }
 
-/// What the thread has to know of the requests.
-pub(super) trait Requests: Send + Sync + 'static {
-    /// The thread that alone asks at present, if one worker is enough for it.
-    fn only_asker(&self) -> Option<u32>;
-
+/// What the thread has to know of the requests. It holds no descriptors, as whoever lets go of it last would close them.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The thread that alone asks at present, if one worker is enough for it; else 0.
+    pub(super) only_asker: AtomicU32,
     /// Something that is more with each request.
-    fn count(&self) -> u64;
-
+    pub(super) count: AtomicU64,
     /// No more will come.
-    fn are_over(&self) -> bool;
+    pub(super) over: AtomicBool,
+}
+
+impl Known {
+    fn only_asker(&self) -> Option<u32> {
+        Some(self.only_asker.load(Ordering::Relaxed)).filter(|&asker| asker != 0)
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 impl Beside {
@@ -77,21 +92,20 @@ impl Beside {
 
     fn with(threads: Threads, work: Work) -> Self {
         let [hope, in_vain] = [0, 0].map(AtomicU32::new);
-        let (at, until, thread) = (AtomicUsize::new(NONE), AtomicU64::new(0), AtomicBool::new(false));
-        Self { threads, work, begun: Instant::now(), at, until, hope, in_vain, thread }
+        let [in_burst, is_defective, is_told] = [false; 3].map(AtomicBool::new);
+        let (at, until, begun) = (AtomicUsize::new(NONE), AtomicU64::new(0), Instant::now());
+        Self { threads, work, begun, at, until, hope, in_vain, in_burst, is_defective, is_told }
     }
 
     /// Starts the thread, which is to be woken when a burst begins. It ends soon after the requests, and nobody waits for that.
     ///
     /// # Errors
     /// [`Error::Sys`] where no thread can be started.
-    pub(super) fn start(self: &Arc<Self>, for_work: bool, requests: Arc<impl Requests>) -> Result<Thread> {
+    pub(super) fn start(self: &Arc<Self>, for_work: bool, requests: Arc<Known>) -> Result<Thread> {
         let beside = Arc::clone(self);
-        let thread = thread::Builder::new().name("beside".to_owned()).spawn(move || {
-            // Nobody is told if not: it may have no descriptor for that any more.
-            if beside.settle_down().is_ok() {
-                beside.attend(for_work, &*requests);
-            }
+        let thread = thread::Builder::new().name("beside".to_owned()).spawn(move || match beside.settle_down() {
+            Ok(()) => beside.attend(for_work, &requests),
+            Err(e) => tracing::debug!("workers stay where they are: {e}"),
         });
         Ok(thread.map_err(|e| Error::sys("start", "a thread", e))?.thread().clone())
     }
@@ -103,9 +117,9 @@ impl Beside {
         descriptors::keep_alone(self.threads.as_fd())
     }
 
-    fn attend(&self, for_work: bool, requests: &impl Requests) {
-        while !requests.are_over() && self.in_vain.load(Ordering::Relaxed) < VAIN {
-            if self.thread.load(Ordering::Acquire) {
+    fn attend(&self, for_work: bool, requests: &Known) {
+        while !requests.over.load(Ordering::Acquire) && self.in_vain.load(Ordering::Relaxed) < VAIN {
+            if self.in_burst.load(Ordering::Acquire) {
                 let begun = Instant::now();
                 self.attend_once(for_work, requests);
                 thread::sleep(SPELL.saturating_sub(begun.elapsed()));
@@ -117,7 +131,7 @@ impl Beside {
     }
 
     /// `for_work`: only where there is some, as otherwise it is as fast to answer on the other processor.
-    fn attend_once(&self, for_work: bool, requests: &impl Requests) {
+    fn attend_once(&self, for_work: bool, requests: &Known) {
         let asker = requests.only_asker().filter(|_| !for_work || self.has_work());
         let Some(asker) = asker else { return self.leave() };
         let Ok(at) = self.threads.processor_of(asker) else {
@@ -137,7 +151,7 @@ impl Beside {
         self.keep_busy(requests);
     }
 
-    fn keep_busy(&self, requests: &impl Requests) {
+    fn keep_busy(&self, requests: &Known) {
         let (begun, mut before) = (Instant::now(), requests.count());
         while self.at.load(Ordering::Relaxed) != NONE && begun.elapsed() < SPELL {
             if !self.stay(OFTEN) {
@@ -157,7 +171,7 @@ impl Beside {
         let begun = Instant::now();
         let mut last = begun;
         while self.at.load(Ordering::Relaxed) != NONE && last.duration_since(begun) < time {
-            if (self.work)() {
+            if self.work() {
                 last = Instant::now();
                 continue;
             }
@@ -173,13 +187,28 @@ impl Beside {
 
     /// There is something to be done meanwhile, or was not long ago.
     fn has_work(&self) -> bool {
-        if (self.work)() {
+        if self.work() {
             self.hope.store(HOPE, Ordering::Relaxed);
             return true;
         }
         let hope = self.hope.load(Ordering::Relaxed);
         self.hope.store(hope.saturating_sub(1), Ordering::Relaxed);
         hope > 0
+    }
+
+    fn work(&self) -> bool {
+        if self.is_defective.load(Ordering::Relaxed) {
+            return false;
+        }
+        (self.work)().unwrap_or_else(|_| {
+            self.is_defective.store(true, Ordering::Relaxed);
+            false
+        })
+    }
+
+    /// True once after a defect: the thread has no descriptor by which it could tell.
+    pub(super) fn take_defect(&self) -> bool {
+        self.is_defective.load(Ordering::Relaxed) && !self.is_told.swap(true, Ordering::Relaxed)
     }
 
     fn now(&self) -> u64 {
@@ -192,7 +221,7 @@ impl Beside {
 
     /// A burst begins, or ends.
     pub(super) fn set_burst(&self, is_one: bool) {
-        self.thread.store(is_one, Ordering::Release);
+        self.in_burst.store(is_one, Ordering::Release);
         if !is_one {
             self.leave();
         }
@@ -233,33 +262,18 @@ mod tests {
         rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Requests of one thread, of which one comes whenever they are counted, if there are any.
-    #[derive(Default)]
-    struct Of {
-        asker: AtomicU32,
-        come: AtomicBool,
-        count: AtomicU64,
-        over: AtomicBool,
+    /// Requests of one thread.
+    fn of(asker: u32) -> Arc<Known> {
+        Arc::new(Known { only_asker: asker.into(), ..Known::default() })
     }
 
-    impl Of {
-        fn new(asker: u32, come: bool) -> Arc<Self> {
-            Arc::new(Self { asker: asker.into(), come: come.into(), ..Self::default() })
-        }
-    }
-
-    impl Requests for Of {
-        fn only_asker(&self) -> Option<u32> {
-            Some(self.asker.load(Ordering::Relaxed)).filter(|&asker| asker != 0)
-        }
-
-        fn count(&self) -> u64 {
-            self.count.fetch_add(u64::from(self.come.load(Ordering::Relaxed)), Ordering::Relaxed)
-        }
-
-        fn are_over(&self) -> bool {
-            self.over.load(Ordering::Relaxed)
-        }
+    /// Work that is never there, but lets a request come whenever it is looked for.
+    fn coming(requests: &Arc<Known>) -> Work {
+        let requests = Arc::clone(requests);
+        Box::new(move || {
+            requests.count.fetch_add(1, Ordering::Relaxed);
+            Ok(false)
+        })
     }
 
     fn is_taken(beside: &Beside) -> bool {
@@ -280,16 +294,17 @@ mod tests {
 
     #[test]
     fn the_other_processor_is_kept_busy_while_requests_come() {
-        let (beside, requests) = (beside(Box::new(|| false)), Of::new(me(), true));
+        let requests = of(me());
+        let beside = beside(coming(&requests));
         if !may_go() {
-            beside.attend_once(false, &*requests);
+            beside.attend_once(false, &requests);
             assert!(!is_taken(&beside), "there is no other one");
             return;
         }
         // Where the machine has much to do it may give way at once; then once more.
         wait_for("it never stays", || {
             let begun = Instant::now();
-            beside.attend_once(false, &*requests);
+            beside.attend_once(false, &requests);
             begun.elapsed() >= OFTEN && is_taken(&beside)
         });
         // It may be taken away before it can be asked.
@@ -297,17 +312,14 @@ mod tests {
             beside.believe();
             beside.settle() && beside.threads.processor_of(me()).unwrap() == beside.at.load(Ordering::Relaxed)
         });
-        let begun = Instant::now();
-        beside.attend_once(false, &*Of::new(me(), false));
-        assert!(begun.elapsed() < LONG / 2, "no request has come");
         thread::sleep(BELIEVED * 2);
         assert!(!beside.settle(), "nobody has seen to it for long");
     }
 
     #[test]
     fn where_nothing_is_to_be_done_nobody_moves_for_work() {
-        let (beside, requests) = (beside(Box::new(|| false)), Of::new(me(), true));
-        beside.attend_once(true, &*requests);
+        let beside = beside(Box::new(|| Ok(false)));
+        beside.attend_once(true, &of(me()));
         assert!(!is_taken(&beside));
         beside.hope.store(1, Ordering::Relaxed);
         assert!(beside.has_work() && !beside.has_work());
@@ -317,7 +329,7 @@ mod tests {
     fn who_keeps_it_busy_works() {
         let done = Arc::new(AtomicU64::new(0));
         let counts = Arc::clone(&done);
-        let beside = beside(Box::new(move || counts.fetch_add(1, Ordering::Relaxed) < 1000));
+        let beside = beside(Box::new(move || Ok(counts.fetch_add(1, Ordering::Relaxed) < 1000)));
         beside.at.store(0, Ordering::Relaxed);
         wait_for("it does not", || {
             beside.stay(OFTEN);
@@ -327,32 +339,43 @@ mod tests {
 
     #[test]
     fn nobody_follows_who_is_gone_or_where_it_may_not_go() {
-        let beside = beside(Box::new(|| false));
+        let beside = beside(Box::new(|| Ok(false)));
         beside.at.store(0, Ordering::Relaxed);
         for _ in 0..VAIN {
-            beside.attend_once(false, &*Of::new(u32::MAX, true));
+            beside.attend_once(false, &of(u32::MAX));
             assert!(!is_taken(&beside));
         }
         // Then it ends by itself.
         beside.set_burst(true);
-        beside.attend(false, &*Of::new(u32::MAX, true));
+        beside.attend(false, &of(u32::MAX));
         beside.at.store(1 << 20, Ordering::Relaxed);
         beside.believe();
         beside.settle();
         assert!(!is_taken(&beside));
-        beside.attend_once(false, &*Of::new(0, true));
+        beside.attend_once(false, &of(0));
         assert!(!is_taken(&beside), "several ask");
     }
 
     #[test]
-    fn the_thread_ends_with_the_requests() {
-        let (beside, requests) = (beside(Box::new(|| false)), Of::new(me(), true));
+    fn a_defect_is_told_once() {
+        let beside = beside(Box::new(|| Err(crate::error::Errno::EIO.into())));
+        assert!(!beside.take_defect());
+        assert!(!beside.work() && !beside.work());
+        assert!(beside.take_defect() && !beside.take_defect());
+    }
+
+    #[test]
+    fn the_thread_attends_and_ends_with_the_requests() {
+        let requests = of(me());
+        let beside = beside(coming(&requests));
         let thread = beside.start(false, Arc::clone(&requests)).unwrap();
         beside.set_burst(true);
         thread.unpark();
-        thread::sleep(Duration::from_millis(10));
+        if may_go() {
+            wait_for("nobody attends", || requests.count() > 0);
+        }
         requests.over.store(true, Ordering::Relaxed);
-        drop(requests);
+        thread.unpark();
         wait_for("it goes on", || Arc::strong_count(&beside) == 1);
         assert!(!is_taken(&beside));
     }

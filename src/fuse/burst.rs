@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use super::awake::Awake;
-use super::beside::Requests;
+use super::beside::Known;
 use super::turns::Turns;
 use crate::error::{Error, Result};
 
@@ -29,11 +29,10 @@ pub(super) struct Bursts {
     awake: Arc<Awake>,
     turns: Arc<Turns>,
     begun: Instant,
-    seen: AtomicU64,
+    known: Arc<Known>,
     /// When the last of each `MANY` came, in microseconds since it begun.
     at: AtomicU64,
     held: AtomicBool,
-    ended: AtomicBool,
     watcher: OnceLock<Thread>,
     /// Who keeps a processor busy.
     beside: OnceLock<Thread>,
@@ -41,11 +40,10 @@ pub(super) struct Bursts {
 
 impl Bursts {
     /// Watches for when processors are to be awake, and one worker to listen for all.
-    pub(super) fn new(awake: Arc<Awake>, turns: Arc<Turns>) -> Arc<Self> {
-        let [seen, at] = [0, 0].map(AtomicU64::new);
-        let [held, ended] = [false, false].map(AtomicBool::new);
+    pub(super) fn new(awake: Arc<Awake>, turns: Arc<Turns>, known: Arc<Known>) -> Arc<Self> {
+        let (at, held) = (AtomicU64::new(0), AtomicBool::new(false));
         let (begun, watcher, beside) = (Instant::now(), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { awake, turns, begun, seen, at, held, ended, watcher, beside })
+        Arc::new(Self { awake, turns, begun, known, at, held, watcher, beside })
     }
 
     /// A request to read so many bytes has come. They weigh where somebody can decompress ahead meanwhile.
@@ -56,7 +54,7 @@ impl Bursts {
     /// A request has come, for so many bytes of data.
     pub(super) fn notice(&self, bytes: usize) {
         let weight = 1 + (bytes / LIKE_ONE) as u64;
-        let before = self.seen.fetch_add(weight, Ordering::Relaxed);
+        let before = self.known.count.fetch_add(weight, Ordering::Relaxed);
         if before / MANY == before.wrapping_add(weight) / MANY {
             return;
         }
@@ -83,14 +81,16 @@ impl Bursts {
         let thread = thread.map_err(|e| Error::sys("start", "a thread", e))?;
         let _first = self.watcher.set(thread.thread().clone());
         if let Some(beside) = self.awake.beside() {
-            let thread = beside.start(self.awake.is_claimed(), Arc::clone(self))?;
-            let _first = self.beside.set(thread);
+            match beside.start(self.awake.is_claimed(), Arc::clone(&self.known)) {
+                Ok(thread) => drop(self.beside.set(thread)),
+                Err(e) => tracing::debug!("workers stay where they are: {e}"),
+            }
         }
         Ok(Watch { bursts: Arc::clone(self), thread: Some(thread) })
     }
 
     fn stand_by(&self) {
-        while !self.ended.load(Ordering::Acquire) {
+        while !self.known.over.load(Ordering::Acquire) {
             if !self.held.load(Ordering::Acquire) {
                 thread::park();
                 continue;
@@ -103,37 +103,26 @@ impl Bursts {
             self.outlast();
             self.turns.end_burst();
             self.awake.end();
+            if self.awake.beside().is_some_and(|beside| beside.take_defect()) {
+                tracing::error!("nothing is decompressed ahead any more, as that met a defect of haosfs");
+            }
             self.held.store(false, Ordering::Release);
         }
     }
 
     fn outlast(&self) {
-        let (mut before, mut begun) = (self.seen.load(Ordering::Relaxed), 0);
-        while !self.ended.load(Ordering::Acquire) {
+        let (mut before, mut begun) = (self.known.count.load(Ordering::Relaxed), 0);
+        while !self.known.over.load(Ordering::Acquire) {
             for _ in 0..SOON.as_micros() / OFTEN.as_micros() {
                 thread::sleep(OFTEN);
                 begun = self.turns.watch(begun);
             }
-            let now = self.seen.load(Ordering::Relaxed);
+            let now = self.known.count.load(Ordering::Relaxed);
             if now.wrapping_sub(before) < MANY / 2 {
                 return;
             }
             before = now;
         }
-    }
-}
-
-impl Requests for Bursts {
-    fn only_asker(&self) -> Option<u32> {
-        self.turns.only_asker()
-    }
-
-    fn count(&self) -> u64 {
-        self.seen.load(Ordering::Relaxed)
-    }
-
-    fn are_over(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
     }
 }
 
@@ -146,7 +135,7 @@ pub(super) struct Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.bursts.ended.store(true, Ordering::Release);
+        self.bursts.known.over.store(true, Ordering::Release);
         if let Some(beside) = self.bursts.beside.get() {
             beside.unpark();
         }

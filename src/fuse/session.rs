@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use fuser::{Config, INodeNo, SessionACL};
 
 use super::awake::Awake;
+use super::beside::Known;
 use super::burst::{Bursts, Watch};
 use super::filesystem::Filesystem;
 use super::guard;
@@ -56,11 +57,20 @@ impl Session {
         config.clone_fd = true;
         config.acl = SessionACL::All;
         let listens = device.try_clone().map_err(|e| Error::sys("clone", "/dev/fuse", e))?;
+        let known = Arc::<Known>::default();
         let ahead = Arc::downgrade(&union);
-        let work = move || ahead.upgrade().is_some_and(|union| guard::guarded(|| Ok(union.decode_ahead())).unwrap_or(false));
+        let work = move || {
+            let Some(union) = ahead.upgrade() else { return Ok(false) };
+            let is_done = guard::guarded(|| Ok(union.decode_ahead()));
+            // Whoever else had it is gone, and its descriptors are not this thread's to close.
+            if Arc::strong_count(&union) == 1 {
+                std::mem::forget(union);
+            }
+            is_done
+        };
         let awake = Arc::new(Awake::new(options.cpu_latency, Box::new(work)));
-        let turns = Arc::new(Turns::new(listens, options.threads(), Arc::clone(&awake)));
-        let bursts = Bursts::new(awake, Arc::clone(&turns));
+        let turns = Arc::new(Turns::new(listens, options.threads(), Arc::clone(&awake), Arc::clone(&known)));
+        let bursts = Bursts::new(awake, Arc::clone(&turns), known);
         let watch = bursts.watch()?;
         let (first_read, reads) = channel();
         let filesystem = Filesystem::new(Arc::clone(&union), bursts, Arc::clone(&turns), first_read);

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::awake::Awake;
+use super::beside::Known;
 use super::workers::Workers;
 use crate::sys::readiness::is_readable;
 
@@ -41,11 +42,12 @@ pub(super) struct Turns {
     /// A second processor is there to ask.
     may_look: bool,
     awake: Arc<Awake>,
+    known: Arc<Known>,
 }
 
 impl Turns {
     /// For so many workers, all of which listen on `device` or one cloned from it.
-    pub(super) fn new(device: OwnedFd, all: usize, awake: Arc<Awake>) -> Self {
+    pub(super) fn new(device: OwnedFd, all: usize, awake: Arc<Awake>, known: Arc<Known>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             device,
@@ -57,13 +59,8 @@ impl Turns {
             in_vain: AtomicU32::new(0),
             may_look: processors > 1,
             awake,
+            known,
         }
-    }
-
-    /// The thread that alone asks, if one worker is enough for it.
-    pub(super) fn only_asker(&self) -> Option<u32> {
-        let workers = self.workers.lock();
-        workers.are_in_turns().then_some(workers.asker)
     }
 
     /// This worker has a request of the thread `asker`, which is answered before what this returns is dropped. Then it waits until it is
@@ -73,6 +70,7 @@ impl Turns {
             let mut workers = self.workers.lock();
             workers.listening = workers.listening.saturating_sub(1);
             workers.note(asker);
+            self.tell(&workers);
             let answering = self.all.saturating_sub(workers.listening + workers.parked);
             let is_queued = self.queued.load(Ordering::Relaxed) && answering < self.side_by_side;
             (is_queued || workers.slow > 0 && workers.crowd > 0) && workers.call()
@@ -94,7 +92,12 @@ impl Turns {
 
     /// Has somebody listen, if nobody does: what follows takes long.
     pub(super) fn hand_on(&self) {
-        let is_called = self.workers.lock().call_for_long();
+        let is_called = {
+            let mut workers = self.workers.lock();
+            let is_called = workers.call_for_long();
+            self.tell(&workers);
+            is_called
+        };
         // Both may have much to do.
         if let Some(beside) = self.awake.beside() {
             beside.leave();
@@ -121,6 +124,13 @@ impl Turns {
         is_alone && self.may_look && !is_readable(&self.device)
     }
 
+    /// Who alone asks, for the thread that goes by it.
+    fn tell(&self, workers: &Workers) {
+        if self.awake.beside().is_some() {
+            self.known.only_asker.store(if workers.are_in_turns() { workers.asker } else { 0 }, Ordering::Relaxed);
+        }
+    }
+
     /// From now on one listens.
     pub(super) fn begin_burst(&self) {
         self.workers.lock().in_burst = true;
@@ -132,6 +142,7 @@ impl Turns {
             let mut workers = self.workers.lock();
             workers.in_burst = false;
             workers.called = 0;
+            self.tell(&workers);
         }
         self.call.notify_all();
     }
@@ -258,7 +269,7 @@ mod tests {
     /// Turns of so many workers in a burst, and the other end of their device.
     fn in_burst(all: usize) -> (Arc<Turns>, UnixStream) {
         let (device, asker) = UnixStream::pair().unwrap();
-        let turns = Arc::new(Turns::new(device.into(), all, Arc::default()));
+        let turns = Arc::new(Turns::new(device.into(), all, Arc::default(), Arc::default()));
         turns.begin_burst();
         (turns, asker)
     }

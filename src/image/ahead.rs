@@ -29,8 +29,8 @@ const LONG: u64 = 8;
 /// Then so many behind the last one are looked at.
 const WINDOW: u64 = 6;
 
-/// Behind so many bytes of a file it takes too long to find a block.
-const LONGEST: u64 = 1 << 30;
+/// Behind so many blocks of a file it takes too long to find one.
+const LONGEST: u64 = 1 << 13;
 
 /// The last read.
 #[derive(Clone, Copy, Debug)]
@@ -155,10 +155,11 @@ impl Image {
         let Body::File(file) = self.inode_at(at)?.0.body else { return Ok(false) };
         // A list of its own: marks are locked while they are made.
         let list = self.list_of(&file);
-        if last.end > LONGEST {
+        let next = last.end.div_ceil(block_size);
+        if next > LONGEST {
             return Ok(false);
         }
-        let blocks = worth(last.end.div_ceil(block_size), list.layout().size.div_ceil(block_size));
+        let blocks = worth(next, list.layout().size.div_ceil(block_size));
         let mut met = Met::default();
         if self.decode_one(&list, &blocks, &mut met)? {
             return Ok(true);

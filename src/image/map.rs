@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::cache::gives_way;
 use crate::error::{Damage, Errno, Error, Result};
 use crate::sys::sigbus::{self, Registration};
 use crate::types::{Announced, BeforeWait};
@@ -165,7 +166,7 @@ impl Map {
 
     fn slice(&self, structure: &'static str, at: u64, len: usize) -> Result<&[u8]> {
         // It may have to be read from the disk first, and is mostly decompressed then.
-        if len > ENTRY {
+        if len > ENTRY && !gives_way() {
             self.before_use.tell();
         }
         usize::try_from(at)

@@ -53,22 +53,20 @@ pub fn receive(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
 /// keeps nothing open that they close, should it hang while its process is killed.
 ///
 /// # Errors
-/// What unshare(2) and close_range(2) answer, for instance `ENOSYS` before Linux 5.9; then it has those of all, or copies of them.
+/// What close_range(2) answers, for instance `ENOSYS` before Linux 5.9; then it has those of all.
 pub fn keep_alone(kept: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: unshare(2) with CLONE_FILES changes no memory, and no descriptor of another thread.
-    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
     let kept = kept.as_raw_fd().unsigned_abs();
-    if kept > 0 {
-        close_all(0, kept - 1)?;
+    // Those behind it are not even copied.
+    close_all(kept.saturating_add(1), u32::MAX, libc::CLOSE_RANGE_UNSHARE)?;
+    match kept.checked_sub(1) {
+        Some(last) => close_all(0, last, 0),
+        None => Ok(()),
     }
-    close_all(kept.saturating_add(1), u32::MAX)
 }
 
-fn close_all(first: u32, last: u32) -> io::Result<()> {
-    // SAFETY: close_range(2) touches no memory. The descriptors are copies that belong to nobody, as the table is this thread's alone.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+fn close_all(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: close_range(2) touches no memory. The first call gives this thread a table of its own, with copies that belong to nobody.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
