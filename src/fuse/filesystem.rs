@@ -84,8 +84,12 @@ impl Filesystem {
 
     /// As `begin`, of so many bytes of data.
     fn begin_of(&self, req: &Request, operation: Operation, bytes: usize) -> Asked<'_> {
-        self.requests.count(operation);
         self.bursts.notice(bytes);
+        self.begin_noticed(req, operation)
+    }
+
+    fn begin_noticed(&self, req: &Request, operation: Operation) -> Asked<'_> {
+        self.requests.count(operation);
         Asked::new(&self.union, self.turns.begin(req.pid()))
     }
 
@@ -260,9 +264,8 @@ impl fuser::Filesystem for Filesystem {
     ) {
         self.notice_read();
         let mut reply = Some(reply);
-        self.requests.count(Operation::Read);
         self.bursts.notice_read(size as usize);
-        let asked = Asked::new(&self.union, self.turns.begin(req.pid()));
+        let asked = self.begin_noticed(req, Operation::Read);
         let answer = asked.ask(|union| {
             union.read(node(ino), offset, size as usize, |bytes| {
                 if let Some(reply) = reply.take() {

@@ -10,8 +10,8 @@ use super::block_list::BlockList;
 use super::cache::giving_way;
 use super::data::Prepared;
 use super::image::Image;
-use super::inode::{Body, InodeRef};
-use super::metadata::Position;
+use super::inode::{Body, Inode, InodeRef};
+use super::metadata::{Cursor, Position};
 use crate::error::Result;
 
 /// Blocks that are ahead at a time, at most but for a long file.
@@ -28,7 +28,6 @@ const SHUFFLED: u64 = 256 << 10;
 const LONG: u64 = 8;
 /// Then so many behind the last one are looked at.
 const WINDOW: u64 = 6;
-
 /// Behind so many blocks of a file it takes too long to find one.
 const LONGEST: u64 = 1 << 13;
 
@@ -150,11 +149,11 @@ impl Image {
     }
 
     fn decode_behind(&self, last: &Last) -> Result<bool> {
-        let mut at = Position::from_reference(self.superblock.inode_table, last.inode.0);
         let block_size = u64::from(self.superblock.block_size);
-        let Body::File(file) = self.inode_at(at)?.0.body else { return Ok(false) };
+        let (mut inode, mut behind) = self.inode_at(Position::from_reference(self.superblock.inode_table, last.inode.0))?;
+        let Body::File(file) = &inode.body else { return Ok(false) };
         // A list of its own: marks are locked while they are made.
-        let list = self.list_of(&file);
+        let list = self.list_of(file);
         let next = last.end.div_ceil(block_size);
         if next > LONGEST {
             return Ok(false);
@@ -168,10 +167,10 @@ impl Image {
             if met.count >= FEW || !self.reads.is_last(last) {
                 return Ok(false);
             }
-            let Some(behind) = self.behind(at)? else { return Ok(false) };
-            at = behind;
-            if let Body::File(file) = self.inode_at(at)?.0.body
-                && self.decode_one(&self.list_of(&file), &[0], &mut met)?
+            let Some(at) = self.pass(&inode, behind)? else { return Ok(false) };
+            (inode, behind) = self.inode_at(at)?;
+            if let Body::File(file) = &inode.body
+                && self.decode_one(&self.list_of(file), &[0], &mut met)?
             {
                 return Ok(true);
             }
@@ -179,22 +178,21 @@ impl Image {
         Ok(false)
     }
 
-    /// Where the inode behind the one at `at` is; `None` where that is not worth finding out.
-    fn behind(&self, at: Position) -> Result<Option<Position>> {
+    /// Where the inode behind this one is, of which all but the rest at `rest` was read; `None` where that is not worth finding out.
+    fn pass(&self, inode: &Inode, mut rest: Cursor<'_>) -> Result<Option<Position>> {
         const MOST: u64 = 4096;
-        let (inode, mut cursor) = self.inode_at(at)?;
-        match inode.body {
+        match &inode.body {
             Body::Directory(directory) if directory.index.0 > 0 => return Ok(None),
             Body::File(file) => {
-                let sizes = self.list_of(&file).layout().blocks().saturating_mul(size_of::<u32>() as u64);
+                let sizes = self.list_of(file).layout().blocks().saturating_mul(size_of::<u32>() as u64);
                 if sizes > MOST {
                     return Ok(None);
                 }
-                cursor.bytes(sizes as usize)?;
+                rest.bytes(sizes as usize)?;
             }
             _ => {}
         }
-        Ok(Some(cursor.position()))
+        Ok(Some(rest.position()))
     }
 
     /// Decompresses the first of these blocks that is not yet. False where all are.

@@ -165,10 +165,13 @@ impl Data {
                     return Ok(Bytes::Owned(bytes));
                 }
                 let block = match self.whole(span) {
-                    Some(_) => self.decompress(BLOCK, at, size, holds as usize)?,
+                    Some(_) => {
+                        let block = self.decompress(BLOCK, at, size, holds as usize)?;
+                        self.check_holds(at, block.len(), holds as usize)?;
+                        block
+                    }
                     None => self.block(Packed { at, size }, holds)?,
                 };
-                self.check_holds(at, block.len(), holds as usize)?;
                 let is_part = len <= SMALL && self.reserve.lacks(Packed { at, size });
                 let range = skip as usize..skip as usize + len;
                 Ok(if is_part { Bytes::Part(block, range) } else { Bytes::Block(block, range) })
