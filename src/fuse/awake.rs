@@ -66,11 +66,6 @@ impl Awake {
         }
     }
 
-    /// Whether no processor halts in a burst.
-    pub(super) const fn is_claimed(&self) -> bool {
-        self.claim.is_some()
-    }
-
     /// Where the workers are, if that matters.
     pub(super) const fn beside(&self) -> Option<&Arc<Beside>> {
         self.beside.as_ref()

@@ -31,8 +31,6 @@ const OFTEN: Duration = Duration::from_micros(500);
 const KEPT_OFF: Duration = Duration::from_micros(100);
 /// So long the workers believe that somebody keeps the other processor busy.
 const BELIEVED: Duration = Duration::from_millis(3);
-/// After so many times without work it is taken for over.
-const HOPE: u32 = 10;
 /// After so many times on end that nobody could tell where the asker is it is not asked again.
 const VAIN: u32 = 100;
 
@@ -44,8 +42,6 @@ pub(super) struct Beside {
     at: AtomicUsize,
     /// Until when, in microseconds since it begun.
     until: AtomicU64,
-    /// So many times there may be no work before it is given up.
-    hope: AtomicU32,
     in_vain: AtomicU32,
     in_burst: AtomicBool,
     /// Its work has failed by a defect, and is not done any more.
@@ -91,20 +87,20 @@ impl Beside {
     }
 
     fn with(threads: Threads, work: Work) -> Self {
-        let [hope, in_vain] = [0, 0].map(AtomicU32::new);
+        let in_vain = AtomicU32::new(0);
         let [in_burst, is_defective, is_told] = [false; 3].map(AtomicBool::new);
         let (at, until, begun) = (AtomicUsize::new(NONE), AtomicU64::new(0), Instant::now());
-        Self { threads, work, begun, at, until, hope, in_vain, in_burst, is_defective, is_told }
+        Self { threads, work, begun, at, until, in_vain, in_burst, is_defective, is_told }
     }
 
     /// Starts the thread, which is to be woken when a burst begins. It ends soon after the requests, and nobody waits for that.
     ///
     /// # Errors
     /// [`Error::Sys`] where no thread can be started.
-    pub(super) fn start(self: &Arc<Self>, for_work: bool, requests: Arc<Known>) -> Result<Thread> {
+    pub(super) fn start(self: &Arc<Self>, requests: Arc<Known>) -> Result<Thread> {
         let beside = Arc::clone(self);
         let thread = thread::Builder::new().name("beside".to_owned()).spawn(move || match beside.settle_down() {
-            Ok(()) => beside.attend(for_work, &requests),
+            Ok(()) => beside.attend(&requests),
             Err(e) => tracing::debug!("workers stay where they are: {e}"),
         });
         Ok(thread.map_err(|e| Error::sys("start", "a thread", e))?.thread().clone())
@@ -117,11 +113,11 @@ impl Beside {
         descriptors::keep_alone(self.threads.as_fd())
     }
 
-    fn attend(&self, for_work: bool, requests: &Known) {
+    fn attend(&self, requests: &Known) {
         while !requests.over.load(Ordering::Acquire) && self.in_vain.load(Ordering::Relaxed) < VAIN {
             if self.in_burst.load(Ordering::Acquire) {
                 let begun = Instant::now();
-                self.attend_once(for_work, requests);
+                self.attend_once(requests);
                 thread::sleep(SPELL.saturating_sub(begun.elapsed()));
             } else {
                 thread::park();
@@ -130,10 +126,8 @@ impl Beside {
         self.leave();
     }
 
-    /// `for_work`: only where there is some, as otherwise it is as fast to answer on the other processor.
-    fn attend_once(&self, for_work: bool, requests: &Known) {
-        let asker = requests.only_asker().filter(|_| !for_work || self.has_work());
-        let Some(asker) = asker else { return self.leave() };
+    fn attend_once(&self, requests: &Known) {
+        let Some(asker) = requests.only_asker() else { return self.leave() };
         let Ok(at) = self.threads.processor_of(asker) else {
             self.in_vain.fetch_add(1, Ordering::Relaxed);
             return self.leave();
@@ -183,17 +177,6 @@ impl Beside {
             last = now;
         }
         true
-    }
-
-    /// There is something to be done meanwhile, or was not long ago.
-    fn has_work(&self) -> bool {
-        if self.work() {
-            self.hope.store(HOPE, Ordering::Relaxed);
-            return true;
-        }
-        let hope = self.hope.load(Ordering::Relaxed);
-        self.hope.store(hope.saturating_sub(1), Ordering::Relaxed);
-        hope > 0
     }
 
     fn work(&self) -> bool {
@@ -297,14 +280,14 @@ mod tests {
         let requests = of(me());
         let beside = beside(coming(&requests));
         if !may_go() {
-            beside.attend_once(false, &requests);
+            beside.attend_once(&requests);
             assert!(!is_taken(&beside), "there is no other one");
             return;
         }
         // Where the machine has much to do it may give way at once; then once more.
         wait_for("it never stays", || {
             let begun = Instant::now();
-            beside.attend_once(false, &requests);
+            beside.attend_once(&requests);
             begun.elapsed() >= OFTEN && is_taken(&beside)
         });
         // It may be taken away before it can be asked.
@@ -314,15 +297,6 @@ mod tests {
         });
         thread::sleep(BELIEVED * 2);
         assert!(!beside.settle(), "nobody has seen to it for long");
-    }
-
-    #[test]
-    fn where_nothing_is_to_be_done_nobody_moves_for_work() {
-        let beside = beside(Box::new(|| Ok(false)));
-        beside.attend_once(true, &of(me()));
-        assert!(!is_taken(&beside));
-        beside.hope.store(1, Ordering::Relaxed);
-        assert!(beside.has_work() && !beside.has_work());
     }
 
     #[test]
@@ -342,17 +316,17 @@ mod tests {
         let beside = beside(Box::new(|| Ok(false)));
         beside.at.store(0, Ordering::Relaxed);
         for _ in 0..VAIN {
-            beside.attend_once(false, &of(u32::MAX));
+            beside.attend_once(&of(u32::MAX));
             assert!(!is_taken(&beside));
         }
         // Then it ends by itself.
         beside.set_burst(true);
-        beside.attend(false, &of(u32::MAX));
+        beside.attend(&of(u32::MAX));
         beside.at.store(1 << 20, Ordering::Relaxed);
         beside.believe();
         beside.settle();
         assert!(!is_taken(&beside));
-        beside.attend_once(false, &of(0));
+        beside.attend_once(&of(0));
         assert!(!is_taken(&beside), "several ask");
     }
 
@@ -368,7 +342,7 @@ mod tests {
     fn the_thread_attends_and_ends_with_the_requests() {
         let requests = of(me());
         let beside = beside(coming(&requests));
-        let thread = beside.start(false, Arc::clone(&requests)).unwrap();
+        let thread = beside.start(Arc::clone(&requests)).unwrap();
         beside.set_burst(true);
         thread.unpark();
         if may_go() {

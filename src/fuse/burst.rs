@@ -81,7 +81,7 @@ impl Bursts {
         let thread = thread.map_err(|e| Error::sys("start", "a thread", e))?;
         let _first = self.watcher.set(thread.thread().clone());
         if let Some(beside) = self.awake.beside() {
-            match beside.start(self.awake.is_claimed(), Arc::clone(&self.known)) {
+            match beside.start(Arc::clone(&self.known)) {
                 Ok(thread) => drop(self.beside.set(thread)),
                 Err(e) => tracing::debug!("workers stay where they are: {e}"),
             }
