@@ -1,8 +1,8 @@
 //! How nobody has to be woken on another processor, where there are two: the asker and the worker take turns on one of them.
 //!
 //! The kernel would move either to a processor that is free, so a thread keeps the other one busy in a burst, at the lowest priority: with
-//! what will be wanted soon, as long as there is some. Nobody may depend on that thread, as it may be kept from its processor, or hang where
-//! it decompresses ahead what the disk does not give.
+//! what will be wanted soon, as long as there is some, and with new pages of the heap. Nobody may depend on that thread, as it may be kept
+//! from its processor, or hang where it decompresses ahead what the disk does not give.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::sys::descriptors;
+use crate::sys::heap::Growth;
 use crate::sys::processors::{self, Threads};
 
 /// Does a piece of what will be wanted soon; false where there is nothing to be done.
@@ -43,6 +44,8 @@ pub(super) struct Beside {
     /// Until when, in microseconds since it begun.
     until: AtomicU64,
     in_vain: AtomicU32,
+    /// What workers put into the heap needs pages.
+    heap: Growth,
     in_burst: AtomicBool,
     /// Its work has failed by a defect, and is not done any more.
     is_defective: AtomicBool,
@@ -90,7 +93,7 @@ impl Beside {
         let in_vain = AtomicU32::new(0);
         let [in_burst, is_defective, is_told] = [false; 3].map(AtomicBool::new);
         let (at, until, begun) = (AtomicUsize::new(NONE), AtomicU64::new(0), Instant::now());
-        Self { threads, work, begun, at, until, in_vain, in_burst, is_defective, is_told }
+        Self { threads, work, begun, at, until, in_vain, heap: Growth::default(), in_burst, is_defective, is_told }
     }
 
     /// Starts the thread, which is to be woken when a burst begins. It ends soon after the requests, and nobody waits for that.
@@ -165,7 +168,7 @@ impl Beside {
         let begun = Instant::now();
         let mut last = begun;
         while self.at.load(Ordering::Relaxed) != NONE && last.duration_since(begun) < time {
-            if self.work() {
+            if self.heap.follow() || self.work() {
                 last = Instant::now();
                 continue;
             }
