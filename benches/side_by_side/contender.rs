@@ -82,6 +82,9 @@ impl Contender {
                 return Err(format!("{program} is not installed"));
             }
         }
+        if self == Self::Rootless && !self.by(Path::new("test")).args(["-w", "/dev/fuse"]).status().unwrap().success() {
+            return Err("/dev/fuse is not for everybody: chmod 0666 /dev/fuse".into());
+        }
         let systems = fs::read_to_string("/proc/filesystems").unwrap();
         if self == Self::Kernel && !(systems.contains("\tsquashfs") && systems.contains("\toverlay")) {
             return Err("this kernel lacks squashfs or overlayfs".into());
