@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use haosfs::error::{Errno, Error, Result};
 use haosfs::image::{Image, InodeRef, Options};
+use haosfs::union::{NodeId, ROOT, SquashfsLower, Union};
 use image::pack::{self, pack};
 use image::random::Random;
 use image::skip;
@@ -220,6 +221,29 @@ fn directories_out_of_order_and_with_the_same_name_twice() {
     }
     let names: Vec<OsString> = image.entries(image.root()).unwrap().iter().map(|(name, _)| name.into()).collect();
     assert_eq!(names, ["aa-last", "cycle", "dup-a", "file", "link", "victim-name", "zz-first"]);
+}
+
+#[test]
+fn an_inode_that_is_listed_by_two_numbers_is_one_file() {
+    let Some(mut subject) = Subject::new("an_inode_that_is_listed_by_two_numbers") else { return };
+    let entry = subject.find(b"dup-a") - 8;
+    let delta = i16::from_le_bytes([subject.bytes[entry + 2], subject.bytes[entry + 3]]);
+    subject.patch(entry + 2, &(delta + 1000).to_le_bytes());
+    let image = subject.open().unwrap();
+    let own = image.attr(lookup(&image, "dup-a").unwrap()).unwrap().ino;
+    assert_eq!(image.lookup(image.root(), OsStr::new("dup-a")).unwrap().unwrap().ino, own + 1000);
+    let union = Union::new(vec![Box::new(SquashfsLower::new(image))], None, haosfs::union::Options::default()).unwrap();
+    let (by_name, attr) = union.lookup(ROOT, OsStr::new("dup-a")).unwrap();
+    assert_eq!(by_name.id, NodeId(attr.ino));
+    let mut listed = None;
+    let mut take = |dir: &_, entry: &haosfs::union::Entry, _| {
+        if entry.name == "dup-a" {
+            listed = Some(union.enter(dir, entry).unwrap().0);
+        }
+        true
+    };
+    union.read_dir(ROOT, 0, &mut take).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&by_name, &listed.unwrap()));
 }
 
 #[test]

@@ -224,6 +224,15 @@ impl Image {
         self.look(inode).map(|(attr, _)| attr)
     }
 
+    /// The number of an inode, whatever else is wrong with it.
+    ///
+    /// # Errors
+    /// `Damage` where its first bytes cannot be read.
+    pub fn number(&self, inode: InodeRef) -> Result<u64> {
+        let at = Position::from_reference(self.superblock.inode_table, inode.0);
+        Inode::number(&mut self.metadata.cursor(INODE, at, self.superblock.directory_table)).map(u64::from)
+    }
+
     /// Attributes of an inode, and whether it has extended ones.
     ///
     /// # Errors

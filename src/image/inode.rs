@@ -117,6 +117,16 @@ impl Inode {
         Ok(Self { ino, perm, owner, group, mtime, nlink, xattrs, body })
     }
 
+    /// The number of the inode at `at`.
+    ///
+    /// # Errors
+    /// `Damage` where its first bytes cannot be read.
+    pub fn number(at: &mut Cursor<'_>) -> Result<u32> {
+        // Behind type, permissions, owner, group and time of change, as above.
+        let [.., a, b, c, d] = at.array::<16>()?;
+        Ok(u32::from_le_bytes([a, b, c, d]))
+    }
+
     /// Its type.
     #[must_use]
     pub const fn kind(&self) -> Kind {

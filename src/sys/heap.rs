@@ -30,27 +30,34 @@ pub fn give_back() {
 /// and of up to 30 us where the host must find a page first.
 #[derive(Debug, Default)]
 pub struct Growth {
-    /// Where the heap ended last time; 0 before.
-    end: AtomicUsize,
+    /// All pages below are made, or were there when it was looked at first; 0 before.
+    made: AtomicUsize,
 }
 
-/// So many bytes are made at a time, at most. glibc lets the heap grow by 128 KiB and what it needs at once (`DEFAULT_TOP_PAD`).
+/// So much of the end of the heap is made, at most. glibc lets the heap grow by 128 KiB and what it needs at once (`DEFAULT_TOP_PAD`).
 const MOST: usize = 1 << 20;
-/// So many bytes are made by one call, during which the heap cannot grow.
-const PIECE: usize = 64 << 10;
+/// So many bytes are made at a time: meanwhile the heap cannot grow, nor may anything be mapped.
+const PIECE: usize = 16 << 10;
 
 impl Growth {
-    /// Makes the pages by which the heap has grown since the last time; true if it has.
+    /// Makes some of the pages by which the heap has grown since the last time; false once there are none left.
     pub fn follow(&self) -> bool {
-        let Some(new) = self.until(end()) else { return false };
-        new.clone().step_by(PIECE).for_each(|at| make_pages(at, PIECE.min(new.end - at)));
+        let Some(new) = self.next(end()) else { return false };
+        make_pages(new.start, new.len());
         true
     }
 
-    /// What is new where the heap ends at `end`; nothing the first time.
-    fn until(&self, end: usize) -> Option<Range<usize>> {
-        let before = self.end.swap(end, Ordering::Relaxed);
-        (before != 0 && end > before).then(|| before.max(end.saturating_sub(MOST))..end)
+    /// What is to be made next where the heap ends at `end`.
+    fn next(&self, end: usize) -> Option<Range<usize>> {
+        let made = self.made.load(Ordering::Relaxed);
+        if made == end {
+            return None;
+        }
+        let is_grown = made != 0 && end > made;
+        let from = if is_grown { made.max(end.saturating_sub(MOST)) } else { end };
+        let until = end.min(from.saturating_add(PIECE));
+        self.made.store(until, Ordering::Relaxed);
+        is_grown.then_some(from..until)
     }
 }
 
@@ -60,8 +67,9 @@ fn end() -> usize {
     // SAFETY: without an increment glibc's sbrk(3) reads one word, which may be an old one.
     let end = unsafe { libc::sbrk(0) } as usize;
     #[cfg(not(target_env = "gnu"))]
-    let end = 0;
-    end
+    let end = usize::MAX;
+    // That is -1, for a refusal.
+    if end == usize::MAX { 0 } else { end }
 }
 
 /// Has the kernel make the pages that begin among these bytes. Nothing happens where they are gone meanwhile, or Linux is before 5.14.
@@ -79,18 +87,21 @@ fn make_pages(at: usize, len: usize) {
 mod tests {
     use super::*;
 
-    /// How many pages of fresh memory are there after `make` got its first page and the size of each.
+    /// How many pages of fresh memory are there after `make` got its address and the size of a page.
     fn there(make: impl FnOnce(usize, usize)) -> usize {
+        const PAGES: usize = 16;
         let page = rustix::param::page_size();
-        // More than any heap has: glibc maps it (mallopt(3), M_MMAP_THRESHOLD).
-        let memory = vec![0_u8; 64 << 20];
-        let first = (memory.as_ptr() as usize + 1).next_multiple_of(page);
-        make(first, page);
-        let mut seen = [0_u8; 16];
-        // SAFETY: these pages are all of `memory`, and `seen` has a byte for each.
-        let done = unsafe { libc::mincore(first as *mut libc::c_void, seen.len() * page, seen.as_mut_ptr()) };
-        assert_eq!(done, 0);
-        assert!(memory.iter().all(|&byte| byte == 0));
+        let mut seen = [0_u8; PAGES];
+        // SAFETY: the mapping is a new one of its own, and is gone before this returns; `seen` has a byte for each of its pages.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let at = libc::mmap(std::ptr::null_mut(), PAGES * page, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            assert_ne!(at, libc::MAP_FAILED);
+            libc::madvise(at, PAGES * page, libc::MADV_NOHUGEPAGE);
+            make(at as usize, page);
+            assert_eq!(libc::mincore(at, PAGES * page, seen.as_mut_ptr()), 0);
+            libc::munmap(at, PAGES * page);
+        }
         seen.iter().filter(|&&state| state & 1 == 1).count()
     }
 
@@ -103,26 +114,26 @@ mod tests {
     }
 
     #[test]
-    fn nothing_happens_where_nothing_is() {
-        let page = rustix::param::page_size();
-        make_pages(page, page);
-        make_pages(page, 0);
-    }
-
-    #[test]
-    fn what_is_new_lies_at_the_end() {
+    fn what_is_new_is_made_piece_by_piece() {
         let growth = Growth::default();
-        assert_eq!(growth.until(4096), None, "nobody knows by how much");
-        assert_eq!(growth.until(4096), None);
-        assert_eq!(growth.until(9000), Some(4096..9000));
-        assert_eq!(growth.until(100), None, "it may shrink");
-        assert_eq!(growth.until(100 + 3 * MOST), Some(100 + 2 * MOST..100 + 3 * MOST));
-        assert_eq!(growth.until(0), None);
+        assert_eq!(growth.next(4096), None, "nobody knows what is new");
+        assert_eq!(growth.next(4096), None);
+        assert_eq!(growth.next(9000), Some(4096..9000));
+        assert_eq!(growth.next(9000), None);
+        assert_eq!(growth.next(100), None, "it may shrink");
+        let end = 100 + 3 * MOST;
+        assert_eq!(growth.next(end), Some(end - MOST..end - MOST + PIECE));
+        assert_eq!((0..1000).take_while(|_| growth.next(end).is_some()).count(), MOST / PIECE - 1);
+        assert_eq!(growth.next(0), None);
     }
 
     #[cfg(target_env = "gnu")]
     #[test]
-    fn the_heap_has_an_end() {
-        assert!(end() > 0);
+    fn the_heap_is_followed_to_its_end() {
+        let growth = Growth::default();
+        growth.made.store(end().checked_sub(3 * PIECE).unwrap(), Ordering::Relaxed);
+        // Other tests let it grow, too.
+        assert!((0..10_000).any(|_| !growth.follow()));
+        assert!(growth.made.load(Ordering::Relaxed) > 0);
     }
 }

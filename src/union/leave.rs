@@ -28,7 +28,7 @@ impl Union {
         found: &Found,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let Some(node) = self.table.find(found.key()?) else {
+        let Some(node) = self.node_found(found)? else {
             act()?;
             self.forget_numbers(found);
             return Ok(());

@@ -27,7 +27,7 @@ impl Union {
     /// The node whose other names must be found before this one may go: it is in the upper, and has names that nobody has seen
     /// yet. The caller holds the names.
     pub(super) fn reluctant(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<Option<Arc<Node>>> {
-        let Some(node) = self.table.find(found.key()?) else { return Ok(None) };
+        let Some(node) = self.node_found(found)? else { return Ok(None) };
         let is_so = {
             let state = node.state.read();
             state.index.is_none() && state.latent > 0 && state.is_last_in_upper(parent, name)

@@ -250,18 +250,23 @@ impl Union {
 
     fn intern_found(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<Arc<Node>> {
         let key = found.key()?;
-        // A file that is just being copied up has its entry before it has its key.
-        if let (None, Some(_), Some(at)) = (&found.upper, &found.entry, found.lowers.first())
-            && let Some(node) = self.table.find_held(Key::lower(*at), found.kind)
-        {
-            return Ok(node);
+        if let (None, Some(at)) = (&found.upper, found.lowers.first()) {
+            let number = self.lower_number(at.layer, found.lower_ino);
+            if found.entry.is_none() {
+                // Nothing is asked of the upper for these, so that nobody waits for it.
+                let state = || State::new(Place::Lower, found.lowers.clone());
+                return Ok(if self.lower(*at)?.has_lasting_numbers() {
+                    self.table.intern_lower(*at, found.kind, number, state)
+                } else {
+                    self.table.intern(key, found.kind, || number, state)
+                });
+            }
+            // A file that is just being copied up has its entry before it has its key.
+            if let Some(node) = self.table.find_lower(*at, number, found.kind).filter(|node| node.hold()) {
+                return Ok(node);
+            }
         }
-        // Nothing is asked of the upper for these, so that nobody waits for it.
-        if let (None, None, Some(at)) = (&found.upper, &found.entry, found.lowers.first()) {
-            let number = || self.lower_number(at.layer, found.lower_ino);
-            return Ok(self.table.intern(key, found.kind, number, || State::new(Place::Lower, found.lowers.clone())));
-        }
-        if let Some(node) = self.table.find_held(key, found.kind) {
+        if let Some(node) = self.table.find(key).filter(|node| node.hold_as(found.kind)) {
             return Ok(node);
         }
         let state = match (&found.entry, &self.index) {
@@ -271,6 +276,15 @@ impl Union {
         // Asked for beforehand: no other name may have to wait for the upper.
         let number = self.first_number(parent, name, found)?;
         Ok(self.table.intern(key, found.kind, || number, || state))
+    }
+
+    /// The live node of what was found, without a new reference.
+    pub(super) fn node_found(&self, found: &Found) -> Result<Option<Arc<Node>>> {
+        let key = found.key()?;
+        Ok(match key.as_lower() {
+            Some(at) => self.table.find_lower(at, self.lower_number(at.layer, found.lower_ino), found.kind),
+            None => self.table.find(key),
+        })
     }
 
     pub(super) fn ino_of(&self, found: &Found) -> u64 {

@@ -124,6 +124,12 @@ pub trait Lower: Send + Sync {
     /// `EIO` where the layer is damaged or cannot be read.
     fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>>;
 
+    /// True where an inode has the same number each time it is looked up. Where a file system makes numbers up, it may have another one
+    /// after its kernel has forgotten it.
+    fn has_lasting_numbers(&self) -> bool {
+        false
+    }
+
     /// Decodes what is needed to list a directory, where it keeps that and it does not take long.
     fn prepare_listing(&self, _dir: LowerId) {}
 

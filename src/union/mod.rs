@@ -2,7 +2,7 @@
 //!
 //! Lock order: a [`node::Node`]'s `copy_up`; `Union::tree`; nodes' `children` (several: by id); `state` (a child's before its
 //! parent's); what a node's use leaves. So operations copy up what they need before they take anything else. The table's own locks are never held
-//! across others.
+//! across any of these.
 
 mod absence;
 pub mod acl;

@@ -176,7 +176,7 @@ pub struct Node {
     flags: AtomicU8,
     /// Of a directory its default ACL, of anything else capabilities.
     pub(super) absence: Absence,
-    /// Keys under which the table knows the node.
+    /// Keys that lead to the node.
     pub(super) keys: Mutex<SmallVec<[Key; 1]>>,
 }
 
@@ -239,6 +239,18 @@ impl Node {
     #[must_use]
     pub fn hold(&self) -> bool {
         self.refs.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then(|| n + 1)).is_ok()
+    }
+
+    /// As [`Node::hold`], for who wants one of this type.
+    #[must_use]
+    pub fn hold_as(&self, kind: Kind) -> bool {
+        self.kind == kind && self.hold()
+    }
+
+    /// True where this key leads to it.
+    #[must_use]
+    pub fn is_known_as(&self, key: Key) -> bool {
+        self.keys.lock().contains(&key)
     }
 
     /// True once nobody refers to it.

@@ -149,7 +149,7 @@ impl Union {
         if !may_have_flags(found.kind) {
             return Ok(());
         }
-        let known = self.table.find(found.key()?).and_then(|node| node.known_protection());
+        let known = self.node_found(found)?.and_then(|node| node.known_protection());
         let protection = match (known, &found.upper, found.lowers.first()) {
             (Some(known), ..) => known,
             (None, Some(stat), _) => self.protection_in_upper(self.writable()?, &Spot::at(&self.dir_fd(parent)?, name), *stat)?,

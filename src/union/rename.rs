@@ -295,10 +295,6 @@ impl Union {
         Ok(())
     }
 
-    fn node_found(&self, found: &Found) -> Result<Option<Arc<Node>>> {
-        Ok(self.table.find(found.key()?))
-    }
-
     /// Empties a target directory of the whiteouts it may hold: swapped in one step with an empty opaque one, so that the name
     /// stays an empty directory whatever happens (dir.c, `ovl_clear_empty`). The node goes over to the new one.
     fn clear_for_replacement(&self, upper: &Upper, to: End<'_>, target: &mut Found) -> Result<()> {

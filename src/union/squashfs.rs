@@ -35,7 +35,14 @@ impl Lower for SquashfsLower {
     }
 
     fn lookup(&self, dir: LowerId, name: &OsStr) -> Result<Option<LowerEntry>> {
-        Ok(self.image.lookup(inode(dir), name)?.map(entry))
+        let found = self.image.lookup(inode(dir), name)?.map(entry);
+        // A damaged image may list an inode by another number than it has. One that cannot be read at all is no node's.
+        let number = |found: LowerEntry| self.image.number(inode(found.id)).unwrap_or(found.ino);
+        Ok(found.map(|found| LowerEntry { ino: number(found), ..found }))
+    }
+
+    fn has_lasting_numbers(&self) -> bool {
+        true
     }
 
     fn entries(&self, dir: LowerId) -> Result<Listing> {

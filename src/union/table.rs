@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::{DashMap, Entry};
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 
-use super::node::{Key, Link, Node, NodeId, ROOT, State};
+use super::node::{Key, Link, LowerAt, Node, NodeId, ROOT, State};
 use crate::error::Errno;
 use crate::sys::heap;
 use crate::types::Kind;
@@ -23,6 +24,7 @@ pub struct Table {
     /// `st_ino` of the root.
     root: u64,
     nodes: DashMap<NodeId, Arc<Node>, RandomState>,
+    /// All but most of those that [`Table::intern_lower`] was given.
     keys: DashMap<Key, Arc<Node>, RandomState>,
     next: AtomicU64,
     /// Nodes at present, and most nodes since memory was last given back.
@@ -60,16 +62,21 @@ impl Table {
         if node.id == ROOT { self.root } else { node.id.0 }
     }
 
-    /// The live node of a key, without a new reference.
+    /// The live node of a key that [`Table::intern`] or [`Table::add_key`] was given, without a new reference.
     #[must_use]
     pub fn find(&self, key: Key) -> Option<Arc<Node>> {
         self.keys.get(&key).map(|node| Arc::clone(&node))
     }
 
-    /// The live node of a key and type, with one more reference.
+    /// The live node of a lower part and type, without a new reference; `number` is that by which it was made.
     #[must_use]
-    pub fn find_held(&self, key: Key, kind: Kind) -> Option<Arc<Node>> {
-        self.keys.get(&key).filter(|node| node.kind == kind && node.hold()).map(|node| Arc::clone(&node))
+    pub fn find_lower(&self, at: LowerAt, number: u64, kind: Kind) -> Option<Arc<Node>> {
+        let key = Key::lower(at);
+        let is_it = |node: &Arc<Node>| node.kind == kind && !node.is_dead();
+        self.find(key).filter(is_it).or_else(|| {
+            let node = self.nodes.get(&NodeId(number)).filter(|node| is_it(node) && node.is_known_as(key));
+            node.map(|node| Arc::clone(&node))
+        })
     }
 
     /// The node of a key with one more reference; made where there is none.
@@ -79,14 +86,36 @@ impl Table {
     pub fn intern(&self, key: Key, kind: Kind, ino: impl FnOnce() -> u64, state: impl FnOnce() -> State) -> Arc<Node> {
         let slot = self.keys.entry(key);
         if let Entry::Occupied(known) = &slot
-            && known.get().kind == kind
-            && known.get().hold()
+            && known.get().hold_as(kind)
         {
             return Arc::clone(known.get());
         }
-        let node = self.settle(ino(), kind, state());
-        node.keys.lock().push(key);
+        let node = self.settle(ino(), kind, state(), key);
         slot.insert(Arc::clone(&node));
+        node
+    }
+
+    /// As [`Table::intern`], for a lower part that has this number each time: mostly that is enough to find it, without its key.
+    pub fn intern_lower(&self, at: LowerAt, kind: Kind, number: u64, state: impl FnOnce() -> State) -> Arc<Node> {
+        let key = Key::lower(at);
+        // Held meanwhile, so that it is made once.
+        let slot = self.keys.entry(key);
+        if let Entry::Occupied(known) = &slot
+            && known.get().hold_as(kind)
+        {
+            return Arc::clone(known.get());
+        }
+        if let Some(known) = self.nodes.get(&NodeId(number))
+            && known.is_known_as(key)
+            && known.hold_as(kind)
+        {
+            return Arc::clone(&known);
+        }
+        let node = self.settle(number, kind, state(), key);
+        // In place of an older one, too.
+        if node.id != NodeId(number) || matches!(slot, Entry::Occupied(_)) {
+            slot.insert(Arc::clone(&node));
+        }
         node
     }
 
@@ -95,8 +124,8 @@ impl Table {
         EPHEMERAL | self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn settle(&self, ino: u64, kind: Kind, state: State) -> Arc<Node> {
-        let mut number = ino;
+    /// Makes a node known by `number`, or by another one where that is taken.
+    fn settle(&self, mut number: u64, kind: Kind, state: State, key: Key) -> Arc<Node> {
         loop {
             let id = NodeId(number);
             match self.nodes.entry(id) {
@@ -105,6 +134,7 @@ impl Table {
                 }
                 slot => {
                     let node = Arc::new(Node::new(id, kind, state));
+                    node.keys.lock().push(key);
                     slot.insert(Arc::clone(&node));
                     let live = self.live.fetch_add(1, Ordering::Relaxed) + 1;
                     self.peak.fetch_max(live, Ordering::Relaxed);
@@ -122,20 +152,25 @@ impl Table {
 
     /// Forgets what a node was known as: its inode numbers may now be another's.
     pub fn drop_keys(&self, node: &Node) {
-        for key in std::mem::take(&mut *node.keys.lock()) {
-            self.keys.remove_if(&key, |_, known| std::ptr::eq(&**known, node));
-        }
+        let keys = std::mem::take(&mut *node.keys.lock());
+        self.remove(node, &keys);
     }
 
     /// Forgets a node's lower identity: other names of that lower inode are from now on a file of their own.
     pub fn drop_lower_keys(&self, node: &Node) {
+        let mut lower = SmallVec::<[Key; 1]>::new();
         node.keys.lock().retain(|key| {
-            let lower = key.is_lower();
-            if lower {
-                self.keys.remove_if(key, |_, known| std::ptr::eq(&**known, node));
-            }
-            !lower
+            lower.extend(key.is_lower().then_some(*key));
+            !key.is_lower()
         });
+        self.remove(node, &lower);
+    }
+
+    /// The node's own keys are not locked meanwhile: who makes a node locks them the other way round.
+    fn remove(&self, node: &Node, keys: &[Key]) {
+        for key in keys {
+            self.keys.remove_if(key, |_, known| std::ptr::eq(&**known, node));
+        }
     }
 
     /// Gives a node a name; the parent gains a reference. The caller holds the node's state.
@@ -196,5 +231,107 @@ impl Table {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::union::lower::LowerId;
+    use crate::union::node::Place;
+
+    const NUMBER: u64 = 77;
+
+    fn at(id: u64) -> LowerAt {
+        LowerAt { layer: 0, id: LowerId(id) }
+    }
+
+    fn state() -> State {
+        State::new(Place::Lower, SmallVec::new())
+    }
+
+    fn table() -> Table {
+        Table::new(5, state())
+    }
+
+    fn below(table: &Table, id: u64) -> Arc<Node> {
+        table.intern_lower(at(id), Kind::File, NUMBER, state)
+    }
+
+    fn is_found(table: &Table, id: u64, node: &Arc<Node>) -> bool {
+        table.find_lower(at(id), NUMBER, node.kind).is_some_and(|found| Arc::ptr_eq(&found, node))
+    }
+
+    #[test]
+    fn a_lower_part_is_known_by_its_number() {
+        let table = table();
+        let node = below(&table, 3);
+        assert_eq!(node.id, NodeId(NUMBER));
+        assert!(Arc::ptr_eq(&node, &below(&table, 3)), "it is made once");
+        assert!(is_found(&table, 3, &node) && table.keys.is_empty());
+        assert!(
+            table.find_lower(at(4), NUMBER, Kind::File).is_none() && table.find_lower(at(3), NUMBER + 1, Kind::File).is_none()
+        );
+        assert!(table.find_lower(at(3), ROOT.0, Kind::Dir).is_none());
+        table.release(&node, 2);
+        assert!(table.find_lower(at(3), NUMBER, Kind::File).is_none());
+        assert!(!Arc::ptr_eq(&node, &below(&table, 3)), "the dead do not come back");
+    }
+
+    #[test]
+    fn of_two_with_one_number_the_newer_gets_its_own() {
+        let table = table();
+        let (older, newer) = (below(&table, 3), below(&table, 4));
+        assert_eq!((older.id, newer.id), (NodeId(NUMBER), NodeId(EPHEMERAL | 1)));
+        assert!(is_found(&table, 3, &older) && is_found(&table, 4, &newer));
+        table.release(&older, 1);
+        assert!(Arc::ptr_eq(&newer, &below(&table, 4)), "it keeps its number");
+        assert_eq!(below(&table, 3).id, NodeId(NUMBER));
+    }
+
+    #[test]
+    fn one_of_another_type_is_not_it() {
+        let table = table();
+        let node = below(&table, 3);
+        let dir = table.intern_lower(at(3), Kind::Dir, NUMBER, state);
+        assert!(!Arc::ptr_eq(&node, &dir) && dir.kind.is_dir());
+        assert!(is_found(&table, 3, &dir) && is_found(&table, 3, &node));
+        assert!(Arc::ptr_eq(&dir, &table.intern_lower(at(3), Kind::Dir, NUMBER, state)));
+    }
+
+    #[test]
+    fn who_is_just_leaving_is_not_found() {
+        let table = table();
+        let (first, second) = (below(&table, 3), below(&table, 4));
+        table.release(&first, 1);
+        assert!(second.drop_refs(1), "it stands in the table, and is dead");
+        let newer = below(&table, 4);
+        assert_eq!(newer.id, NodeId(NUMBER));
+        assert!(is_found(&table, 4, &newer));
+        table.drop_keys(&second);
+        assert!(is_found(&table, 4, &newer));
+    }
+
+    #[test]
+    fn a_key_alone_finds_what_may_get_another_number() {
+        let (table, key) = (table(), Key::lower(at(3)));
+        let node = table.intern(key, Kind::Dir, || NUMBER, state);
+        assert!(Arc::ptr_eq(&node, &table.intern(key, Kind::Dir, || NUMBER + 1, state)));
+        assert!(table.find_lower(at(3), NUMBER + 1, Kind::Dir).is_some_and(|found| Arc::ptr_eq(&found, &node)));
+    }
+
+    #[test]
+    fn who_is_copied_up_is_known_by_both_parts_until_they_are_dropped() {
+        let (table, upper) = (table(), Key::upper(8, 9));
+        let node = below(&table, 3);
+        table.add_key(upper, &node);
+        let by_upper = || table.find(upper).is_some_and(|found| Arc::ptr_eq(&found, &node));
+        assert!(by_upper() && is_found(&table, 3, &node));
+        table.drop_lower_keys(&node);
+        assert!(by_upper() && table.find_lower(at(3), NUMBER, Kind::File).is_none());
+        assert_eq!(below(&table, 3).id, NodeId(EPHEMERAL | 1), "from now on a file of its own");
+        table.drop_keys(&node);
+        assert!(!by_upper());
+        assert!(table.get(NodeId(NUMBER)).is_ok(), "the kernel still knows it");
     }
 }
