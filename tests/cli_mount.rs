@@ -6,7 +6,6 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,38 +107,16 @@ fn a_mount_in_use_is_busy_unless_detached() {
     let scratch = Scratch::with_image();
     mount(&scratch, &[]);
     let open = fs::File::open(scratch.path("mnt/hello")).unwrap();
-    scratch
-        .haosfs(&["umount", "mnt"])
-        .failed(32, &format!("(pid {}) uses {}; -l detaches it", std::process::id(), scratch.path("mnt/hello").display()));
+    let busy = scratch.haosfs(&["umount", "mnt"]);
+    // A program that another test is just starting has it open for a moment, too.
+    assert!(busy.stderr.ends_with("; -l detaches it at once\n"), "{busy:?}");
+    busy.failed(32, &format!("(pid {}) uses {}", std::process::id(), scratch.path("mnt/hello").display()));
     scratch.haosfs(&["umount", "-l", "mnt"]).succeeded();
     assert_eq!(scratch.mountinfo("mnt"), None);
-    assert_eq!(scratch.daemons().len(), 1);
+    let daemons = scratch.daemons();
+    assert_eq!(daemons.len(), 1, "{daemons:?}");
     drop(open);
     wait_until("the daemon ends with the last user", || scratch.daemons().is_empty());
-}
-
-/// The daemon goes on for whoever sees the union at another place, and nobody waits for that.
-#[test]
-fn umount_does_not_wait_for_other_mounts() {
-    if !can_run("umount_does_not_wait_for_other_mounts", is_root() && support::has_tool("unshare"), "needs root and unshare") {
-        return;
-    }
-    let scratch = Scratch::with_image();
-    mount(&scratch, &[]);
-    // It says so when it has its own mounts, and ends with its standard input.
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", "echo ready; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut other = command.spawn().unwrap();
-    let mut ready = [0; 6];
-    other.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-    let began = Instant::now();
-    let finished = scratch.haosfs(&["umount", "mnt"]);
-    let took = began.elapsed();
-    drop(other.stdin.take());
-    assert!(other.wait().unwrap().success());
-    finished.succeeded_saying("still sees the union at");
-    assert!(took < Duration::from_secs(20), "{took:?}");
-    wait_until("the daemon ends with the other namespace", || scratch.daemons().is_empty());
 }
 
 #[test]
@@ -276,27 +253,4 @@ fn sloppy_mounts_pass_over_what_is_unknown() {
         assert!(finished.stderr.contains(&format!("unknown option {name} is passed over")), "{finished:?}");
     }
     scratch.haosfs(&[&sloppy[..], &["threads=none"]].concat()).failed(1, "option threads=none");
-}
-
-#[test]
-fn in_the_background_it_logs_to_the_system_log() {
-    let possible = is_root() && support::has_tool("unshare");
-    if !can_run("in_the_background_it_logs_to_the_system_log", possible, "needs root and unshare") {
-        return;
-    }
-    let scratch = Scratch::with_image();
-    let log = std::os::unix::net::UnixDatagram::bind(scratch.path("log")).unwrap();
-    let script = format!(
-        "mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/fuse c 10 229; touch /dev/log\n\
-         mount --bind log /dev/log; {HAOSFS} mount image.sqfs mnt; {HAOSFS} umount mnt"
-    );
-    scratch.run("unshare", &["-m", "sh", "-e", "-c", &script]).succeeded();
-    log.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-    for word in ["mounted", "unmounted"] {
-        let mut datagram = [0; 1024];
-        let length = log.recv(&mut datagram).unwrap();
-        let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
-        // Facility daemon, severity info.
-        assert!(text.starts_with("<30>haosfs[") && text.contains(&format!("]: {word}")), "{text:?}");
-    }
 }

@@ -140,9 +140,9 @@ impl Scratch {
     }
 }
 
-/// Processes whose parent is none of them.
+/// Processes whose parent is none of them, and that have not ended meanwhile.
 pub fn without_children(all: Vec<i32>) -> Vec<i32> {
-    all.iter().copied().filter(|&pid| parent(pid).is_none_or(|parent| !all.contains(&parent))).collect()
+    all.iter().copied().filter(|&pid| parent(pid).is_some_and(|parent| !all.contains(&parent))).collect()
 }
 
 /// Field 4 of proc_pid_stat(5).
