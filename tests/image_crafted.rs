@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use haosfs::error::{Errno, Error, Result};
 use haosfs::image::{Image, InodeRef, Options};
-use haosfs::union::{NodeId, ROOT, SquashfsLower, Union};
+use haosfs::types::{Atime, Caller, Kind};
+use haosfs::union::create::New;
+use haosfs::union::{NodeId, Prefix, ROOT, SquashfsLower, Union, Upper};
 use image::pack::{self, pack};
 use image::random::Random;
 use image::skip;
@@ -244,6 +246,40 @@ fn an_inode_that_is_listed_by_two_numbers_is_one_file() {
     };
     union.read_dir(ROOT, 0, &mut take).unwrap();
     assert!(std::sync::Arc::ptr_eq(&by_name, &listed.unwrap()));
+}
+
+/// What is kept open of a directory is not taken for another's that gets its number when it has been forgotten.
+#[test]
+fn of_two_directories_with_one_number_each_has_its_own_names() {
+    let times = [("one", 0x1a2b_3c50), ("two", 0x1a2b_3c51)];
+    let subject = Subject::with("of_two_directories_with_one_number", |tree| {
+        times.into_iter().for_each(|(name, _)| fs::create_dir(tree.join(name)).unwrap());
+        times.into_iter().for_each(|(name, time)| set_time(&tree.join(name), time));
+    });
+    let Some(mut subject) = subject else { return };
+    let [one, two] = times.map(|(_, time)| subject.inode(time) + 12);
+    let number: [u8; 4] = subject.bytes[one..one + 4].try_into().unwrap();
+    subject.patch(two, &number);
+    let [upper, work] = ["upper", "work"].map(|name| subject.dir.path().join(name));
+    [&upper, &work].into_iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    let opened = Upper::open(&upper, &work, Prefix::Auto, Atime::Relative, |_| Ok(())).unwrap();
+    let lower = SquashfsLower::new(subject.open().unwrap());
+    let union = Union::new(vec![Box::new(lower)], Some(opened), haosfs::union::Options::default()).unwrap();
+
+    let caller = Caller { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), pid: 0 };
+    let make =
+        |dir: NodeId, name| union.create(dir, &New::of(OsStr::new(name), Kind::File, 0o644, 0), caller, false).unwrap().0.id;
+    let find = |name| union.lookup(ROOT, OsStr::new(name)).unwrap().0.id;
+    let first = find("one");
+    let inner = make(first, "inner");
+    // It stays for what is in it, and leaves with that.
+    union.forget(first, 1);
+    union.forget(inner, 1);
+    assert_eq!(union.nodes(), 1);
+    let second = find("two");
+    assert_eq!(second, first);
+    make(second, "other");
+    assert!(upper.join("two/other").exists() && !upper.join("one/other").exists());
 }
 
 #[test]

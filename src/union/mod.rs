@@ -48,7 +48,7 @@ pub mod xattr;
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use dashmap::DashMap;
 use parking_lot::RwLock;
@@ -162,6 +162,13 @@ impl Options {
 /// Directory descriptors kept open for upper directories in use.
 const OPEN_DIRS: usize = 256;
 
+/// The descriptor of a directory's upper part. Another directory may get the id of one that was forgotten.
+#[derive(Clone)]
+struct OpenDir {
+    node: Weak<Node>,
+    fd: Arc<OwnedFd>,
+}
+
 /// A mounted union: the tree that programs see.
 pub struct Union {
     lowers: Vec<Box<dyn Lower>>,
@@ -171,7 +178,7 @@ pub struct Union {
     table: Table,
     /// Shared by every operation that walks names, exclusive for those that move or swap directories.
     tree: RwLock<()>,
-    dirs: Cache<NodeId, Arc<OwnedFd>>,
+    dirs: Cache<NodeId, OpenDir>,
     /// Inode numbers of copied-up files that their origin does not tell, by device and number of the upper file: they outlive
     /// the node, so that a number stays the same as long as the union lives.
     born: DashMap<(u64, u64), u64>,
@@ -345,8 +352,8 @@ impl Union {
             if at.id == ROOT {
                 break Arc::clone(upper.root());
             }
-            if let Some(fd) = self.dirs.get(&at.id) {
-                break fd;
+            if let Some(open) = self.dirs.get(&at.id).filter(|open| std::ptr::eq(open.node.as_ptr(), &raw const *at)) {
+                break open.fd;
             }
             let next = {
                 let state = at.state.read();
@@ -360,7 +367,7 @@ impl Union {
         };
         while let Some((node, name)) = climb.pop() {
             fd = crate::sys::spot::open_dir_at(&fd, &name).map_err(|e| Error::sys("open upper directory", &*name, e))?;
-            self.dirs.insert(node.id, Arc::clone(&fd));
+            self.dirs.insert(node.id, OpenDir { node: Arc::downgrade(&node), fd: Arc::clone(&fd) });
         }
         Ok(fd)
     }

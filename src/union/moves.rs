@@ -4,12 +4,12 @@
 //! its transaction (fstests, generic/335). So fsync(2) of a directory begins with those that something came from. Other file systems
 //! have one journal, and need none of this.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::node::{Node, NodeId, Place};
+use super::node::{Node, Place};
 use super::{Backing, Union, Upper};
 use crate::error::{Error, Result};
 use crate::sys::btrfs;
@@ -18,11 +18,11 @@ use crate::sys::data::{self, OFlags};
 /// Moves that are remembered one by one.
 const MOST: usize = 64;
 
-/// Something went from one directory to another, as the `number`th.
-#[derive(Clone, Copy, Debug)]
+/// Something went from one directory to another, as the `number`th. Another directory may get the id of one that was forgotten.
+#[derive(Clone, Debug)]
 struct Move {
-    from: NodeId,
-    to: NodeId,
+    from: Weak<Node>,
+    to: Weak<Node>,
     number: u64,
 }
 
@@ -37,17 +37,18 @@ struct Pending {
 }
 
 /// What must be synchronised before a directory.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Due {
     /// These directories, in this order.
-    Directories(SmallVec<[NodeId; 2]>),
+    Directories(SmallVec<[Weak<Node>; 2]>),
     /// Nobody knows any more which ones.
     Everything,
 }
 
 impl Pending {
-    fn note(&mut self, from: NodeId, to: NodeId) {
-        self.moves.retain(|old| (old.from, old.to) != (from, to));
+    fn note(&mut self, from: &Arc<Node>, to: &Arc<Node>) {
+        let (from, to) = (Arc::downgrade(from), Arc::downgrade(to));
+        self.moves.retain(|old| !(old.from.ptr_eq(&from) && old.to.ptr_eq(&to)));
         if self.moves.len() == MOST {
             self.forgotten = self.moves.remove(0).number + 1;
         }
@@ -56,16 +57,17 @@ impl Pending {
     }
 
     /// What went on from where it had gone leads further back: the first directory comes first.
-    fn due(&self, to: NodeId) -> Due {
-        if self.forgotten > 0 {
+    fn due(&self, to: &Arc<Node>) -> Due {
+        // The directory of one that was forgotten may be this one.
+        if self.forgotten > 0 || self.moves.iter().any(|one| alive(&one.to).is_none()) {
             return Due::Everything;
         }
-        let mut left: SmallVec<[NodeId; 2]> = smallvec::smallvec![to];
+        let mut left: SmallVec<[Weak<Node>; 2]> = smallvec::smallvec![Arc::downgrade(to)];
         let mut at = 0;
-        while let Some(dir) = left.get(at).copied() {
-            for source in self.moves.iter().filter(|one| one.to == dir).map(|one| one.from) {
-                if !left.contains(&source) {
-                    left.push(source);
+        while let Some(dir) = left.get(at).cloned() {
+            for source in self.moves.iter().filter(|one| one.to.ptr_eq(&dir)).map(|one| &one.from) {
+                if !left.iter().any(|known| known.ptr_eq(source)) {
+                    left.push(Weak::clone(source));
                 }
             }
             at += 1;
@@ -76,8 +78,8 @@ impl Pending {
     }
 
     /// A directory was synchronised when the next move was the `until`th: what had left it is durable.
-    fn settle(&mut self, from: NodeId, until: u64) {
-        self.moves.retain(|one| one.from != from || one.number >= until);
+    fn settle(&mut self, from: &Weak<Node>, until: u64) {
+        self.moves.retain(|one| !one.from.ptr_eq(from) || one.number >= until);
     }
 
     fn settle_all(&mut self, until: u64) {
@@ -86,6 +88,11 @@ impl Pending {
             self.forgotten = 0;
         }
     }
+}
+
+/// A node that was not forgotten.
+fn alive(node: &Weak<Node>) -> Option<Arc<Node>> {
+    node.upgrade().filter(|node| !node.is_dead())
 }
 
 /// The moves within one upper.
@@ -99,8 +106,8 @@ impl Moves {
     }
 
     /// Notes that a name went from one directory to another.
-    pub(super) fn note(&self, from: NodeId, to: NodeId) {
-        if let Some(pending) = self.0.as_ref().filter(|_| from != to) {
+    pub(super) fn note(&self, from: &Arc<Node>, to: &Arc<Node>) {
+        if let Some(pending) = self.0.as_ref().filter(|_| !Arc::ptr_eq(from, to)) {
             pending.lock().note(from, to);
         }
     }
@@ -108,13 +115,13 @@ impl Moves {
 
 impl Union {
     /// Makes a directory durable whose upper part is open, and that what came into it has left where it was.
-    pub(super) fn sync_dir(&self, node: &Node, fd: &Arc<std::os::fd::OwnedFd>, data_only: bool) -> Result<()> {
+    pub(super) fn sync_dir(&self, node: &Arc<Node>, fd: &Arc<std::os::fd::OwnedFd>, data_only: bool) -> Result<()> {
         let synchronise =
             || data::sync(fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e));
         let Some(pending) = &self.moves.0 else { return synchronise() };
         let (due, until) = {
             let pending = pending.lock();
-            (pending.due(node.id), pending.next)
+            (pending.due(node), pending.next)
         };
         let left = match due {
             Due::Directories(left) if self.sync_live(&left)? => left,
@@ -125,14 +132,14 @@ impl Union {
             }
         };
         synchronise()?;
-        left.iter().chain([&node.id]).for_each(|dir| pending.lock().settle(*dir, until));
+        left.iter().chain([&Arc::downgrade(node)]).for_each(|dir| pending.lock().settle(dir, until));
         Ok(())
     }
 
     /// Synchronises directories in this order; false where one is not there any more.
-    fn sync_live(&self, dirs: &[NodeId]) -> Result<bool> {
+    fn sync_live(&self, dirs: &[Weak<Node>]) -> Result<bool> {
         for dir in dirs {
-            let Ok(node) = self.table.get(*dir) else { return Ok(false) };
+            let Some(node) = alive(dir) else { return Ok(false) };
             let open = {
                 let _tree = self.tree.read();
                 let state = node.state.read();
@@ -151,41 +158,67 @@ impl Union {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Kind;
+    use crate::union::node::{NodeId, State};
 
-    fn directories<const N: usize>(ids: [u64; N]) -> Due {
-        Due::Directories(ids.into_iter().map(NodeId).collect())
+    fn dirs<const N: usize>() -> [Arc<Node>; N] {
+        let node = |n| Node::new(NodeId(n as u64), Kind::Dir, State::new(Place::Merged, SmallVec::new()));
+        std::array::from_fn(|n| Arc::new(node(n)))
     }
 
-    fn pending(moves: &[(u64, u64)]) -> Pending {
-        let mut pending = Pending::default();
-        moves.iter().for_each(|(from, to)| pending.note(NodeId(*from), NodeId(*to)));
-        pending
+    /// Ids of what is due; `None` for everything.
+    fn due(pending: &Pending, to: &Arc<Node>) -> Option<Vec<u64>> {
+        match pending.due(to) {
+            Due::Directories(dirs) => Some(dirs.iter().map(|dir| alive(dir).unwrap().id.0).collect()),
+            Due::Everything => None,
+        }
     }
 
     #[test]
     fn the_first_directory_comes_first() {
-        let pending = pending(&[(1, 2), (2, 3), (8, 9), (3, 1), (7, 2)]);
-        assert_eq!(pending.due(NodeId(9)), directories([8]));
-        assert_eq!(pending.due(NodeId(8)), directories([]));
-        assert_eq!(pending.due(NodeId(3)), directories([7, 1, 2]));
+        let dirs: [_; 10] = dirs();
+        let mut pending = Pending::default();
+        [(1, 2), (2, 3), (8, 9), (3, 1), (7, 2)].into_iter().for_each(|(from, to): (usize, usize)| {
+            pending.note(&dirs[from], &dirs[to]);
+        });
+        assert_eq!(due(&pending, &dirs[9]), Some(vec![8]));
+        assert_eq!(due(&pending, &dirs[8]), Some(vec![]));
+        assert_eq!(due(&pending, &dirs[3]), Some(vec![7, 1, 2]));
     }
 
     #[test]
     fn what_came_later_stays_due() {
-        let mut pending = pending(&[(1, 2), (4, 2)]);
+        let [one, two, three] = dirs();
+        let mut pending = Pending::default();
+        pending.note(&one, &two);
+        pending.note(&three, &two);
         let until = pending.next;
-        pending.note(NodeId(4), NodeId(2));
-        pending.settle(NodeId(1), until);
-        pending.settle(NodeId(4), until);
-        assert_eq!(pending.due(NodeId(2)), directories([4]));
+        pending.note(&three, &two);
+        [&one, &three].into_iter().for_each(|dir| pending.settle(&Arc::downgrade(dir), until));
+        assert_eq!(due(&pending, &two), Some(vec![three.id.0]));
     }
 
     #[test]
     fn too_many_moves_have_everything_synchronised_once() {
+        let dirs: [_; MOST + 3] = dirs();
+        let (to, other) = (&dirs[MOST + 1], &dirs[MOST + 2]);
         let mut pending = Pending::default();
-        (0..=MOST as u64).for_each(|n| pending.note(NodeId(n), NodeId(1000)));
-        assert_eq!((pending.due(NodeId(5000)), pending.moves.len()), (Due::Everything, MOST));
+        dirs[..=MOST].iter().for_each(|from| pending.note(from, to));
+        assert_eq!((due(&pending, other), pending.moves.len()), (None, MOST));
         pending.settle_all(pending.next);
-        assert_eq!((pending.due(NodeId(1000)), pending.moves.len()), (directories([]), 0));
+        assert_eq!((due(&pending, to), pending.moves.len()), (Some(vec![]), 0));
+    }
+
+    /// What it had for an id may be another's by now.
+    #[test]
+    fn where_a_target_was_forgotten_everything_is_synchronised() {
+        let [from, to, other] = dirs();
+        let mut pending = Pending::default();
+        pending.note(&from, &to);
+        assert_eq!(due(&pending, &other), Some(vec![]));
+        assert!(to.drop_refs(1));
+        assert_eq!(due(&pending, &other), None);
+        pending.settle_all(pending.next);
+        assert_eq!(due(&pending, &other), Some(vec![]));
     }
 }

@@ -166,8 +166,8 @@ impl Union {
             gone.extend(swapped.as_mut().and_then(|state| self.relink(state, to, from)));
         }
         gone.iter().for_each(|link| self.table.release(&link.parent, 1));
-        self.moves.note(from.dir.id, to.dir.id);
-        self.moves.note(to.dir.id, from.dir.id);
+        self.moves.note(from.dir, to.dir);
+        self.moves.note(to.dir, from.dir);
         Ok(())
     }
 
@@ -285,7 +285,7 @@ impl Union {
             };
             moved = source.as_mut().and_then(|state| self.relink(state, from, to));
         }
-        self.moves.note(from.dir.id, to.dir.id);
+        self.moves.note(from.dir, to.dir);
         if let (Some(node), Some(left)) = (&victim, left) {
             self.after_leaving(node, left);
         }
