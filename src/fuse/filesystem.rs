@@ -296,7 +296,8 @@ impl fuser::Filesystem for Filesystem {
         let kill_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         // Where openings are asked for, those that may not write were refused.
         let append = self.handles.files || flags.0 & libc::O_APPEND != 0;
-        let writer = Writer { caller: caller(req), kill_set_id, append };
+        let whole = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let writer = Writer { caller: caller(req), kill_set_id, append, whole };
         written(
             "write",
             self.begin_of(req, Operation::Write, data.len()).ask(|union| union.write(node(ino), offset, data, writer)),

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::absence::CAPABILITY;
 use super::copy_data::copy_data;
@@ -35,6 +36,7 @@ impl Union {
         let mut state = node.state.write();
         spot.remove_xattr(&upper.namespace().name(Private::Metacopy)).map_err(context)?;
         state.lowers.clear();
+        node.synced.store(false, Ordering::Release);
         if !self.is_found_again(node, &spot) {
             self.born.insert((stat.dev, stat.attr.ino), self.table.number(node));
         }

@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::copy_up::Content;
 use super::lower::{Bytes, Seek};
@@ -27,11 +28,14 @@ pub struct Writer {
     pub kill_set_id: bool,
     /// The file was opened with `O_APPEND`.
     pub append: bool,
+    /// Whoever writes does not look how many bytes were written, as the kernel where it writes pages back (fs/fuse/file.c,
+    /// `fuse_writepage_end`): all of them, or an error.
+    pub whole: bool,
 }
 
 impl Writer {
     const fn of(caller: Caller) -> Self {
-        Self { caller, kill_set_id: caller.uid != 0, append: false }
+        Self { caller, kill_set_id: caller.uid != 0, append: false, whole: false }
     }
 }
 
@@ -166,7 +170,14 @@ impl Union {
         let node = self.table.get(id)?;
         let fd = self.fd_for_writing(&node, writer)?;
         self.check_place(&node, &fd, offset)?;
-        let written = self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))?;
+        let mut written = self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))?;
+        while let Some(rest) = bytes.get(written..).filter(|rest| writer.whole && !rest.is_empty()) {
+            let at = offset.checked_add(written as u64).ok_or(Errno::EFBIG)?;
+            match self.removals.outlast(|| Ok(data::write_at(&fd, rest, at)?))? {
+                0 => return Err(Errno::EIO.into()),
+                more => written += more,
+            }
+        }
         self.write_out(&node, &fd, offset, written);
         Ok(written)
     }
@@ -228,6 +239,9 @@ impl Union {
 
     /// fsync(2) and fdatasync(2), of files and of directories. What only a lower holds is durable already.
     ///
+    /// What a copy-up has put in place must be durable with what was written after it, but a file system counts a new name among what
+    /// fdatasync(2) may leave out (fs/ext4/fsync.c, `i_datasync_tid`): so the first one that a file's node sees is fsync(2).
+    ///
     /// # Errors
     /// `EIO`, `ENOSPC`, `EDQUOT` where earlier writes could not reach the disk.
     pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
@@ -247,7 +261,7 @@ impl Union {
         };
         match node.kind {
             Kind::Dir => self.sync_dir(&node, &fd, data_only),
-            _ => data::sync(fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e)),
+            _ => sync_file(&node, &fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e)),
         }
     }
 
@@ -278,4 +292,15 @@ impl Union {
         let files = self.lowers.iter().map(|lower| lower.space().inodes).fold(0, u64::saturating_add);
         Ok(Space { bsize: unit, frsize: unit, blocks, files, namemax: 255, ..Space::default() })
     }
+}
+
+fn sync_file(node: &Node, fd: &OwnedFd, data_only: bool) -> Result<(), Errno> {
+    if node.synced.load(Ordering::Acquire) {
+        return data::sync(fd, data_only);
+    }
+    // Its data may just be coming.
+    let _no_copy_up = node.copy_up.lock();
+    data::sync(fd, false)?;
+    node.synced.store(true, Ordering::Release);
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
@@ -174,6 +174,8 @@ pub struct Node {
     traces: Mutex<Option<Box<Traces>>>,
     /// Its flags, once they were asked for: 0 before, else [`FLAGS_KNOWN`] and what is set.
     flags: AtomicU8,
+    /// Of a file in the upper: fsync(2) was done since it has its name, or its data. fdatasync(2) alone need not make these durable.
+    pub(super) synced: AtomicBool,
     /// Of a directory its default ACL, of anything else capabilities.
     pub(super) absence: Absence,
     /// Keys that lead to the node.
@@ -193,6 +195,7 @@ impl Node {
             state: RwLock::new(state),
             traces: Mutex::default(),
             flags: AtomicU8::new(0),
+            synced: AtomicBool::new(false),
             absence: Absence::default(),
             keys: Mutex::new(SmallVec::new()),
         }

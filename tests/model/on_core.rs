@@ -210,7 +210,7 @@ impl Target for OnCore {
 
     fn write(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Answer<()> {
         let found = self.follow(path)?;
-        let writer = Writer { caller: CALLER, kill_set_id: false, append: false };
+        let writer = Writer { caller: CALLER, kill_set_id: false, append: false, whole: false };
         assert_eq!(self.union().write(found.id, offset, bytes, writer).map_err(errno)?, bytes.len());
         Ok(())
     }
