@@ -16,7 +16,7 @@ use haosfs::union::{Durability, NodeId, Options, Prefix, ROOT, SquashfsLower, Un
 use image::Subject;
 
 const ASKER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
-const WRITER: Writer = Writer { caller: ASKER, kill_set_id: false, append: false };
+const WRITER: Writer = Writer { caller: ASKER, kill_set_id: false, append: false, whole: false };
 
 /// A union over a fresh upper, and its files that were not copied up yet.
 struct Supply {

@@ -103,7 +103,7 @@ const TAKE: &str = "HAOSFS_TEST_TAKE";
 
 fn meta(name: &str) -> Meta {
     let base = Base { name: name.into(), version: None, size: 1, digest: [1; 32] };
-    Meta { base, backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true }
+    Meta { base, backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true, used: true }
 }
 
 const RIGHTS: Rights = Rights { perm: 0o750, owner: None };

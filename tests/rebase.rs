@@ -63,7 +63,8 @@ impl Home {
         let stored = store::read(&path.join("haos.ini")).unwrap().unwrap();
         let image = path.join(OLD);
         let base = base_of(&Image::open(&image, &Options::default()).unwrap(), &image).unwrap();
-        let meta = Meta { base, backend: Some(Backend::Kernel), parent: None, mounts: 0, parent_mounts: 0, clean: true };
+        let meta =
+            Meta { base, backend: Some(Backend::Kernel), parent: None, mounts: 0, parent_mounts: 0, clean: true, used: true };
         Uppers::create(&path.join("data"), &meta, Rights { perm: 0o755, owner: None }).unwrap();
         Self { _scratch: scratch, path, stored, _turn: turn }
     }

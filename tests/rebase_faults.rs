@@ -81,7 +81,7 @@ fn appliance(btrfs: bool) -> Scratch {
     fs::write(scratch.path("haos.ini"), format!("[haos]\ndata_partition = ./data\nsystem_image = {OLD}\n")).unwrap();
     let image = scratch.path(OLD);
     let base = base_of(&Image::open(&image, &Options::default()).unwrap(), &image).unwrap();
-    let meta = Meta { base, backend: Some(Backend::Kernel), parent: None, mounts: 0, parent_mounts: 0, clean: true };
+    let meta = Meta { base, backend: Some(Backend::Kernel), parent: None, mounts: 0, parent_mounts: 0, clean: true, used: true };
     Uppers::create(&scratch.path("data"), &meta, Rights { perm: 0o755, owner: None }).unwrap();
     write(&generation(&scratch, 1).join("upper"));
     scratch

@@ -42,7 +42,7 @@ fn appliance() -> Scratch {
     pack(&scratch.path("haos").join(OLD));
     pack(&scratch.path(NEW));
     let base = base(&scratch.path("haos").join(OLD));
-    let meta = Meta { base, backend: Some(Backend::Kernel), parent: None, mounts: 0, parent_mounts: 0, clean: true };
+    let meta = Meta { base, backend: Some(Backend::Kernel), parent: None, mounts: 0, parent_mounts: 0, clean: true, used: true };
     Uppers::create(&scratch.path("haos/data"), &meta, RIGHTS).unwrap();
     scratch
 }
@@ -82,7 +82,8 @@ fn boots() {
 fn add_generation(scratch: &Scratch) {
     let uppers = Uppers::open(&scratch.path("haos/data")).unwrap().unwrap();
     let base = base(&scratch.path("haos").join(NEW));
-    let meta = Meta { base, backend: Some(Backend::Kernel), parent: Some(1), mounts: 0, parent_mounts: 0, clean: true };
+    let meta =
+        Meta { base, backend: Some(Backend::Kernel), parent: Some(1), mounts: 0, parent_mounts: 0, clean: true, used: false };
     assert_eq!(uppers.add(&meta, RIGHTS).unwrap(), 2);
 }
 

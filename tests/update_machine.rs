@@ -120,6 +120,34 @@ fn an_update_on_btrfs() {
     goes_through_an_update("an_update_on_btrfs", "btrfs");
 }
 
+/// Who goes back from an image that was in use, and tries it again, may want to have what was written meanwhile.
+#[test]
+fn what_was_in_use_is_no_trial_s_to_take_away() {
+    if !possible("what_was_in_use_is_no_trial_s_to_take_away", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    mounted(&machine, |root| fs::write(root.join("mine"), "one").unwrap());
+    let image = machine.image("7.1.1.0").into_os_string().into_string().unwrap();
+    update(&machine, &["stage", &image]);
+    boot(&machine);
+    update(&machine, &["confirm", "--unrecorded"]);
+    mounted(&machine, |root| fs::write(root.join("mine"), "two").unwrap());
+    let left = upper(&machine, 2);
+    update(&machine, &["rollback"]);
+    assert_eq!(mounted(&machine, |_| {}), seen("7.1.0.0", "one"));
+    for (event, generations) in [(&["fail", "--reason", "x"][..], 3), (&["confirm", "--unrecorded"], 4)] {
+        update(&machine, &["stage", &image, "--again"]);
+        boot(&machine);
+        assert!(machine.on_data(|data| data.join(format!("haosfs/uppers/{generations}")).exists()), "one of its own");
+        update(&machine, event);
+        boot(&machine);
+        assert_same("left by the rollback", &left, &upper(&machine, 2), Tolerance::default());
+    }
+    assert!(!machine.on_data(|data| data.join("haosfs/uppers/3").exists()), "what was a trial's is gone");
+    assert_eq!(mounted(&machine, |_| {}), seen("7.1.1.0", "one"));
+}
+
 /// Power fails after haos.ini was written, and before the link was.
 #[test]
 fn a_mount_finishes_what_a_confirmation_began() {
@@ -142,6 +170,28 @@ fn a_mount_finishes_what_a_confirmation_began() {
     assert_eq!(mounted(&machine, |_| {}), seen("7.1.1.0", "one"));
     assert_eq!(machine.meta("parent"), "1");
     update(&machine, &["confirm", "--unrecorded"]);
+}
+
+/// The same, and the next update comes before the next mount.
+#[test]
+fn an_update_grows_on_what_was_confirmed() {
+    if !possible("an_update_grows_on_what_was_confirmed", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    mounted(&machine, |root| fs::write(root.join("mine"), "one").unwrap());
+    let image = |version| machine.image(version).into_os_string().into_string().unwrap();
+    update(&machine, &["stage", &image("7.1.1.0")]);
+    boot(&machine);
+    let store = Store::take(&machine.ini()).unwrap();
+    let (state, _not_carried_out) = step(store.read().unwrap().state, Event::Confirm);
+    store.save(&state).unwrap();
+    drop(store);
+    machine.pack("7.1.2.0");
+    update(&machine, &["stage", &image("7.1.2.0")]);
+    assert_eq!(boot(&machine), name(&machine, "7.1.2.0"));
+    update(&machine, &["confirm", "--unrecorded"]);
+    assert_eq!(machine.meta("parent"), "2", "not the one before the image that was confirmed");
 }
 
 /// A boot that cannot be counted runs on the old upper while a trial has attempts left.

@@ -42,7 +42,7 @@ pub fn look(data: &Path, base: &Base, stale: Stale) -> Result<Option<Opened>> {
 
 /// The generation that a trial of this image made from the one in use. Who configures the image has confirmed it, though power may
 /// have failed before the link was changed.
-fn confirmed(uppers: &Uppers, current: &Generation, base: &Base) -> Option<Generation> {
+pub(super) fn confirmed(uppers: &Uppers, current: &Generation, base: &Base) -> Option<Generation> {
     if current.meta.base.is_same(base) {
         return None;
     }
@@ -56,7 +56,7 @@ fn rebound(uppers: Uppers, base: &Base, root: &Attr, stale: Stale) -> Result<Ope
     let mut generation = uppers.current()?;
     if let Some(confirmed) = confirmed(&uppers, &generation, base) {
         uppers.set_current(confirmed.number)?;
-        generation = confirmed;
+        generation = uppers.current()?;
     }
     if generation.meta.backend.is_none() && !generation.meta.base.is_same(base) {
         generation.meta.base = base.clone();
@@ -78,7 +78,7 @@ pub fn open(data: &Path, base: &Base, root: &Attr, stale: Stale) -> Result<Opene
     if let Some(uppers) = Uppers::open(data)? {
         return rebound(uppers, base, root, stale);
     }
-    let first = Meta { base: base.clone(), backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true };
+    let first = Meta { base: base.clone(), backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true, used: true };
     // The root of the union shows what the root of the upper has.
     let uppers = Uppers::create(data, &first, Rights { perm: root.perm, owner: owner(root) })?;
     let generation = uppers.current()?;

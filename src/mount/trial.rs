@@ -68,16 +68,13 @@ pub fn prepare(stored: &Stored, home: &Path, image: &ImageSource, anew: bool) ->
 }
 
 fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {
-    let current = uppers.current()?;
+    let current = in_use(uppers, stored, home)?;
     let path = image_choice::find(image, home)?;
     let (base, _) = base_and_root(&path)?;
     if current.meta.base.is_same(&base) {
         return Ok(current.number);
     }
-    let is_trial = |generation: &Generation| {
-        generation.meta.parent == Some(current.number) && Some(generation.meta.base.name.as_os_str()) == file_name(image)
-    };
-    for generation in generations(uppers).iter().filter(|generation| is_trial(generation)) {
+    for generation in generations(uppers).iter().filter(|generation| is_trial(generation, current.number, image)) {
         if !anew && generation.meta.base.is_same(&base) {
             if generation.meta.parent_mounts == current.meta.mounts {
                 return Ok(generation.number);
@@ -107,6 +104,7 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
         mounts: 0,
         parent_mounts: current.meta.mounts,
         clean: true,
+        used: false,
     };
     uppers.derive(&current, &meta, true, |into, ground| {
         let report = rebase(&request, into, ground)?;
@@ -119,6 +117,20 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
         );
         Ok(report.text(current.number, &current.meta.base, &meta.base))
     })
+}
+
+/// The generation in use, which is that of the system image: power may have failed after that was confirmed, or before somebody went back
+/// from it.
+fn in_use(uppers: &Uppers, stored: &Stored, home: &Path) -> Result<Generation> {
+    let current = uppers.current()?;
+    let base = image_choice::find(&stored.config.system_image, home).and_then(|path| base_and_root(&path));
+    match base.ok().and_then(|(base, _)| generation::confirmed(uppers, &current, &base)) {
+        Some(confirmed) => {
+            uppers.set_current(confirmed.number)?;
+            uppers.current()
+        }
+        None => Ok(current),
+    }
 }
 
 /// The image that a generation was made on, where it is the system image.
@@ -169,11 +181,17 @@ pub fn discard(stored: &Stored, home: &Path, image: &ImageSource) -> Result<()> 
     let told = |e| data.told(e);
     let current = uppers.current().map_err(told)?.number;
     for generation in generations(&uppers) {
-        if generation.meta.parent == Some(current) && Some(generation.meta.base.name.as_os_str()) == file_name(image) {
+        if is_trial(&generation, current, image) {
             remove(&uppers, &generation).map_err(told)?;
         }
     }
     Ok(())
+}
+
+/// True for one that was made for a trial of this image, and has not been in use: nobody has gone back from it to this one in use.
+fn is_trial(generation: &Generation, current: u64, image: &ImageSource) -> bool {
+    let meta = &generation.meta;
+    meta.parent == Some(current) && Some(meta.base.name.as_os_str()) == file_name(image) && !meta.used
 }
 
 /// Takes away every generation that is neither in use nor the last of one of these images; returns their numbers. With `dry_run` none

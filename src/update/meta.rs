@@ -32,6 +32,8 @@ pub struct Meta {
     pub parent_mounts: u64,
     /// Nobody has it mounted writable, and whoever had it last has unmounted it.
     pub clean: bool,
+    /// It is the one in use, or was: what was changed then is here alone, so it is no trial's to be taken away.
+    pub used: bool,
 }
 
 const HEAD: &str =
@@ -67,7 +69,9 @@ impl Meta {
             ("mounts", self.mounts.to_string()),
             ("parent_mounts", self.parent_mounts.to_string()),
             ("backend", backend.to_owned()),
-            ("clean", if self.clean { "yes" } else { "no" }.to_owned()),
+            ("used", yes_or_no(self.used)),
+            // What may be missing does not come last: a torn file must be told from an old one.
+            ("clean", yes_or_no(self.clean)),
         ] {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{key} = {value}");
@@ -99,15 +103,17 @@ impl Meta {
             Some("fuse") => Some(Backend::Fuse),
             Some(other) => return Err(format!("backend = {other}: expected kernel, fuse or none")),
         };
-        let clean = match entries.value("clean")? {
-            "yes" => true,
-            "no" => false,
-            other => return Err(format!("clean = {other}: expected yes or no")),
-        };
+        let clean = entries.flag("clean", None)?;
+        // Where nobody has said so it may have been.
+        let used = entries.flag("used", Some(true))?;
         let base = Base { name, version, size, digest };
         let [mounts, parent_mounts] = [entries.count("mounts")?, entries.count("parent_mounts")?];
-        Ok(Self { base, backend, parent: entries.number("parent")?, mounts, parent_mounts, clean })
+        Ok(Self { base, backend, parent: entries.number("parent")?, mounts, parent_mounts, clean, used })
     }
+}
+
+fn yes_or_no(flag: bool) -> String {
+    if flag { "yes" } else { "no" }.to_owned()
 }
 
 /// The entries of `[upper]`.
@@ -149,6 +155,16 @@ impl<'a> Entries<'a> {
         self.optional(key)?.map(number).transpose()
     }
 
+    fn flag(&self, key: &str, missing: Option<bool>) -> Result<bool, String> {
+        match (self.value(key), missing) {
+            (Ok("yes"), _) => Ok(true),
+            (Ok("no"), _) => Ok(false),
+            (Ok(other), _) => Err(format!("{key} = {other}: expected yes or no")),
+            (Err(_), Some(missing)) => Ok(missing),
+            (Err(why), None) => Err(why),
+        }
+    }
+
     /// 0 where nobody has counted.
     fn count(&self, key: &str) -> Result<u64, String> {
         if self.0.iter().any(|(known, _)| *known == key) { Ok(self.number(key)?.unwrap_or(0)) } else { Ok(0) }
@@ -170,7 +186,7 @@ mod tests {
     fn meta(name: &[u8]) -> Meta {
         let base =
             Base { name: OsString::from_vec(name.to_vec()), version: Version::parse("7.1.0.0"), size: 4096, digest: [0xa5; 32] };
-        Meta { base, backend: Some(Backend::Fuse), parent: Some(2), mounts: 7, parent_mounts: 3, clean: false }
+        Meta { base, backend: Some(Backend::Fuse), parent: Some(2), mounts: 7, parent_mounts: 3, clean: false, used: false }
     }
 
     #[test]
@@ -182,7 +198,7 @@ mod tests {
             body,
             format!(
                 "format = 1\nimage = haos-x86_64_7.1.0.0.squashfs\nversion = 7.1.0.0\nsize = 4096\nsha256 = {digest}\nparent = 2\nmounts = 7\n\
-                 parent_mounts = 3\nbackend = fuse\nclean = no\n"
+                 parent_mounts = 3\nbackend = fuse\nused = no\nclean = no\n"
             )
         );
     }
@@ -206,6 +222,7 @@ mod tests {
             ("sha256 = a5", "sha256 = A5", "64 hexadecimal"),
             ("backend = fuse", "backend = aufs", "expected kernel, fuse or none"),
             ("clean = no", "clean = maybe", "expected yes or no"),
+            ("used = no", "used = 0", "expected yes or no"),
             ("parent = 2", "parent = x", "parent = x: expected a number"),
             ("mounts = 7", "mounts = -7", "mounts = -7: expected a number"),
             ("[upper]", "[lower]", "section [upper]"),
@@ -218,8 +235,9 @@ mod tests {
         }
         assert_eq!(Meta::parse(b"").unwrap_err(), "it is empty");
         assert_eq!(Meta::parse(text.replace("clean = no\n", "clean = no\nlater = 1\n").as_bytes()).unwrap(), meta(b"x"));
-        let uncounted = Meta { mounts: 0, parent_mounts: 0, ..meta(b"x") };
-        assert_eq!(Meta::parse(text.replace("mounts = 7\nparent_mounts = 3\n", "").as_bytes()).unwrap(), uncounted);
+        let uncounted = Meta { mounts: 0, parent_mounts: 0, used: true, ..meta(b"x") };
+        let older = text.replace("mounts = 7\nparent_mounts = 3\n", "").replace("used = no\n", "");
+        assert_eq!(Meta::parse(older.as_bytes()).unwrap(), uncounted);
     }
 
     proptest! {
@@ -231,12 +249,12 @@ mod tests {
             [mounts, parent_mounts] in any::<[u64; 2]>(),
             digest in any::<[u8; 32]>(),
             versioned in any::<bool>(),
-            clean in any::<bool>(),
+            [clean, used] in any::<[bool; 2]>(),
         ) {
             let version = Version::parse("1.2.rc3").filter(|_| versioned);
             let base = Base { name: OsString::from_vec(name), version, size, digest };
             for backend in [None, Some(Backend::Kernel), Some(Backend::Fuse)] {
-                let meta = Meta { base: base.clone(), backend, parent, mounts, parent_mounts, clean };
+                let meta = Meta { base: base.clone(), backend, parent, mounts, parent_mounts, clean, used };
                 let text = meta.text();
                 prop_assert!(text.len() as u64 <= LARGEST);
                 prop_assert_eq!(Meta::parse(text.as_bytes()).unwrap(), meta);

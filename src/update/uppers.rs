@@ -196,7 +196,10 @@ impl Uppers {
     /// # Errors
     /// Where it is not there or not whole, and what the kernel answers; then the one before is in use.
     pub fn set_current(&self, number: u64) -> Result<()> {
-        self.generation(number)?;
+        let meta = self.generation(number)?.meta;
+        if !meta.used {
+            self.save(number, &Meta { used: true, ..meta })?;
+        }
         let target = OsString::from(number.to_string());
         let flipped = replace::symlink(&self.directory, OsStr::new(CURRENT), &target);
         flipped.map_err(|errno| Error::sys("write", self.path.join(CURRENT), errno))

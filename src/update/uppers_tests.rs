@@ -7,7 +7,7 @@ const RIGHTS: Rights = Rights { perm: 0o755, owner: None };
 
 fn meta() -> Meta {
     let base = Base { name: "a.squashfs".into(), version: None, size: 1, digest: [1; 32] };
-    Meta { base, backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true }
+    Meta { base, backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true, used: true }
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Machine {
     }
 
     /// Packs an image that knows its version.
-    fn pack(&self, version: &str) {
+    pub fn pack(&self, version: &str) {
         let tree = self.scratch.path("tree");
         fs::create_dir_all(tree.join("usr/lib/deep/er")).unwrap();
         fs::create_dir_all(tree.join("etc/conf.d")).unwrap();
