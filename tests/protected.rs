@@ -84,6 +84,7 @@ const OF_DIRECTORIES: &[Change] = &[
     ("mkdir", |path| create_dir(path.join("newdir"))),
     ("link into", |path| fs::hard_link(path.with_file_name("some"), path.join("linked"))),
     ("rename into", |path| fs::rename(path.with_file_name("mover"), path.join("moved"))),
+    ("rename over in", |path| fs::rename(path.with_file_name("another"), path.join("file"))),
     ("write in", |path| OpenOptions::new().append(true).open(path.join("file"))?.write_all(b"x")),
     ("write further in", |path| OpenOptions::new().append(true).open(path.join("inner/file"))?.write_all(b"x")),
     ("create further in", |path| File::create_new(path.join("inner/new")).map(drop)),
@@ -116,7 +117,7 @@ fn answers(root: &Path) -> BTreeMap<String, Option<i32>> {
     for kind in FILES {
         take(root.join(kind), OF_FILES);
         fs::write(root.join("dirs/some"), b"linked").unwrap();
-        fs::write(root.join("dirs/mover"), b"moved").unwrap();
+        ["mover", "another"].into_iter().for_each(|name| fs::write(root.join("dirs").join(name), b"moved").unwrap());
         take(root.join("dirs").join(kind), OF_DIRECTORIES);
     }
     answers

@@ -98,6 +98,7 @@ impl Union {
         let _names = to.dir.children.read();
         let found = self.resolve(to.dir, to.name)?.found;
         if let Some(found) = &found {
+            self.check_names(to.dir, Change::Remove)?;
             self.check_found(to.dir, to.name, found)?;
         }
         match found {
