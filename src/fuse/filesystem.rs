@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
@@ -19,6 +19,7 @@ use super::burst::Bursts;
 use super::control::Question;
 use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, wire};
 use super::flags;
+use super::page::Page;
 use super::reply::{attributes, empty, entry, named, sized, written};
 use super::requests::{Operation, Requests};
 use super::turns::Turns;
@@ -27,15 +28,12 @@ use crate::types::Kind;
 use crate::union::create::New;
 use crate::union::file::Writer;
 use crate::union::lower::Seek;
-use crate::union::node::Node;
 use crate::union::{SetAttr, Union};
 
 /// Largest write request, in bytes.
 const MAX_WRITE: u32 = 1 << 20;
 /// Requests that the kernel may have waiting in the background (read-ahead, writeback).
 const MAX_BACKGROUND: u16 = 64;
-/// Of the directories whose names are in one answer so many are decoded before they are asked for, at most.
-const PREPARED: usize = 4;
 /// The handle of every open file: requests name the node, and the node knows its data.
 const NO_HANDLE: FileHandle = FileHandle(0);
 
@@ -352,16 +350,11 @@ impl fuser::Filesystem for Filesystem {
         }
     }
 
-    fn readdirplus(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
         let asked = self.begin(req, Operation::Readdirplus);
-        let mut dirs = Vec::new();
-        let answer = asked.ask(|union| {
-            union.read_dir(node(ino), offset, |dir, entry, next| self.plus(dir, entry, next, &mut reply, &mut dirs))
-        });
-        match answer {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(errno("readdirplus", &e)),
-        }
+        let mut page = Page::new(reply);
+        let answer = asked.ask(|union| union.read_dir(node(ino), offset, |dir, entry, next| page.add(union, dir, entry, next)));
+        let dirs = page.end(answer);
         // Who walks a tree comes to the first of its directories next.
         asked.while_idle(dirs, |union, dir| union.prepare_listing(&dir));
     }
@@ -501,42 +494,5 @@ impl fuser::Filesystem for Filesystem {
             self.begin(req, Operation::CopyFileRange).ask_for_long(|union| union.copy_range(from, to, len, caller(req))),
             reply,
         );
-    }
-}
-
-impl Filesystem {
-    /// Adds one entry with its attributes; false once the buffer is full. `.` and `..` are not looked up by the kernel. Of the directories
-    /// among the entries some go to `dirs`.
-    fn plus(
-        &self,
-        dir: &Arc<Node>,
-        entry: &crate::union::Entry,
-        next: u64,
-        reply: &mut ReplyDirectoryPlus,
-        dirs: &mut Vec<Arc<Node>>,
-    ) -> bool {
-        if entry.name == "." || entry.name == ".." {
-            let dot = fuser::FileAttr { ino: INodeNo(entry.ino), kind: fuser::FileType::Directory, ..convert::absent() };
-            return !reply.add(dot.ino, next, &entry.name, &FOREVER, &dot, GENERATION);
-        }
-        let (found, attr) = match self.union.enter(dir, entry) {
-            Ok(found) => found,
-            // A name that went since the listing was taken is left out; the kernel asks for the others by position.
-            Err(Error::Expected(Errno::ENOENT)) => return true,
-            // A name that cannot be looked up stands there all the same. What is said of it holds for no time at all: whoever
-            // wants more asks again, and learns why not.
-            Err(_) => {
-                let ino = INodeNo(self.union.made_up_number());
-                let bare = fuser::FileAttr { ino, kind: convert::kind(entry.kind), ..convert::absent() };
-                return !reply.add(ino, next, &entry.name, &Duration::ZERO, &bare, GENERATION);
-            }
-        };
-        let full = reply.add(INodeNo(found.id.0), next, &entry.name, &FOREVER, &named(&found, &attr), GENERATION);
-        if full {
-            self.union.forget(found.id, 1);
-        } else if found.kind.is_dir() && dirs.len() < PREPARED {
-            dirs.push(found);
-        }
-        !full
     }
 }

@@ -9,6 +9,7 @@ mod convert;
 mod filesystem;
 mod flags;
 mod guard;
+mod page;
 mod page_store;
 mod reply;
 pub mod requests;

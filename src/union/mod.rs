@@ -46,7 +46,8 @@ mod work;
 mod write_out;
 pub mod xattr;
 
-use std::ffi::OsStr;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -323,6 +324,18 @@ impl Union {
     #[must_use]
     pub fn made_up_number(&self) -> u64 {
         self.table.made_up_number()
+    }
+
+    /// The nodes that were found by names of this directory, by these, without new references. Looks at every node.
+    #[must_use]
+    pub fn known_names(&self, dir: &Node) -> HashMap<OsString, Arc<Node>> {
+        let mut known = HashMap::new();
+        for node in self.table.all() {
+            let state = node.state.read();
+            let names = state.links.iter().filter(|link| std::ptr::eq(&raw const *link.parent, dir));
+            known.extend(names.map(|link| (link.name.to_os_string(), Arc::clone(&node))));
+        }
+        known
     }
 
     /// Number of nodes in memory.

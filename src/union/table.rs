@@ -119,6 +119,12 @@ impl Table {
         node
     }
 
+    /// All nodes of this moment; no lock of the table is held while they are looked at.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Node>> {
+        self.nodes.iter().map(|node| Arc::clone(&node)).collect()
+    }
+
     /// A number that no node has or will have.
     pub fn made_up_number(&self) -> u64 {
         EPHEMERAL | self.next.fetch_add(1, Ordering::Relaxed)
