@@ -149,6 +149,12 @@ fn what_was_in_use_is_no_trial_s_to_take_away() {
 }
 
 /// Power fails after haos.ini was written, and before the link was.
+fn confirm_in_part(machine: &Machine) {
+    let store = Store::take(&machine.ini()).unwrap();
+    let (state, _not_carried_out) = step(store.read().unwrap().state, Event::Confirm);
+    store.save(&state).unwrap();
+}
+
 #[test]
 fn a_mount_finishes_what_a_confirmation_began() {
     if !possible("a_mount_finishes_what_a_confirmation_began", "ext4") {
@@ -159,10 +165,7 @@ fn a_mount_finishes_what_a_confirmation_began() {
     let image = machine.image("7.1.1.0").into_os_string().into_string().unwrap();
     update(&machine, &["stage", &image]);
     boot(&machine);
-    let store = Store::take(&machine.ini()).unwrap();
-    let (state, _not_carried_out) = step(store.read().unwrap().state, Event::Confirm);
-    store.save(&state).unwrap();
-    drop(store);
+    confirm_in_part(&machine);
     machine.mount("ro").succeeded();
     assert_eq!(fs::read_to_string(machine.scratch.path("mnt/mine")).unwrap(), "one");
     machine.umount();
@@ -172,7 +175,7 @@ fn a_mount_finishes_what_a_confirmation_began() {
     update(&machine, &["confirm", "--unrecorded"]);
 }
 
-/// The same, and the next update comes before the next mount.
+/// The next update comes before the next mount.
 #[test]
 fn an_update_grows_on_what_was_confirmed() {
     if !possible("an_update_grows_on_what_was_confirmed", "ext4") {
@@ -183,10 +186,7 @@ fn an_update_grows_on_what_was_confirmed() {
     let image = |version| machine.image(version).into_os_string().into_string().unwrap();
     update(&machine, &["stage", &image("7.1.1.0")]);
     boot(&machine);
-    let store = Store::take(&machine.ini()).unwrap();
-    let (state, _not_carried_out) = step(store.read().unwrap().state, Event::Confirm);
-    store.save(&state).unwrap();
-    drop(store);
+    confirm_in_part(&machine);
     machine.pack("7.1.2.0");
     update(&machine, &["stage", &image("7.1.2.0")]);
     assert_eq!(boot(&machine), name(&machine, "7.1.2.0"));

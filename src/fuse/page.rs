@@ -62,10 +62,11 @@ impl Page {
             return Err(e);
         }
         let known = self.known.get_or_insert_with(|| union.known_names(dir));
-        let Some(node) = known.get(&entry.name).filter(|node| node.kind == entry.kind) else { return Err(e) };
+        let Some(node) = known.get(&entry.name).filter(|node| node.hold_as(entry.kind)) else { return Err(e) };
         match union.getattr(node.id) {
-            Ok(attr) if node.hold() => Ok((Arc::clone(node), attr)),
-            _ => {
+            Ok(attr) => Ok((Arc::clone(node), attr)),
+            Err(_) => {
+                union.forget(node.id, 1);
                 self.failed = Some(e);
                 Err(Errno::EIO.into())
             }

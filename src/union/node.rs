@@ -166,7 +166,7 @@ pub struct Node {
     refs: AtomicU64,
     /// Of a directory: shared by those who ask for names, exclusive for those who change them.
     pub children: RwLock<()>,
-    /// Held by the one thread that copies the node up.
+    /// Held by the one thread that copies the node up, or makes the first time durable what was copied.
     pub copy_up: Mutex<()>,
     /// Everything that changes.
     pub state: RwLock<State>,

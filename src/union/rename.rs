@@ -94,11 +94,12 @@ impl Union {
     /// A directory that lives in a lower, too, must be empty by the merged view (dir.c, `ovl_rename`).
     fn check_target(&self, to: End<'_>) -> Result<()> {
         self.check_names(to.dir, Change::Add)?;
+        let may_go = self.check_names(to.dir, Change::Remove);
         let _tree = self.tree.read();
         let _names = to.dir.children.read();
         let found = self.resolve(to.dir, to.name)?.found;
         if let Some(found) = &found {
-            self.check_names(to.dir, Change::Remove)?;
+            may_go?;
             self.check_found(to.dir, to.name, found)?;
         }
         match found {

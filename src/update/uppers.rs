@@ -191,7 +191,7 @@ impl Uppers {
         finish().map_err(failed)
     }
 
-    /// Makes a generation the one in use, durably and in one step.
+    /// Makes a generation the one in use, durably and in one step. From before that on it counts as used.
     ///
     /// # Errors
     /// Where it is not there or not whole, and what the kernel answers; then the one before is in use.
