@@ -44,16 +44,14 @@ fn cell(results: &Results, row: &Row, driver: Contender) -> String {
     let kernel = Contender::Kernel.name();
     let shown = (0..turns(row)).map(|turn| {
         let Some(seconds) = results.median(row.name, driver.name(), turn) else { return "-".into() };
-        match results.median(row.name, kernel, turn) {
-            _ if is_mount(row) => format!("{:.1} ms", seconds * 1000.0),
-            Some(reference) if driver != Contender::Kernel => {
-                let ratio = seconds / reference;
-                let bar = row.bars[turn] * if driver == Contender::Rootless { row.user_factor } else { 1.0 };
-                let missed = driver != Contender::TwoDaemons && ratio > bar;
-                format!("{}{ratio:.2}x{}", if missed { "**" } else { "" }, if missed { "**" } else { "" })
-            }
-            _ => format!("{seconds:.3} s"),
-        }
+        let (told, compared) = match results.median(row.name, kernel, turn) {
+            _ if is_mount(row) => (format!("{:.1} ms", seconds * 1000.0), seconds),
+            Some(reference) if driver != Contender::Kernel => (format!("{:.2}x", seconds / reference), seconds / reference),
+            _ => return format!("{seconds:.3} s"),
+        };
+        let bar = row.bars[turn] * if driver == Contender::Rootless { row.user_factor } else { 1.0 };
+        let has_bar = matches!(driver, Contender::Haosfs | Contender::Rootless);
+        if has_bar && compared > bar { format!("**{told}**") } else { told }
     });
     shown.collect::<Vec<_>>().join(" / ")
 }
