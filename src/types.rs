@@ -123,7 +123,7 @@ pub enum KernelCheck {
 /// `cpu_latency=`: how long a processor may take to wake while requests come in a burst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Latency {
-    /// Virtual processors stay awake, where the kernel can have them do so; others as they are.
+    /// Virtual processors that a hypervisor would halt stay awake, where that can be; others as they are.
     #[default]
     Auto,
     /// Nothing is said of it.

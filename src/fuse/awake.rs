@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::beside::{Beside, Work};
-use crate::sys::cpu_latency::{self, CpuLatency};
+use crate::sys::cpu_latency::{self, CpuLatency, Idle};
 use crate::types::Latency;
 
 /// What is done in a burst.
@@ -25,12 +25,16 @@ struct Claim {
 impl Awake {
     /// As this user may. `work` is done by who keeps a processor busy.
     pub(super) fn new(latency: Latency, work: Work) -> Self {
-        let micros = match latency {
-            Latency::Auto if cpu_latency::is_halting_virtual() => 0,
-            Latency::Auto | Latency::Any => return Self::default(),
-            Latency::Micros(micros) => micros,
+        let (micros, can_claim) = match (latency, cpu_latency::idle()) {
+            (Latency::Auto, Idle::HaltsUnlessTold) => (0, true),
+            (Latency::Auto, Idle::Halts) => (0, false),
+            (Latency::Auto, Idle::Sleeps) | (Latency::Any, _) => return Self::default(),
+            (Latency::Micros(micros), _) => (micros, true),
         };
         let beside = (micros == 0).then(|| Beside::new(work)).flatten().map(Arc::new);
+        if !can_claim {
+            return Self { claim: None, beside };
+        }
         let claim = match CpuLatency::open() {
             Ok(latency) => Some(Claim { latency, micros }),
             Err(refused) => {

@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 
+use super::proc;
+
 /// A claim to all processors, without effect until it says something. It ends with its descriptor, so also with the process.
 #[derive(Debug)]
 pub struct CpuLatency(File);
@@ -37,9 +39,57 @@ impl CpuLatency {
     }
 }
 
-/// Whether processors are a hypervisor's, which is asked to halt them, and the kernel would poll instead where it is told to: the
-/// idle driver is cpuidle-haltpoll (Documentation/virt/guest-halt-polling.rst).
+/// What happens to a processor that has nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// A hypervisor is asked to halt it, unless the kernel was told to poll: the idle driver is cpuidle-haltpoll
+    /// (Documentation/virt/guest-halt-polling.rst).
+    HaltsUnlessTold,
+    /// A hypervisor is asked to halt it, whatever the kernel was told: there is no idle driver (kernel/sched/idle.c,
+    /// `cpuidle_idle_call`).
+    Halts,
+    /// It is the machine's own, or driven like that.
+    Sleeps,
+}
+
+/// What happens on this machine.
 #[must_use]
-pub fn is_halting_virtual() -> bool {
-    fs::read("/sys/devices/system/cpu/cpuidle/current_driver").is_ok_and(|driver| driver.trim_ascii() == b"haltpoll")
+pub fn idle() -> Idle {
+    let driver = fs::read("/sys/devices/system/cpu/cpuidle/current_driver").ok();
+    idle_with(driver.as_deref().map(<[u8]>::trim_ascii), || is_virtual(&fs::read(proc::path("cpuinfo")).unwrap_or_default()))
+}
+
+fn idle_with(driver: Option<&[u8]>, is_virtual: impl Fn() -> bool) -> Idle {
+    match driver {
+        Some(b"haltpoll") => Idle::HaltsUnlessTold,
+        Some(b"none") | None if is_virtual() => Idle::Halts,
+        _ => Idle::Sleeps,
+    }
+}
+
+/// By /proc/cpuinfo of x86; others do not tell there.
+fn is_virtual(cpuinfo: &[u8]) -> bool {
+    let flags = cpuinfo.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"flags"));
+    flags.is_some_and(|flags| flags.split(|&b| b == b' ').any(|flag| flag == b"hypervisor"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_halt_by_a_hypervisor_alone() {
+        let own = b"processor\t: 0\nflags\t\t: fpu vme\n\nprocessor\t: 1\nflags\t\t: fpu vme\n";
+        let virtual_ones = b"processor\t: 0\nflags\t\t: fpu hypervisor vme\n";
+        for (driver, cpuinfo, expected) in [
+            (Some(&b"haltpoll"[..]), &virtual_ones[..], Idle::HaltsUnlessTold),
+            (Some(b"none"), virtual_ones, Idle::Halts),
+            (None, virtual_ones, Idle::Halts),
+            (Some(b"none"), own, Idle::Sleeps),
+            (Some(b"intel_idle"), virtual_ones, Idle::Sleeps),
+            (None, b"", Idle::Sleeps),
+        ] {
+            assert_eq!(idle_with(driver, || is_virtual(cpuinfo)), expected, "{driver:?}");
+        }
+    }
 }
