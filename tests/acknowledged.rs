@@ -22,6 +22,11 @@ fn run(program: &str, arguments: &[&str]) {
 
 /// A union whose upper is on a file system of its own, at `disk`.
 fn union_on(disk: &[&str], options: &str) -> Scratch {
+    union_with_fault(disk, options, None)
+}
+
+/// With a fault to order (src/sys/fault.rs), which waits for the file `journal`.
+fn union_with_fault(disk: &[&str], options: &str, fault: Option<&str>) -> Scratch {
     let scratch = Scratch::with_image();
     let path = |name: &str| scratch.path(name).to_str().unwrap().to_owned();
     scratch.mkdir("disk");
@@ -29,7 +34,11 @@ fn union_on(disk: &[&str], options: &str) -> Scratch {
     ["disk/upper", "disk/work"].into_iter().for_each(|name| scratch.mkdir(name));
     let [image, mnt, upper, work] = ["image.sqfs", "mnt", "disk/upper", "disk/work"].map(path);
     let mount = ["mount", "--backend", "fuse", &image, &mnt, "--upper", &upper, "--work", &work];
-    scratch.haosfs(&[&mount, options.split_whitespace().collect::<Vec<_>>().as_slice()].concat()).succeeded();
+    let mut command = Command::new(support::HAOSFS);
+    command.args(mount).args(options.split_whitespace());
+    command.envs(fault.map(|fault| ("HAOSFS_FAULT", format!("{fault}:{}", path("journal")))));
+    let mounted = command.output().unwrap();
+    assert!(mounted.status.success(), "{mounted:?}");
     scratch
 }
 
@@ -95,6 +104,30 @@ fn a_mapping_that_finds_no_room_is_told() {
     let flushed = map.flush().and_then(|()| file.sync_all());
     assert_eq!(flushed.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
     drop((map, file));
+    scratch.umount("mnt");
+    run("umount", &[scratch.path("disk").to_str().unwrap()]);
+}
+
+/// The kernel tells of what could not be written once for each time the file was opened; upper files are opened once for all of them.
+#[test]
+fn each_program_is_told_what_was_lost() {
+    if !can_run("each_program_is_told_what_was_lost", is_root(), "needs root") {
+        return;
+    }
+    let scratch = union_with_fault(&["-t", "tmpfs", "none"], "", Some("eio:1"));
+    let path = scratch.path("mnt/hello");
+    let mine = File::options().read(true).write(true).open(&path).unwrap();
+    mine.write_all_at(NEW, 0).unwrap();
+    mine.sync_all().unwrap();
+    fs::write(scratch.path("journal"), "").unwrap();
+    let sync = || Command::new("sync").arg(&path).output().unwrap();
+    let theirs = sync();
+    let words = String::from_utf8_lossy(&theirs.stderr).into_owned();
+    assert!(!theirs.status.success() && words.contains("Input/output error"), "{theirs:?}");
+    assert!(fs::read_to_string(scratch.path("journal")).unwrap().lines().count() == 1, "the upper's file system was asked once");
+    assert_eq!(mine.sync_data().unwrap_err().raw_os_error(), Some(libc::EIO));
+    mine.sync_data().unwrap();
+    drop(mine);
     scratch.umount("mnt");
     run("umount", &[scratch.path("disk").to_str().unwrap()]);
 }

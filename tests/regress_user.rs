@@ -252,3 +252,22 @@ fn descriptors_of_lower_files_keep_their_rights() {
     let union = ground.mount(Driver::HaosfsUser, &[]);
     user(|| keeps_its_rights(&OpenOptions::new().read(true).write(true).open(union.path().join("f")).unwrap()));
 }
+
+/// What may be written alone is made durable all the same.
+#[test]
+fn files_that_cannot_be_read_are_synchronised() {
+    if !can_run("files_that_cannot_be_read_are_synchronised", NEEDS) {
+        return;
+    }
+    let ground = own(|tree| fs::write(tree.join("f"), b"f").unwrap());
+    let mut union = ground.mount(Driver::HaosfsUser, &[]);
+    let path = union.path().join("f");
+    user(|| chmod(&path, 0o200));
+    union.remount();
+    user(|| {
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"g").unwrap();
+        file.sync_all().unwrap();
+        file.sync_data().unwrap();
+    });
+}

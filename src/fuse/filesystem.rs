@@ -324,7 +324,11 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn fsync(&self, req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsync", self.begin(req, Operation::Fsync).ask_for_long(|union| union.fsync(node(ino), datasync)), reply);
+        empty(
+            "fsync",
+            self.begin(req, Operation::Fsync).ask_for_long(|union| union.fsync(node(ino), datasync, req.pid())),
+            reply,
+        );
     }
 
     /// Positions in listings need no handle, and what the kernel keeps of a listing it drops itself when the directory changes.
@@ -365,7 +369,11 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn fsyncdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty("fsyncdir", self.begin(req, Operation::Fsyncdir).ask_for_long(|union| union.fsync(node(ino), datasync)), reply);
+        empty(
+            "fsyncdir",
+            self.begin(req, Operation::Fsyncdir).ask_for_long(|union| union.fsync(node(ino), datasync, req.pid())),
+            reply,
+        );
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {

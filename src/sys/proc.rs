@@ -46,3 +46,11 @@ pub fn prefix() -> &'static str {
 pub fn path(rest: &str) -> PathBuf {
     format!("{}{rest}", prefix()).into()
 }
+
+/// The process that a thread is of (`Tgid` of proc_pid_status(5)); `None` where that is not seen from here.
+#[must_use]
+pub fn process_of(thread: u32) -> Option<u32> {
+    let status = std::fs::read(path(&format!("{thread}/status"))).ok()?;
+    let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"))?;
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
+}

@@ -243,25 +243,33 @@ impl Union {
     /// fdatasync(2) may leave out (fs/ext4/fsync.c, `i_datasync_tid`): so the first one that a file's node sees is fsync(2).
     ///
     /// # Errors
-    /// `EIO`, `ENOSPC`, `EDQUOT` where earlier writes could not reach the disk.
-    pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
+    /// `EIO`, `ENOSPC`, `EDQUOT` where earlier writes could not reach the disk, once for each process; `asker` is a thread of it.
+    pub fn fsync(&self, id: NodeId, data_only: bool, asker: u32) -> Result<()> {
         if self.options.fsync == Durability::Volatile {
             return Ok(());
         }
         let node = self.table.get(id)?;
+        self.lost.answer(&node, self.sync_node(&node, data_only), asker)
+    }
+
+    fn sync_node(&self, node: &Arc<Node>, data_only: bool) -> Result<()> {
         let fd = {
             let _tree = self.tree.read();
             let state = node.state.read();
-            match (self.backing(&node, &state)?, node.kind) {
+            match (self.backing(node, &state)?, node.kind) {
                 (Backing::Lower(_), _) => return Ok(()),
-                (Backing::Upper(spot), Kind::File) => self.data_fd(&node, &spot, false)?,
+                (Backing::Upper(spot), Kind::File) => match self.data_fd(node, &spot, false) {
+                    // Whoever may only write wants it durable, too.
+                    Err(Errno::EACCES) => self.data_fd(node, &spot, true)?,
+                    opened => opened?,
+                },
                 (Backing::Upper(spot), Kind::Dir) => Arc::new(spot.open(OFlags::RDONLY | OFlags::DIRECTORY)?),
                 (Backing::Upper(_), _) => return Ok(()),
             }
         };
         match node.kind {
-            Kind::Dir => self.sync_dir(&node, &fd, data_only),
-            _ => sync_file(&node, &fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e)),
+            Kind::Dir => self.sync_dir(node, &fd, data_only),
+            _ => sync_file(node, &fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e)),
         }
     }
 

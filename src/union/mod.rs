@@ -25,6 +25,7 @@ mod lend;
 pub mod links;
 pub mod listing;
 pub mod lookup;
+mod lost;
 pub mod lower;
 pub mod merge;
 mod moves;
@@ -190,6 +191,7 @@ pub struct Union {
     removals: patience::Removals,
     links: links::Links,
     outlet: write_out::Outlet,
+    lost: lost::Lost,
     moves: moves::Moves,
     origins: origin::Origins,
     index: Option<index::Index>,
@@ -257,6 +259,7 @@ impl Union {
             removals: patience::Removals::default(),
             links: links::Links::default(),
             outlet: write_out::Outlet::default(),
+            lost: lost::Lost::default(),
             listener: OnceLock::new(),
             before_wait: Announced::default(),
         };
