@@ -111,6 +111,9 @@ pub enum Error {
     /// An image, option or upper asks for something that this program does not do; the text names it and the remedy.
     #[error("{0}")]
     Unsupported(String),
+    /// There is no room; the text names the place and the remedy.
+    #[error("{0}")]
+    Full(String),
     /// A request or configuration that is refused; the text names the place and the remedy.
     #[error("{0}")]
     Refused(String),
@@ -129,6 +132,7 @@ impl Error {
             Self::Expected(errno) | Self::Sys { errno, .. } => *errno,
             Self::Damage(_) => Errno::EIO,
             Self::Unsupported(_) => Errno::EOPNOTSUPP,
+            Self::Full(_) => Errno::ENOSPC,
             Self::Refused(_) => Errno::EINVAL,
         }
     }
@@ -140,7 +144,7 @@ impl Error {
             Self::Expected(_) => false,
             // Rights, space and names are the asker's business, and would let him fill the log.
             Self::Sys { errno, .. } => matches!(*errno, Errno::EIO | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM),
-            Self::Damage(_) | Self::Unsupported(_) | Self::Refused(_) => true,
+            Self::Damage(_) | Self::Unsupported(_) | Self::Full(_) | Self::Refused(_) => true,
         }
     }
 }

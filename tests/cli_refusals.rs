@@ -90,6 +90,26 @@ fn what_is_in_use_is_not_used_twice() {
     scratch.haosfs(&["umount", "nowhere"]).failed(32, "umount nowhere: ");
 }
 
+/// Not for a file system that lacks something.
+#[test]
+fn a_full_upper_is_called_full() {
+    if !can_run("a_full_upper_is_called_full", is_root(), "needs root") {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    let script = "mount -t tmpfs -o nr_inodes=40 none disk && mkdir disk/upper disk/work disk/work/work && \
+                  for n in $(seq 40); do touch disk/$n || break; done 2>/dev/null; \
+                  $HAOSFS mount image.sqfs mnt --backend fuse --upper disk/upper --work disk/work";
+    scratch.mkdir("disk");
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script]).env("HAOSFS", support::HAOSFS);
+    let finished = support::Finished::from(command.current_dir(scratch.path("")).output().unwrap());
+    finished.failed(
+        32,
+        "the file system of the upper is full (No space left on device (os error 28)): make room, or mount with -o ro",
+    );
+}
+
 /// Runs `mount` in a mount namespace of its own after `preparation` has changed /dev or /usr there.
 fn mount_after(scratch: &Scratch, preparation: &str, user: &str) -> support::Finished {
     let haosfs = scratch.public_haosfs();

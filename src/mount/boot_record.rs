@@ -67,7 +67,7 @@ pub struct BootRecord {
     pub ini: PathBuf,
     /// The program that shall be executed first.
     pub init: String,
-    /// When this boot was begun, in seconds since the machine was started.
+    /// When this boot was begun, in seconds since the machine was started; of a trial, when its upper was there.
     pub started: u64,
 }
 

@@ -194,7 +194,7 @@ impl Claim {
         self.opened.uppers.save(self.opened.generation.number, meta).map_err(|e| match e.errno() {
             Errno::ENOSPC | Errno::EDQUOT => {
                 let data = self.data.shown();
-                Error::Refused(format!("data partition {data} is full ({}): make room, or mount with -o ro", e.errno()))
+                Error::Full(format!("data partition {data} is full ({}): make room, or mount with -o ro", e.errno()))
             }
             _ => self.data.told(e),
         })

@@ -310,11 +310,14 @@ impl Upper {
 
     /// Finds out by doing whether the file system carries the format, and which attribute names we may use.
     fn probe(&mut self, prefix: Prefix, marked: Option<Namespace>) -> Result<()> {
-        let lacks = |what: &str, e: Errno| {
-            Error::Unsupported(format!(
-                "{}: the file system of the upper cannot hold {what} ({e}); use ext4, xfs, btrfs or tmpfs",
-                self.path.display()
-            ))
+        let path = self.path.display();
+        let lacks = |what: &str, e: Errno| match e {
+            Errno::ENOSPC | Errno::EDQUOT => {
+                Error::Full(format!("{path}: the file system of the upper is full ({e}): make room, or mount with -o ro"))
+            }
+            e => Error::Unsupported(format!(
+                "{path}: the file system of the upper cannot hold {what} ({e}); use ext4, xfs, btrfs or tmpfs"
+            )),
         };
         let (a, b) = (self.temp(), self.temp());
         dir::mknod(&self.work, &a, Kind::Char, 0, 0).map_err(|e| lacks("whiteouts (character device 0:0)", e))?;

@@ -11,7 +11,7 @@ use crate::commands::mount::{self as mounting, Manner, Side};
 use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, directory_of};
 use crate::error::{Error, Result};
-use crate::mount::{self, Ground, image_choice, trial};
+use crate::mount::{self, Ground, boot_record, image_choice, trial};
 use crate::update::state::{Failed, State};
 use crate::update::store::Store;
 use crate::update::trial_file::Count;
@@ -24,6 +24,8 @@ pub struct Machine<'a> {
     generation: Option<u64>,
     /// Who stands by a trial.
     recorder: Option<Recorder>,
+    /// From when on the time of a trial runs, in seconds since the machine was started.
+    pub begun: Option<u64>,
     /// The first program of what is mounted.
     pub init: Option<PathBuf>,
 }
@@ -31,7 +33,7 @@ pub struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// As it is before anything was done.
     pub const fn new(request: &'a Request) -> Self {
-        Self { request, generation: None, recorder: None, init: None }
+        Self { request, generation: None, recorder: None, begun: None, init: None }
     }
 
     fn stored(&self) -> Result<Stored> {
@@ -104,6 +106,13 @@ impl Acts for Machine<'_> {
         trust::check(&image_choice::find(image, &home)?, &home, &standing.rules)?;
         self.generation = Some(trial::prepare(&standing.stored, &home, image, anew)?);
         Ok(())
+    }
+
+    fn begin_time(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin_time();
+        }
+        self.begun = Some(boot_record::now().as_secs());
     }
 
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {

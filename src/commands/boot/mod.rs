@@ -61,6 +61,7 @@ pub fn run(request: &Request) -> Result<()> {
         Ending::Served => Ok(()),
         Ending::Mounted { image, trial, why } => {
             let mode = if trial { Mode::Trial } else { Mode::System };
+            let started = if trial { machine.begun.unwrap_or(started) } else { started };
             let record = record(request, &machine, mode, image.as_str().to_owned(), why, started);
             if let Some(why) = &record.why {
                 announce::loudly(&[format!("haosfs: {why}"), format!("haosfs: {image} is booted")]);

@@ -32,6 +32,15 @@ const GRACE: u32 = 5;
 /// What cannot be written is kept for later up to this size, in bytes.
 const MOST_WAITING: usize = 256 << 10;
 
+/// So long the upper of a trial may take to be made. A boot that hangs at that ends; the image has its other attempts.
+const PREPARING: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What the boot says when what is tried begins.
+const BEGINS: u8 = 1;
+
+/// What it says when the trial is over.
+const OVER: u8 = 0;
+
 /// How long a boot waits for it to go. It goes later where its disk hangs, but ends no boot any more.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -53,9 +62,16 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Tells it that the time of the trial runs from now on.
+    pub fn begin_time(&mut self) {
+        if let Err(e) = self.line.write_all(&[BEGINS]) {
+            tracing::warn!("the recorder of the trial cannot be told that it begins: {e}");
+        }
+    }
+
     /// Tells it that the trial is over, and waits until it is gone.
     pub fn end(mut self) {
-        let told = self.line.set_read_timeout(Some(FAREWELL)).and_then(|()| self.line.write_all(&[0]));
+        let told = self.line.set_read_timeout(Some(FAREWELL)).and_then(|()| self.line.write_all(&[OVER]));
         // It never says anything: whatever is heard but silence is its end.
         match told.and_then(|()| self.line.read(&mut [0])) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => tracing::warn!("the recorder of the trial takes long to go"),
@@ -69,7 +85,6 @@ impl Recorder {
 /// # Errors
 /// Where there can be no further process.
 pub fn start(mut trial: Trial) -> Result<Recorder> {
-    let started = Instant::now();
     let failed = |e| Error::sys("start", "the recorder of the trial", e);
     let (line, other) = UnixStream::pair().map_err(failed)?;
     match daemon::detach().map_err(failed)? {
@@ -92,7 +107,7 @@ pub fn start(mut trial: Trial) -> Result<Recorder> {
             }
             let code = match readiness.succeed() {
                 Ok(()) => {
-                    stand_by(&trial, pen, started, other);
+                    stand_by(&trial, pen, other);
                     0
                 }
                 Err(_) => 1,
@@ -102,9 +117,9 @@ pub fn start(mut trial: Trial) -> Result<Recorder> {
     }
 }
 
-fn stand_by(trial: &Trial, mut pen: Option<Pen>, started: Instant, line: UnixStream) {
+fn stand_by(trial: &Trial, mut pen: Option<Pen>, line: UnixStream) {
     let console = announce::console();
-    let end = trial.deadline.map(|deadline| started + deadline + deadline / GRACE);
+    let mut time = Time { deadline: trial.deadline, phase: Phase::Preparing { since: Instant::now() } };
     let mut line = Some(line);
     loop {
         let written = pen.as_mut().map(|pen| pen.write(false));
@@ -114,18 +129,60 @@ fn stand_by(trial: &Trial, mut pen: Option<Pen>, started: Instant, line: UnixStr
             Some(Recorded::Gone) => pen = None,
             Some(Recorded::Written | Recorded::NotNow) | None => {}
         }
-        if is_told(&mut line) {
-            _ = pen.map(|mut pen| pen.write(true));
-            return;
+        match heard(&mut line) {
+            Heard::Nothing => {}
+            Heard::Begins => time.begin(Instant::now()),
+            Heard::Over => {
+                _ = pen.map(|mut pen| pen.write(true));
+                return;
+            }
         }
         if is_over(trial) {
             return;
         }
-        if end.is_some_and(|end| Instant::now() >= end) {
-            return too_late(trial, pen, console);
+        match time.passed(Instant::now()) {
+            None => {}
+            Some(Passed::Deadline) => return too_late(trial, pen, console),
+            Some(Passed::Preparing) => return restart(trial, pen, console, "its upper was not made in time"),
         }
         std::thread::sleep(TOGETHER);
         wait(line.as_ref(), pen.as_ref());
+    }
+}
+
+/// How long what goes on may take.
+struct Time {
+    deadline: Option<Duration>,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Its upper is made.
+    Preparing { since: Instant },
+    /// What is tried is mounted, or runs.
+    Trying { since: Instant },
+}
+
+/// What has taken too long.
+#[derive(Debug, PartialEq, Eq)]
+enum Passed {
+    Preparing,
+    Deadline,
+}
+
+impl Time {
+    const fn begin(&mut self, now: Instant) {
+        if let Phase::Preparing { .. } = self.phase {
+            self.phase = Phase::Trying { since: now };
+        }
+    }
+
+    fn passed(&self, now: Instant) -> Option<Passed> {
+        let (since, limit, passed) = match self.phase {
+            Phase::Preparing { since } => (since, Some(PREPARING), Passed::Preparing),
+            Phase::Trying { since } => (since, self.deadline.map(|deadline| deadline + deadline / GRACE), Passed::Deadline),
+        };
+        (now.saturating_duration_since(since) >= limit?).then_some(passed)
     }
 }
 
@@ -179,16 +236,27 @@ impl Pen {
     }
 }
 
-/// False as well where the boot has ended, as it does: then there is nobody any more who could tell.
-fn is_told(line: &mut Option<UnixStream>) -> bool {
-    let Some(open) = line else { return false };
-    let heard = open.set_nonblocking(true).and_then(|()| open.read(&mut [0]));
-    match heard {
-        Ok(0) => *line = None,
-        Ok(_) => return true,
-        Err(_) => {}
+/// What the boot says.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Begins,
+    Over,
+}
+
+/// Where the boot has ended, there is nobody any more who could say that the trial is over, but what it has begun goes on.
+fn heard(line: &mut Option<UnixStream>) -> Heard {
+    let Some(open) = line else { return Heard::Nothing };
+    let mut word = [OVER];
+    match open.set_nonblocking(true).and_then(|()| open.read(&mut word)) {
+        Ok(0) => {
+            *line = None;
+            Heard::Begins
+        }
+        Ok(_) if word == [BEGINS] => Heard::Begins,
+        Ok(_) => Heard::Over,
+        Err(_) => Heard::Nothing,
     }
-    false
 }
 
 /// Whoever has confirmed the image, or let it fail, has taken the count away, or its name.
@@ -214,12 +282,47 @@ fn too_late(trial: &Trial, pen: Option<Pen>, console: Option<File>) {
         Err(e) => tracing::error!("the attempts that are left stay: {e}"),
     }
     let words = format!("it was not confirmed within {} s", trial.deadline.unwrap_or_default().as_secs());
+    restart(trial, pen, console, &words);
+}
+
+fn restart(trial: &Trial, pen: Option<Pen>, console: Option<File>, words: &str) {
     announce::loudly_on(
         console,
         &[format!("haosfs: {}: {words}", trial.count.image), "haosfs: the machine is started anew".to_owned()],
     );
-    if let Some(Err(e)) = pen.map(|pen| pen.recording.close(&words)) {
+    if let Some(Err(e)) = pen.map(|pen| pen.recording.close(words)) {
         tracing::warn!("{e}");
     }
     power::restart();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_runs_from_when_there_is_an_upper() {
+        let start = Instant::now();
+        let after = |secs| start + Duration::from_secs(secs);
+        let mut time = Time { deadline: Some(Duration::from_secs(300)), phase: Phase::Preparing { since: start } };
+        assert_eq!((time.passed(after(3600)), time.passed(after(7200))), (None, Some(Passed::Preparing)));
+        time.begin(after(3600));
+        time.begin(after(3700));
+        assert_eq!((time.passed(after(3959)), time.passed(after(3960))), (None, Some(Passed::Deadline)));
+        let unlimited = Time { deadline: None, ..time };
+        assert_eq!(unlimited.passed(after(1 << 40)), None);
+    }
+
+    #[test]
+    fn the_boot_is_heard() {
+        let (mine, other) = UnixStream::pair().unwrap();
+        let (mut boot, mut line) = (Recorder { line: mine }, Some(other));
+        assert_eq!(heard(&mut line), Heard::Nothing);
+        boot.begin_time();
+        assert_eq!([heard(&mut line), heard(&mut line)], [Heard::Begins, Heard::Nothing]);
+        boot.line.write_all(&[OVER]).unwrap();
+        assert_eq!(heard(&mut line), Heard::Over);
+        drop(boot);
+        assert_eq!([heard(&mut line), heard(&mut line)], [Heard::Begins, Heard::Nothing]);
+    }
 }

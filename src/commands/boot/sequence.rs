@@ -14,6 +14,8 @@ pub trait Acts {
     fn stand_by(&mut self, state: &State) -> Result<()>;
     /// Makes the generation for a trial.
     fn prepare(&mut self, image: &ImageSource, anew: bool) -> Result<()>;
+    /// Has the deadline of a trial run from now on: how long its upper took to be copied is no image's doing.
+    fn begin_time(&mut self);
     /// Makes the generation of an image the one in use.
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()>;
     /// Takes the generation of a trial away.
@@ -92,8 +94,11 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
     for effect in effects {
         match effect {
             Effect::Prepare { image, anew } => match acts.prepare(image, *anew) {
-                Err(e) if matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT) => return boot_without(state, image, &e, acts),
-                prepared => prepared.map_err(failed(image))?,
+                Err(e) if is_full(&e) => return boot_without(state, image, &e, acts),
+                prepared => {
+                    prepared.map_err(failed(image))?;
+                    acts.begin_time();
+                }
             },
             Effect::Use { image } | Effect::Return { image } => acts.take_into_use(image).map_err(failed(image))?,
             Effect::Drop { image } => {
@@ -109,7 +114,14 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
             Effect::Boot { image } => {
                 let trial = state.next() == Some(image);
                 let why = if matches!(state, State::RolledBack { .. }) { failure() } else { None };
-                return match acts.mount(image, trial).map_err(failed(image))? {
+                let mounted = acts.mount(image, trial);
+                if let Err(e) = &mounted
+                    && trial
+                    && is_full(e)
+                {
+                    return boot_without(state, image, e, acts);
+                }
+                return match mounted.map_err(failed(image))? {
                     Side::Asker => Ok(Some(Ending::Mounted { image: image.clone(), trial, why })),
                     Side::Server => Ok(Some(Ending::Served)),
                 };
@@ -120,6 +132,10 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
         }
     }
     Ok(None)
+}
+
+fn is_full(e: &Error) -> bool {
+    matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT)
 }
 
 /// That there is no room for its upper is no fault of an image: it has its other attempts at later boots.

@@ -48,6 +48,10 @@ impl Acts for Fake {
         self.does(format!("prepare {image} {anew}"))
     }
 
+    fn begin_time(&mut self) {
+        self.done.push("begin time".to_owned());
+    }
+
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {
         self.does(format!("use {image}"))
     }
@@ -101,12 +105,22 @@ fn a_boot_ends_with_what_can_be_booted() {
         (stable(), vec![], vec!["save stable", "use old", "mount old false"], "old false -"),
         (stable(), vec!["mount old"], vec!["save stable", "use old", "mount old false", "save safe"], "safe: broken"),
         (stable(), vec!["use old"], vec!["save stable", "use old", "save safe"], "safe: broken"),
-        (staged(3), vec![], vec!["save trying 2 1", "stand by 2", "prepare new true", "mount new true"], "new true -"),
-        (trying(1), vec![], vec!["save trying 0 2", "stand by 0", "prepare new false", "mount new true"], "new true -"),
+        (
+            staged(3),
+            vec![],
+            vec!["save trying 2 1", "stand by 2", "prepare new true", "begin time", "mount new true"],
+            "new true -",
+        ),
+        (
+            trying(1),
+            vec![],
+            vec!["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"],
+            "new true -",
+        ),
         (
             trying(1),
             vec!["mount new"],
-            [&["save trying 0 2", "stand by 0", "prepare new false", "mount new true"], &back[..]].concat(),
+            [&["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"], &back[..]].concat(),
             failed,
         ),
         (staged(3), vec!["prepare"], [&["save trying 2 1", "stand by 2", "prepare new true"], &back[..]].concat(), failed),
@@ -115,6 +129,16 @@ fn a_boot_ends_with_what_can_be_booted() {
             staged(3),
             vec!["full: prepare"],
             vec!["save trying 2 1", "stand by 2", "prepare new true", "close new: no room", "use old", "mount old false"],
+            "old false new is not tried at this boot: write x: No space left on device (os error 28)",
+        ),
+        (
+            trying(1),
+            vec!["full: mount new"],
+            [
+                &["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"][..],
+                &["close new: no room", "use old", "mount old false"],
+            ]
+            .concat(),
             "old false new is not tried at this boot: write x: No space left on device (os error 28)",
         ),
         // What was not counted is not touched.
@@ -130,7 +154,8 @@ fn a_boot_ends_with_what_can_be_booted() {
         (
             staged(3),
             vec!["mount", "discard"],
-            [&["save trying 2 1", "stand by 2", "prepare new true", "mount new true"], &back[..], &["save safe"]].concat(),
+            [&["save trying 2 1", "stand by 2", "prepare new true", "begin time", "mount new true"], &back[..], &["save safe"]]
+                .concat(),
             "safe: broken",
         ),
     ] {

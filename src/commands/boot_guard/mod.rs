@@ -110,7 +110,7 @@ fn await_state(ini: &Path, watch: &mut Watch) -> Result<Option<Standing>> {
     }
 }
 
-/// The time runs from when the boot was begun. That of haos.ini holds for whoever stands by the trial as well, so it is not exceeded.
+/// The time runs from when the boot was begun, or a trial had its upper. That of haos.ini holds for whoever stands by the trial as well, so it is not exceeded.
 fn limit(request: &Request, rules: &UpdateRules, booted: &BootRecord) -> Option<Duration> {
     let deadline = match (request.deadline, rules.deadline) {
         (Some(own), Some(rule)) => own.min(rule),

@@ -140,6 +140,7 @@ impl Attached {
         match (&self.root, e) {
             (None, e) => e,
             (Some(_), Error::Sys { doing, name, errno }) => Error::sys(doing, shown(name.display().to_string()), errno),
+            (Some(_), Error::Full(text)) => Error::Full(shown(text)),
             (Some(_), e) => Error::Refused(shown(e.to_string())),
         }
     }
