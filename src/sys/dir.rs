@@ -104,6 +104,16 @@ pub fn append_to(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     Ok(fs::openat(dir, name, APPEND, Mode::empty())?)
 }
 
+/// Opens a regular file to read it; whatever else has the name is not waited for.
+///
+/// # Errors
+/// `EINVAL` for anything but a regular file, `ELOOP` for a link, and the kernel's other answers.
+pub fn look_into(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = fs::openat(dir, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(fs::fstat(&file)?.st_mode) == FileType::RegularFile { Ok(file) } else { Err(Errno::EINVAL) }
+}
+
 const APPEND: OFlags = OFlags::RDWR.union(OFlags::APPEND).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// mkdirat(2).

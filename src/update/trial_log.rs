@@ -1,21 +1,25 @@
-//! The logs of trials: in `logs/` beside haos.ini, one file for each attempt, `IMAGE-ATTEMPT.log`.
+//! The logs of trials: in `logs/` beside haos.ini, one file for each attempt, `IMAGE-ATTEMPT.log`. A file of such a name whose first
+//! line is not ours is somebody else's, and stays.
 //!
 //! Whoever records has no file open while nothing is to be written, so the file system can be made read-only meanwhile; and notices
 //! by its last line that somebody has closed the log, whoever and from wherever that was. Nothing of it needs a rename, modes or owners:
 //! it may be FAT.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::escape::unescaped;
 use super::record::one_line;
 use super::trial_file::stem;
 use crate::config::image_source::ImageSource;
 use crate::error::{Errno, Error, Result};
+use crate::sys::data::OFlags;
+use crate::sys::spot::Spot;
 use crate::sys::{data, dir, lock, replace};
 
 /// The directory.
@@ -83,6 +87,8 @@ pub struct Recording {
     directory: OwnedFd,
     name: OsString,
     size: u64,
+    /// Its first line, whenever there is room for that.
+    heading: String,
 }
 
 /// What became of a record.
@@ -108,7 +114,7 @@ impl Logs {
     /// The log of the last attempt of an image.
     #[must_use]
     pub fn last(&self, image: &ImageSource) -> Option<PathBuf> {
-        let attempts = self.attempts().into_iter().filter(|attempt| attempt.image == *image);
+        let attempts = attempts(&self.look().ok()?).into_iter().filter(|attempt| attempt.image == *image);
         attempts.max_by_key(|attempt| attempt.number).map(|attempt| self.path.join(attempt.file_name()))
     }
 
@@ -118,7 +124,7 @@ impl Logs {
     /// What the kernel answers.
     pub fn begin(&self, attempt: &Attempt, kept: &[&ImageSource], heading: &str) -> Result<Recording> {
         let directory = self.open()?;
-        for old in self.attempts() {
+        for old in attempts(&directory) {
             let is_recent = old.number < attempt.number && old.number.saturating_add(KEPT) > attempt.number;
             let stays = if old.image == attempt.image { is_recent } else { kept.contains(&&old.image) };
             if !stays && let Err(errno) = dir::unlink(&directory, &old.file_name()) {
@@ -126,11 +132,12 @@ impl Logs {
             }
         }
         let name = attempt.file_name();
-        let mut recording = Recording { directory, name, size: 0 };
+        let heading = format!("{OWN}{}\n", one_line(heading, LONGEST_WORDS));
+        let mut recording = Recording { directory, name, size: 0, heading };
         let file = dir::create(&recording.directory, &recording.name, self.perm);
         let made = file.and_then(|file| data::sync(file, false)).and_then(|()| data::sync(&recording.directory, false));
         made.map_err(|e| Error::sys("make", self.path.join(&recording.name), e))?;
-        recording.record(format!("{OWN}{}\n", one_line(heading, LONGEST_WORDS)).as_bytes(), true)?;
+        recording.record(&[], true)?;
         Ok(recording)
     }
 
@@ -164,10 +171,13 @@ impl Logs {
             let file = File::from(dir::append(&directory, &attempt.file_name(), self.perm)?);
             lock::wait_exclusive(&file)?;
             let size = file.metadata()?.len();
+            if !is_ours(&file) {
+                return Err(Errno::EEXIST);
+            }
             if is_closed(&file, size) {
                 return Ok(false);
             }
-            let size = make_room(&file, size, bytes.len() as u64)?;
+            let size = if size == 0 { begin(&file, attempt)? } else { make_room(&file, size, bytes.len() as u64)? };
             if data::write_at(&file, bytes, size)? < bytes.len() {
                 return Err(Errno::ENOSPC);
             }
@@ -182,7 +192,7 @@ impl Logs {
     /// What the kernel answers.
     pub fn forget(&self, image: &ImageSource) -> Result<()> {
         let directory = self.open()?;
-        for attempt in self.attempts().into_iter().filter(|attempt| attempt.image == *image) {
+        for attempt in attempts(&directory).into_iter().filter(|attempt| attempt.image == *image) {
             let name = attempt.file_name();
             dir::unlink(&directory, &name).map_err(|errno| Error::sys("remove", self.path.join(name), errno))?;
         }
@@ -193,15 +203,38 @@ impl Logs {
         let failed = |errno| Error::sys("make", &self.path, errno);
         let beside = replace::open_dir(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
         match dir::mkdir(&beside, OsStr::new(LOGS), 0o755).and_then(|()| data::sync(&beside, false)) {
-            Ok(()) | Err(Errno::EEXIST) => replace::open_dir(&self.path).map_err(failed),
+            Ok(()) | Err(Errno::EEXIST) => self.look().map_err(|errno| Error::sys("open", &self.path, errno)),
             Err(errno) => Err(failed(errno)),
         }
     }
 
-    fn attempts(&self) -> Vec<Attempt> {
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        entries.filter_map(|entry| Attempt::parse(&entry.file_name())).collect()
+    /// Where a link stands in its place, it leads to somebody else's directory.
+    fn look(&self) -> Result<OwnedFd, Errno> {
+        let beside = replace::open_dir(self.path.parent().unwrap_or(Path::new(".")))?;
+        Spot::at(&Arc::new(beside), OsStr::new(LOGS)).open(OFlags::RDONLY | OFlags::DIRECTORY)
     }
+}
+
+/// Those of which there are logs.
+fn attempts(directory: &OwnedFd) -> Vec<Attempt> {
+    let entries = dir::read(directory).unwrap_or_default();
+    entries.iter().filter_map(|entry| Attempt::parse(&entry.name).filter(|_| has_ours(directory, &entry.name))).collect()
+}
+
+fn has_ours(directory: &OwnedFd, name: &OsStr) -> bool {
+    dir::look_into(directory, name).is_ok_and(|file| is_ours(&file))
+}
+
+/// Whatever has such a name by chance begins with something else. Of one with nothing in it, power was cut when it was made.
+fn is_ours(file: impl AsFd) -> bool {
+    let mut start = [0; OWN.len()];
+    matches!(data::read_at(file, &mut start, 0), Ok(read) if read == 0 || start == *OWN.as_bytes())
+}
+
+/// The first line of a log that nobody has begun. Returns its size.
+fn begin(file: &File, attempt: &Attempt) -> Result<u64, Errno> {
+    let line = format!("{OWN}{}, attempt {}\n", one_line(attempt.image.as_str(), LONGEST_WORDS), attempt.number);
+    Ok(data::write_at(file, line.as_bytes(), 0)? as u64)
 }
 
 fn is_closed(file: &File, size: u64) -> bool {
@@ -261,13 +294,14 @@ impl Recording {
             return Ok(Recorded::Closed);
         }
         self.size = size;
-        let bytes = end_of(bytes);
+        let start = if size == 0 { self.heading.as_bytes() } else { &[] };
+        let bytes = [start, end_of(bytes)].concat();
         if !bytes.is_empty() {
             if !has_room(&file) {
                 return Err(Errno::ENOSPC);
             }
             self.size = make_room(&file, size, bytes.len() as u64)?;
-            self.size += data::write_at(&file, bytes, self.size)? as u64;
+            self.size += data::write_at(&file, &bytes, self.size)? as u64;
         }
         if durable {
             data::sync(&file, false)?;

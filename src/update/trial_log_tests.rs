@@ -1,6 +1,8 @@
 //! Logs are bounded, closed once, and gone in time.
 
 use super::*;
+use std::fs;
+use std::os::unix::fs::symlink;
 
 fn image(name: &str) -> ImageSource {
     ImageSource::parse(name).unwrap()
@@ -11,7 +13,7 @@ fn attempt(name: &str, number: u32) -> Attempt {
 }
 
 fn names(logs: &Logs) -> Vec<String> {
-    let mut names: Vec<String> = logs.attempts().iter().map(|a| a.file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = attempts(&logs.look().unwrap()).iter().map(|a| a.file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -87,4 +89,41 @@ fn old_logs_go() {
     logs.begin(&attempt("a", u32::MAX), &[], "as a name may say").unwrap();
     logs.begin(&attempt("a", 1), &[], "x").unwrap();
     assert_eq!(names(&logs), ["a-1.log"]);
+}
+
+/// Programs keep their own logs wherever they like.
+#[test]
+fn what_is_not_ours_stays() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (logs, at) = (Logs::beside(scratch.path(), 0o644), scratch.path().join(LOGS));
+    fs::create_dir(&at).unwrap();
+    fs::write(at.join("syslog-1.log"), "mine\n").unwrap();
+    fs::write(at.join("a-2.log"), "mine\n").unwrap();
+    fs::write(at.join("gone-1.log"), "").unwrap();
+    symlink("/etc/passwd", at.join("link-1.log")).unwrap();
+    logs.begin(&attempt("a", 1), &[], "x").unwrap();
+    logs.add(&attempt("b", 1), b"more").unwrap();
+    assert_eq!(names(&logs), ["a-1.log", "b-1.log"]);
+    assert!(logs.close(&attempt("b", 1), None, "it failed").unwrap());
+    let text = fs::read_to_string(at.join("b-1.log")).unwrap();
+    assert_eq!(text, "== haosfs: b, attempt 1\nmore\n== haosfs: ended: it failed\n");
+    assert!(logs.begin(&attempt("a", 2), &[], "x").is_err() && logs.close(&attempt("a", 2), None, "x").is_err());
+    assert_eq!(fs::read_to_string(at.join("a-2.log")).unwrap(), "mine\n");
+    logs.forget(&image("syslog")).unwrap();
+    assert_eq!((names(&logs), logs.last(&image("syslog"))), (vec!["a-1.log".to_owned()], None));
+    let mine = ["syslog-1.log", "a-2.log", "link-1.log"].map(|name| at.join(name));
+    assert!(mine.iter().all(|path| fs::symlink_metadata(path).is_ok()));
+}
+
+#[test]
+fn a_link_in_the_place_of_the_directory_is_not_followed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let logs = Logs::beside(scratch.path(), 0o644);
+    let elsewhere = scratch.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("old-1.log"), "== haosfs: x\n").unwrap();
+    symlink("elsewhere", scratch.path().join(LOGS)).unwrap();
+    assert!(logs.begin(&attempt("a", 1), &[], "x").unwrap_err().to_string().contains("logs: Not a directory"));
+    assert!(logs.add(&attempt("a", 1), b"x").is_err() && logs.last(&image("old")).is_none());
+    assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 1);
 }
