@@ -12,12 +12,16 @@ use crate::config::image_source::ImageSource;
 use crate::config::store::Stored;
 use crate::error::{Error, Result};
 use crate::ovl::xattr::Namespace;
+use crate::sys::child::on_large_stack;
 use crate::sys::daemon;
 use crate::types::{Atime, Stale};
 use crate::union::lower::Lower;
 use crate::update::meta::Meta;
 use crate::update::rebase::{Request, rebase};
 use crate::update::uppers::{Generation, Uppers};
+
+/// What directories may need that are nested as deep as [`rebase`] takes them, in bytes.
+const STACK: usize = 128 << 20;
 
 /// The uppers of a configuration whose directory is `home`; `None` where nothing was mounted yet.
 fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
@@ -107,7 +111,8 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
         used: false,
     };
     uppers.derive(&current, &meta, true, |into, ground| {
-        let report = rebase(&request, into, ground)?;
+        let rebased = on_large_stack(STACK, || rebase(&request, into, ground));
+        let report = rebased.map_err(|e| Error::sys("start", "a thread", e))??;
         tracing::info!(
             "{} names are kept of generation {}, {} are left to the new image, {} were changed by both",
             report.kept,

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -33,6 +35,31 @@ pub fn fork_alone() -> io::Result<Forked> {
         child => Ok(Pid::from_raw(child).map_or(Forked::Child, |child| Forked::Parent(Child(child)))),
     }
 }
+
+/// Does some work on a stack of so many bytes, of which the kernel gives what is used. Afterwards there are as many threads as before, so
+/// that a process that could fork can.
+///
+/// # Errors
+/// `EAGAIN` or `ENOMEM` from the kernel.
+pub fn on_large_stack<R: Send>(bytes: usize, work: impl FnOnce() -> R + Send) -> io::Result<R> {
+    let before = thread_count();
+    let done = thread::scope(|scope| {
+        let worker = thread::Builder::new().stack_size(bytes).spawn_scoped(scope, work)?;
+        Ok(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    // A thread that has been waited for has done all but leave.
+    for _ in 0..MOST_LOOKS {
+        if thread_count() <= before {
+            break;
+        }
+        thread::sleep(LOOK);
+    }
+    done
+}
+
+/// How often, and how long apart, it is looked whether a thread has left.
+const MOST_LOOKS: usize = 1000;
+const LOOK: Duration = Duration::from_millis(1);
 
 impl Child {
     /// Waits until it has ended.

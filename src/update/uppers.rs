@@ -15,7 +15,7 @@ use super::meta::{LARGEST, Meta};
 use crate::error::{Errno, Error, Result};
 use crate::sys::dir::{self, Rename};
 use crate::sys::replace::{self, Rights};
-use crate::sys::{btrfs, data, lock};
+use crate::sys::{btrfs, data, lock, removal};
 
 const HAOSFS: &str = "haosfs";
 const UPPERS: &str = "uppers";
@@ -173,7 +173,8 @@ impl Uppers {
         if is_snapshot {
             btrfs::snapshot(&source, &self.directory, OsStr::new(UNFINISHED)).map_err(failed)?;
             let work = home.join("work");
-            fs::remove_dir_all(&work).map_err(|e| Error::sys("clear", &work, e))?;
+            let cleared = replace::open_dir(&home).and_then(|home| removal::remove_all(home, OsStr::new("work")));
+            cleared.map_err(|errno| Error::sys("clear", &work, errno))?;
         } else {
             make_home(&self.directory, UNFINISHED, &home).map_err(failed)?;
             let directory = replace::open_dir(&home).map_err(failed)?;
@@ -321,10 +322,8 @@ fn take_turn(directory: &OwnedFd, path: &Path) -> Result<()> {
 /// Where something is built; what a crash left there goes.
 fn unfinished(parent: &Path) -> Result<PathBuf> {
     let path = parent.join(UNFINISHED);
-    match fs::remove_dir_all(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::sys("remove", path, e)),
-        _ => Ok(path),
-    }
+    let removed = replace::open_dir(parent).and_then(|parent| removal::remove_all(parent, OsStr::new(UNFINISHED)));
+    removed.map_err(|errno| Error::sys("remove", &path, errno)).map(|()| path)
 }
 
 /// The directory of a generation: a subvolume where that is possible, so that the next one can be made of a snapshot.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Request;
@@ -16,8 +16,9 @@ use crate::sys::spot::{Spot, Stat, open_dir_at};
 use crate::types::{Attr, Kind};
 use crate::union::lower::{Lower, LowerId};
 
-/// Deeper trees are refused: each level holds a descriptor open.
-const DEEPEST: usize = 512;
+/// Deeper trees are refused: each level holds descriptors open and has its part of the stack. No path that a program can name
+/// (`PATH_MAX`) leads deeper.
+const DEEPEST: usize = 2048;
 
 /// Whose attributes something gets that stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl<'a> Survey<'a> {
     fn directory(&mut self, directory: &Arc<OwnedFd>, path: &Path, below: Below) -> Result<Vec<Node>> {
         let failed = |e| Error::sys("list in the upper", path, e);
         if path.components().count() > DEEPEST {
-            return Err(Error::Refused(format!("{}: directories are nested too deeply", path.display())));
+            return Err(Error::Refused(too_deep(path)));
         }
         let mut entries = dir::read(directory).map_err(failed)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -287,6 +288,15 @@ impl<'a> Survey<'a> {
         let handle = self.request.new.handle(new)?;
         Ok(handle.and_then(|handle| handle.encode()).map_or(Origin::Gone, Origin::Is))
     }
+}
+
+/// Whoever made it can take it away; all of its path is no help for that.
+fn too_deep(path: &Path) -> String {
+    let start: PathBuf = path.components().take(8).collect();
+    let start = start.display();
+    format!(
+        "more than {DEEPEST} directories are nested inside each other below {start} in the upper: remove or move some of them"
+    )
 }
 
 fn in_upper(e: Error, path: &Path) -> Error {
