@@ -28,13 +28,6 @@ fn haosfs_joins_the_layers_of_a_root_on_ext4() {
 }
 
 #[test]
-fn the_kernel_joins_the_layers_of_a_root_on_btrfs() {
-    if host::can_run("the_kernel_joins_the_layers_of_a_root_on_btrfs") {
-        keeps_what_is_written(Kernel::newest(), Joins::Kernel, Data::Btrfs);
-    }
-}
-
-#[test]
 fn systemd_starts_and_stops_on_a_root_that_haosfs_serves() {
     if host::can_run_debian("systemd_starts_and_stops_on_a_root_that_haosfs_serves") {
         systemd::starts_and_stops(Kernel::stable(), Joins::Haosfs, 1);
