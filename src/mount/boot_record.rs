@@ -5,7 +5,6 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::record::DIRECTORY;
 use crate::config::haos_ini::Config;
@@ -119,13 +118,6 @@ impl BootRecord {
             started: value("HAOSFS_STARTED")?.parse().ok()?,
         })
     }
-}
-
-/// The time since the machine was started, sleep included.
-#[must_use]
-pub fn now() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or_default(), u32::try_from(now.tv_nsec).unwrap_or_default())
 }
 
 /// How the running system was booted; `None` where that was not by `haosfs boot`, or /run was not handed on.

@@ -10,12 +10,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, Choice};
-use super::boot_record;
 use super::data::MEMORY;
 use super::mountinfo::{MountEntry, mount_at};
 use super::plan::MountPlan;
 use crate::error::{Error, Result};
-use crate::sys::namespace;
+use crate::sys::{namespace, proc};
 
 /// Where those of root are, and nothing of anybody else.
 pub const DIRECTORY: &str = "/run/haosfs";
@@ -80,7 +79,7 @@ pub fn note(mount: &MountEntry, plan: &MountPlan, choice: &Choice) -> Result<Not
     DirBuilder::new().mode(0o755).recursive(true).create(&directory).map_err(failed)?;
     let earlier = of_device(&directory, &mount.device);
     // Another name each time, so that a daemon that is late removes its own note only.
-    let now = boot_record::now();
+    let now = proc::since_start();
     let file = directory.join(format!("{}.{}.{:09}", mount.device, now.as_secs(), now.subsec_nanos()));
     let new = directory.join(format!("new.{}", std::process::id()));
     write(&new, &written(&describe(mount, plan, choice))).and_then(|()| fs::rename(new, &file)).map_err(failed)?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -47,10 +48,56 @@ pub fn path(rest: &str) -> PathBuf {
     format!("{}{rest}", prefix()).into()
 }
 
-/// The process that a thread is of (`Tgid` of proc_pid_status(5)); `None` where that is not seen from here.
+/// One process; no other has both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub id: u32,
+    /// When it was started, since the machine was, to a hundredth of a second.
+    pub started: Duration,
+}
+
+/// The time since the machine was started, sleep included, as [`Process::started`] counts it.
 #[must_use]
-pub fn process_of(thread: u32) -> Option<u32> {
+pub fn since_start() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or_default(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+/// The process that a thread is of (`Tgid` of proc_pid_status(5)); `None` where that is not seen from here, or is the kernel's.
+#[must_use]
+pub fn process_of(thread: u32) -> Option<Process> {
     let status = std::fs::read(path(&format!("{thread}/status"))).ok()?;
-    let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"))?;
-    std::str::from_utf8(line).ok()?.trim().parse().ok()
+    let value = |key: &[u8]| status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(key));
+    // Only programs have memory.
+    value(b"VmSize:")?;
+    let id = number(value(b"Tgid:")?)?;
+    let stat = std::fs::read(path(&format!("{id}/stat"))).ok()?;
+    // The name of the program, which may be anything, ends with the last bracket; `starttime` is the 20th behind it.
+    let behind = stat.iter().rposition(|&b| b == b')')?;
+    let ticks = stat.get(behind + 1..)?.split(|&b| b == b' ').filter(|field| !field.is_empty()).nth(19)?;
+    let hundredths = number::<u64>(ticks)?.saturating_mul(100) / rustix::param::clock_ticks_per_second().max(1);
+    Some(Process { id, started: Duration::from_millis(hundredths.saturating_mul(10)) })
+}
+
+fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_of_their_process() {
+        let thread = || u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+        let own = process_of(thread()).unwrap();
+        assert_eq!(own.id, std::process::id());
+        let other = std::thread::scope(|scope| scope.spawn(|| process_of(thread())).join().unwrap());
+        assert_eq!(other, Some(own));
+        // It may be as new as the clock tells.
+        let now = since_start();
+        assert!(own.started <= now && own.started + Duration::from_secs(3600) > now, "{own:?} {now:?}");
+        assert_eq!([0, u32::MAX].map(process_of), [None; 2]);
+    }
 }

@@ -12,6 +12,7 @@ use super::open::open_spot;
 use super::{Backing, Durability, Union};
 use crate::error::{Errno, Error, Result};
 use crate::sys::data::{self, OFlags, Space};
+use crate::sys::proc::process_of;
 use crate::types::{Atime, Caller, Kind};
 
 thread_local! {
@@ -249,28 +250,25 @@ impl Union {
             return Ok(());
         }
         let node = self.table.get(id)?;
-        self.lost.answer(&node, self.sync_node(&node, data_only), asker)
-    }
-
-    fn sync_node(&self, node: &Arc<Node>, data_only: bool) -> Result<()> {
         let fd = {
             let _tree = self.tree.read();
             let state = node.state.read();
-            match (self.backing(node, &state)?, node.kind) {
+            match (self.backing(&node, &state)?, node.kind) {
                 (Backing::Lower(_), _) => return Ok(()),
-                (Backing::Upper(spot), Kind::File) => match self.data_fd(node, &spot, false) {
+                (Backing::Upper(spot), Kind::File) => match self.data_fd(&node, &spot, false) {
                     // Whoever may only write wants it durable, too.
-                    Err(Errno::EACCES) => self.data_fd(node, &spot, true)?,
+                    Err(Errno::EACCES) => self.data_fd(&node, &spot, true)?,
                     opened => opened?,
                 },
                 (Backing::Upper(spot), Kind::Dir) => Arc::new(spot.open(OFlags::RDONLY | OFlags::DIRECTORY)?),
                 (Backing::Upper(_), _) => return Ok(()),
             }
         };
-        match node.kind {
-            Kind::Dir => self.sync_dir(node, &fd, data_only),
-            _ => sync_file(node, &fd, data_only).map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e)),
+        if node.kind.is_dir() {
+            return self.sync_dir(&node, &fd, data_only);
         }
+        let told = self.lost.answer(&node, sync_file(&node, &fd, data_only), || process_of(asker));
+        told.map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e))
     }
 
     /// Target of a symbolic link.

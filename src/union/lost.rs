@@ -2,24 +2,29 @@
 //!
 //! An upper file is open once for all who have it open in the union, and the kernel tells of what could not be written once for each
 //! description (Documentation/core-api/errseq.rst). So the first to ask would take the error away from the others, who would be told
-//! that their data are safe. Requests do not say by which description they come; so each process is told once, one that has opened
-//! the file after the error as well.
+//! that their data are safe. Requests do not say by which description they come; so each process that was there when it happened is
+//! told once. Of one file the kernel asks for no more than one at a time (fs/fuse/file.c, `fuse_fsync` holds the inode's lock), so nobody
+//! is told that all is well between the upper's answer and its being noted here.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::node::Node;
-use crate::error::{Errno, Result};
-use crate::sys::proc;
+use crate::error::Errno;
+use crate::sys::proc::{self, Process};
 
-/// Nodes that are remembered.
-const NODES: usize = 64;
+/// Files that are remembered; of more, the first are forgotten.
+const FILES: usize = 4096;
 
 /// Processes that one is remembered for.
 const PROCESSES: usize = 256;
+
+/// So often askers are told of whom nobody knows which process they are: those of other PID namespaces, and the kernel itself.
+const UNKNOWN: u32 = 64;
 
 /// What could not be made durable.
 #[derive(Debug, Default)]
@@ -32,107 +37,134 @@ pub(super) struct Lost {
 struct Failure {
     node: Weak<Node>,
     errno: Errno,
-    told: VecDeque<u32>,
+    /// The time since the machine was started.
+    at: Duration,
+    told: VecDeque<Process>,
+    unknown: u32,
 }
 
 impl Lost {
-    /// The answer to the thread `asker`, where synchronising the node has come out like this.
+    /// The answer to who asks, where fsync(2) of the upper file has come out like this.
     ///
     /// # Errors
     /// Its own, or one that this process was not told of.
-    pub(super) fn answer(&self, node: &Arc<Node>, done: Result<()>, asker: u32) -> Result<()> {
+    pub(super) fn answer(
+        &self,
+        node: &Arc<Node>,
+        done: Result<(), Errno>,
+        asker: impl FnOnce() -> Option<Process>,
+    ) -> Result<(), Errno> {
         match done {
-            Err(e) => {
-                self.note(node, e.errno(), process_of(asker));
-                Err(e)
+            Err(errno @ (Errno::EIO | Errno::ENOSPC | Errno::EDQUOT)) => {
+                self.note(node, errno);
+                let _told_by_this = self.untold(node, asker);
+                Err(errno)
             }
-            Ok(()) if self.is_any.load(Ordering::Acquire) => self.untold(node, asker).map_or(Ok(()), |errno| Err(errno.into())),
-            Ok(()) => Ok(()),
+            Ok(()) if self.is_any.load(Ordering::Acquire) => self.untold(node, asker).map_or(Ok(()), Err),
+            answer => answer,
         }
     }
 
-    fn note(&self, node: &Arc<Node>, errno: Errno, process: u32) {
+    fn note(&self, node: &Arc<Node>, errno: Errno) {
         let mut failures = self.failures.lock();
         failures.retain(|failure| failure.node.strong_count() > 0 && !failure.is_of(node));
-        failures.truncate(NODES - 1);
-        failures.push_front(Failure { node: Arc::downgrade(node), errno, told: VecDeque::from([process]) });
+        failures.truncate(FILES - 1);
+        failures.push_front(Failure::new(node, errno));
         self.is_any.store(true, Ordering::Release);
     }
 
-    fn untold(&self, node: &Arc<Node>, asker: u32) -> Option<Errno> {
-        let mut failures = self.failures.lock();
-        let failure = failures.iter_mut().find(|failure| failure.is_of(node))?;
-        let process = process_of(asker);
-        if failure.told.contains(&process) {
+    fn untold(&self, node: &Arc<Node>, asker: impl FnOnce() -> Option<Process>) -> Option<Errno> {
+        if !self.failures.lock().iter().any(|failure| failure.is_of(node)) {
             return None;
         }
-        failure.told.truncate(PROCESSES - 1);
-        failure.told.push_front(process);
-        Some(failure.errno)
+        // It reads files, for which nobody shall wait.
+        let asker = asker();
+        let mut failures = self.failures.lock();
+        let failure = failures.iter_mut().find(|failure| failure.is_of(node))?;
+        failure.concerns(asker).then_some(failure.errno)
     }
 }
 
 impl Failure {
+    fn new(node: &Arc<Node>, errno: Errno) -> Self {
+        Self { node: Arc::downgrade(node), errno, at: proc::since_start(), told: VecDeque::new(), unknown: 0 }
+    }
+
     fn is_of(&self, node: &Arc<Node>) -> bool {
         std::ptr::eq(self.node.as_ptr(), Arc::as_ptr(node))
     }
-}
 
-/// The process that a thread is of. One that is not seen from here is one by itself.
-fn process_of(thread: u32) -> u32 {
-    proc::process_of(thread).unwrap_or(thread)
+    /// True where this one is to be told now.
+    fn concerns(&mut self, asker: Option<Process>) -> bool {
+        let Some(process) = asker else {
+            self.unknown = self.unknown.saturating_add(1);
+            return self.unknown <= UNKNOWN;
+        };
+        if process.started > self.at || self.told.contains(&process) {
+            return false;
+        }
+        self.told.truncate(PROCESSES - 1);
+        self.told.push_front(process);
+        true
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::error::Error;
-    use crate::types::Kind;
-    use crate::union::node::{NodeId, Place, State};
     use smallvec::SmallVec;
 
-    fn state() -> State {
-        State::new(Place::Upper, SmallVec::new())
+    use super::*;
+    use crate::types::Kind;
+    use crate::union::node::{NodeId, Place, State};
+
+    fn node(n: u64) -> Arc<Node> {
+        Arc::new(Node::new(NodeId(n), Kind::File, State::new(Place::Upper, SmallVec::new())))
+    }
+
+    /// One that was there before.
+    const fn process(id: u32) -> Option<Process> {
+        Some(Process { id, started: Duration::ZERO })
     }
 
     #[test]
     fn each_process_is_told_once() {
-        let lost = Lost::default();
-        let node = || Arc::new(Node::new(NodeId(2), Kind::File, state()));
-        let (node, other) = (node(), node());
-        // No threads have these numbers.
-        let [first, second, third] = [u32::MAX - 1, u32::MAX - 2, u32::MAX - 3];
-        let errno = |answer: Result<()>| answer.err().map(|e| e.errno());
-        assert_eq!(errno(lost.answer(&node, Ok(()), first)), None);
-        let failed = || Err(Error::sys("synchronise", "x", Errno::EIO));
-        assert_eq!(errno(lost.answer(&node, failed(), first)), Some(Errno::EIO));
-        assert_eq!(errno(lost.answer(&other, Ok(()), second)), None);
-        let then = [first, second, second, first].map(|asker| errno(lost.answer(&node, Ok(()), asker)));
-        assert_eq!(then, [None, Some(Errno::EIO), None, None]);
+        let (lost, file, other) = (Lost::default(), node(2), node(3));
+        let ask = |asker| lost.answer(&file, Ok(()), || asker);
+        let fail = |asker| lost.answer(&file, Err(Errno::EIO), || asker);
+        let [first, second, third] = [1, 2, 3].map(process);
+        assert_eq!(ask(first), Ok(()));
+        assert_eq!(fail(first), Err(Errno::EIO));
+        assert_eq!(lost.answer(&other, Ok(()), || second), Ok(()));
+        assert_eq!([first, second, second, first].map(ask), [Ok(()), Err(Errno::EIO), Ok(()), Ok(())]);
         // One more error is one for all.
-        assert_eq!(errno(lost.answer(&node, failed(), second)), Some(Errno::EIO));
-        let then = [third, first, second].map(|asker| errno(lost.answer(&node, Ok(()), asker)));
-        assert_eq!(then, [Some(Errno::EIO), Some(Errno::EIO), None]);
+        assert_eq!(fail(second), Err(Errno::EIO));
+        assert_eq!([third, first, second].map(ask), [Err(Errno::EIO), Err(Errno::EIO), Ok(())]);
+        // Who has come since has lost nothing.
+        assert_eq!(ask(Some(Process { id: 4, started: Duration::MAX })), Ok(()));
+        // Nothing was lost by what could not be begun.
+        assert_eq!(lost.answer(&other, Err(Errno::EMFILE), || first), Err(Errno::EMFILE));
+        assert_eq!(lost.answer(&other, Ok(()), || second), Ok(()));
     }
 
     #[test]
-    fn threads_of_a_process_are_one() {
-        let lost = Lost::default();
-        let node = Arc::new(Node::new(NodeId(2), Kind::File, state()));
-        let own = || u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
-        assert!(lost.answer(&node, Err(Errno::EIO.into()), own()).is_err());
-        let told = std::thread::scope(|scope| scope.spawn(|| lost.answer(&node, Ok(()), own())).join().unwrap());
-        assert!(told.is_ok());
+    fn who_is_not_known_is_told_rather_too_often() {
+        let (lost, file) = (Lost::default(), node(2));
+        assert!(lost.answer(&file, Err(Errno::EIO), || None).is_err());
+        let told = (0..1000).filter(|_| lost.answer(&file, Ok(()), || None).is_err()).count();
+        assert_eq!(told, UNKNOWN as usize - 1);
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let lost = Lost::default();
-        let nodes: Vec<_> = (0..100).map(|n| Arc::new(Node::new(NodeId(n), Kind::File, state()))).collect();
+        let nodes: Vec<_> = (0..FILES as u64 + 10).map(node).collect();
         for node in &nodes {
-            assert!(lost.answer(node, Err(Errno::EIO.into()), u32::MAX).is_err());
+            assert!(lost.answer(node, Err(Errno::EIO), || process(1)).is_err());
         }
-        let told = nodes.iter().filter(|node| lost.answer(node, Ok(()), u32::MAX - 1).is_err()).count();
-        assert_eq!(told, NODES);
+        let told = nodes.iter().filter(|node| lost.answer(node, Ok(()), || process(2)).is_err()).count();
+        assert_eq!(told, FILES);
+        drop(nodes);
+        assert!(lost.answer(&node(0), Err(Errno::EIO), || process(1)).is_err());
+        assert_eq!(lost.failures.lock().len(), 1, "what is gone needs no room");
     }
 }

@@ -11,7 +11,8 @@ use crate::commands::mount::{self as mounting, Manner, Side};
 use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, directory_of};
 use crate::error::{Error, Result};
-use crate::mount::{self, Ground, boot_record, image_choice, trial};
+use crate::mount::{self, Ground, image_choice, trial};
+use crate::sys::proc;
 use crate::update::state::{Failed, State};
 use crate::update::store::Store;
 use crate::update::trial_file::Count;
@@ -112,7 +113,7 @@ impl Acts for Machine<'_> {
         if let Some(recorder) = &mut self.recorder {
             recorder.begin_time();
         }
-        self.begun = Some(boot_record::now().as_secs());
+        self.begun = Some(proc::since_start().as_secs());
     }
 
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {

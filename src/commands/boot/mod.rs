@@ -21,9 +21,10 @@ use crate::config::haos_ini::Config;
 use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, backup_of, directory_of};
 use crate::error::{Error, Result};
-use crate::mount::boot_record::{self, BootRecord, Mode};
+use crate::mount::boot_record::{BootRecord, Mode};
 use crate::mount::data::locate;
 use crate::mount::trial;
+use crate::sys::proc;
 use crate::update::record::Keys;
 use crate::update::state::{Event, State};
 use crate::update::store::Store;
@@ -45,7 +46,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// # Errors
 /// Where nothing at all can be mounted.
 pub fn run(request: &Request) -> Result<()> {
-    let started = boot_record::now().as_secs();
+    let started = proc::since_start().as_secs();
     let ini = std::path::absolute(&request.ini).map_err(|e| Error::sys("find", &request.ini, e))?;
     let request = &Request { ini, ..request.clone() };
     let mut machine = Machine::new(request);

@@ -15,6 +15,7 @@ use crate::config::image_source::ImageSource;
 use crate::config::update_rules::UpdateRules;
 use crate::error::Result;
 use crate::mount::boot_record::{self, BootRecord, Mode};
+use crate::sys::proc;
 use crate::update::state::{Event, State};
 use crate::update::store::{Standing, Store};
 use judge::Verdict;
@@ -116,7 +117,7 @@ fn limit(request: &Request, rules: &UpdateRules, booted: &BootRecord) -> Option<
         (Some(own), Some(rule)) => own.min(rule),
         (own, rule) => own.or(rule)?,
     };
-    Some(deadline.saturating_sub(boot_record::now().saturating_sub(Duration::from_secs(booted.started))))
+    Some(deadline.saturating_sub(proc::since_start().saturating_sub(Duration::from_secs(booted.started))))
 }
 
 /// An image that has not proven itself, or not since another has failed.
