@@ -121,7 +121,7 @@ fn claim(stored: &Stored, directory: &Path, image: &Path, request: &Request) -> 
     // Nothing is made for whoever only wants to look.
     let writes = !request.dry_run && request.options.access == Access::ReadWrite;
     if writes && request.options.rootfs {
-        ballast::release_if_full(data.path()).map_err(|e| data.told(e))?;
+        ballast::release_if_full(data.path());
     }
     let opened = match request.ground {
         Ground::Trial { generation, .. } => generation::open_numbered(data.path(), generation, &base, stale).map(Some),

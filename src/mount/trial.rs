@@ -12,16 +12,12 @@ use crate::config::image_source::ImageSource;
 use crate::config::store::Stored;
 use crate::error::{Error, Result};
 use crate::ovl::xattr::Namespace;
-use crate::sys::child::on_large_stack;
 use crate::sys::daemon;
 use crate::types::{Atime, Stale};
 use crate::union::lower::Lower;
 use crate::update::meta::Meta;
 use crate::update::rebase::{Request, rebase};
 use crate::update::uppers::{Generation, Uppers};
-
-/// What directories may need that are nested as deep as [`rebase`] takes them, in bytes.
-const STACK: usize = 128 << 20;
 
 /// The uppers of a configuration whose directory is `home`; `None` where nothing was mounted yet.
 fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
@@ -60,7 +56,7 @@ pub fn keep_room(stored: &Stored, home: &Path) -> Result<()> {
 pub fn prepare(stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {
     let partition = &stored.config.data_partition;
     let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
-    ballast::release_if_full(data.path()).map_err(|e| data.told(e))?;
+    ballast::release_if_full(data.path());
     let uppers = Uppers::open(data.path()).and_then(|uppers| match uppers {
         Some(uppers) => Ok(uppers),
         None => {
@@ -98,7 +94,7 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
     let new = open_lower_at(&path)?;
     let namespace = if rustix::process::geteuid().is_root() { Namespace::Trusted } else { Namespace::User };
     let request = Request { upper: &current.upper, old: old.as_deref(), new: &*new, namespace };
-    if let Err(e) = daemon::raise_descriptor_limit() {
+    if let Err(e) = daemon::raise_limits() {
         tracing::debug!("the limit of open files stays as it is: {e}");
     }
     let meta = Meta {
@@ -111,8 +107,7 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
         used: false,
     };
     uppers.derive(&current, &meta, true, |into, ground| {
-        let rebased = on_large_stack(STACK, || rebase(&request, into, ground));
-        let report = rebased.map_err(|e| Error::sys("start", "a thread", e))??;
+        let report = rebase(&request, into, ground)?;
         tracing::info!(
             "{} names are kept of generation {}, {} are left to the new image, {} were changed by both",
             report.kept,

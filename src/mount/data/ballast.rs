@@ -10,7 +10,7 @@ use crate::error::{Errno, Error, Result};
 use crate::sys::data::OFlags;
 use crate::sys::replace::open_dir;
 use crate::sys::spot::{Spot, open_dir_at};
-use crate::sys::{data, dir};
+use crate::sys::{data, dir, removal};
 
 /// Beside the uppers.
 const DIRECTORY: &str = "haosfs";
@@ -36,95 +36,84 @@ const PLENTY: u64 = 64 << 20;
 /// Inodes that are kept, with that of their directory. A boot needs less.
 const SPARE: u64 = 32;
 
-/// Gives the room free where there is no other.
-///
-/// # Errors
-/// What the kernel answers, but for what is not there.
-pub fn release_if_full(root: &Path) -> Result<()> {
-    let Some(at) = open(root)? else { return Ok(()) };
-    let failed = |errno| Error::sys("make room on", root, errno);
-    forget(&at, PROBE).map_err(failed)?;
-    let Some(lacking) = lacking(&at).map_err(failed)? else { return Ok(()) };
-    let room = forget(&at, BALLAST).map_err(failed)?;
-    if forget_inodes(&at).map_err(failed)? || room {
-        tracing::warn!("the data partition has no {lacking} left: what is kept for a boot is used");
+/// Gives the room free where there is no other. What cannot be is told of, and no more: there may be enough all the same.
+pub fn release_if_full(root: &Path) {
+    if let Err(errno) = try_release(root) {
+        tracing::warn!("whether there is room on {} is not known, and none was made: {errno}", root.display());
     }
-    // What was freed is there once that is durable.
-    data::sync_all(&at).map_err(failed)
 }
 
-/// What a boot would not find.
-fn lacking(at: &OwnedFd) -> Result<Option<&'static str>, Errno> {
-    let space = data::space(at)?;
-    if has_inodes(&space) && space.ffree < SPARE {
-        return Ok(Some("inodes"));
+fn try_release(root: &Path) -> Result<(), Errno> {
+    let Some(at) = open(root)? else { return Ok(()) };
+    forget(&at, PROBE)?;
+    // The probe needs an inode as well.
+    let inodes = lacks_inodes(&at)? && release(&at, INODES, "inodes")?;
+    let room = lacks_room(&at)? && release(&at, BALLAST, "room")?;
+    // What was freed is there once that is durable.
+    if inodes || room { data::sync_all(&at) } else { Ok(()) }
+}
+
+/// False where nothing was kept.
+fn release(at: &OwnedFd, name: &str, what: &str) -> Result<bool, Errno> {
+    let is_there = Spot::at(&Arc::new(at.try_clone().map_err(Errno::from)?), OsStr::new(name)).stat().is_ok();
+    removal::remove_all(at, OsStr::new(name))?;
+    if is_there {
+        tracing::warn!("the data partition has no {what} left: what is kept for a boot is used");
     }
-    if space.bavail.saturating_mul(space.frsize) >= PLENTY {
-        return Ok(None);
-    }
-    match take(at, PROBE, NEEDED) {
-        Err(Errno::ENOSPC | Errno::EDQUOT) => Ok(Some("room")),
-        Err(errno) => Err(errno),
-        Ok(()) => forget(at, PROBE).map(|_| None),
-    }
+    Ok(is_there)
 }
 
 /// btrfs tells of none: it makes them as it needs them.
-const fn has_inodes(space: &data::Space) -> bool {
-    space.files > 0
+fn lacks_inodes(at: &OwnedFd) -> Result<bool, Errno> {
+    data::space(at).map(|space| space.files > 0 && space.ffree < SPARE)
 }
 
-/// False where it was not there.
-fn forget(at: &OwnedFd, name: &str) -> Result<bool, Errno> {
+fn lacks_room(at: &OwnedFd) -> Result<bool, Errno> {
+    let space = data::space(at)?;
+    if space.bavail.saturating_mul(space.frsize) >= PLENTY {
+        return Ok(false);
+    }
+    match take(at, PROBE, NEEDED) {
+        Err(Errno::ENOSPC | Errno::EDQUOT) => Ok(true),
+        taken => taken.and_then(|()| forget(at, PROBE)).map(|()| false),
+    }
+}
+
+fn forget(at: &OwnedFd, name: &str) -> Result<(), Errno> {
     match dir::unlink(at, OsStr::new(name)) {
-        Ok(()) => Ok(true),
-        Err(Errno::ENOENT) => Ok(false),
-        Err(errno) => Err(errno),
+        Err(Errno::ENOENT) => Ok(()),
+        answer => answer,
     }
 }
 
-/// False where there were none.
-fn forget_inodes(at: &OwnedFd) -> Result<bool, Errno> {
-    let name = OsStr::new(INODES);
-    let inodes = match open_dir_at(at, name) {
-        Ok(open) => open,
-        Err(Errno::ENOENT) => return Ok(false),
-        Err(errno) => return Err(errno),
-    };
-    for number in 1..SPARE {
-        match dir::unlink(&inodes, &spare(number)) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    dir::rmdir(at, name).map(|()| true)
-}
-
-fn spare(number: u64) -> OsString {
-    number.to_string().into()
-}
-
-/// Keeps the room again, or what is left of it: the next boot may find nothing else. A file that is there stays.
+/// Keeps the room again, or what is left of it: the next boot may find nothing else. What is there stays.
 ///
 /// # Errors
 /// What the kernel answers, where not even what a boot needs is left.
 pub fn keep(root: &Path) -> Result<()> {
-    let Some(at) = open(root)? else { return Ok(()) };
-    let failed = |errno| Error::sys("keep room for the next boot on", root, errno);
-    keep_inodes(&at).map_err(failed)?;
+    let kept = open(root).and_then(|at| {
+        let Some(at) = at else { return Ok(()) };
+        // Without the file the inodes are of little use; it needs one itself.
+        let room = keep_room(&at);
+        keep_inodes(&at).and(room)
+    });
+    kept.map_err(|errno| Error::sys("keep room for the next boot on", root, errno))
+}
+
+fn keep_room(at: &OwnedFd) -> Result<(), Errno> {
     let mut size = SIZE;
     loop {
-        match take(&at, BALLAST, size) {
+        match take(at, BALLAST, size) {
             Ok(()) | Err(Errno::EEXIST) => return Ok(()),
             Err(Errno::ENOSPC | Errno::EDQUOT) if size > NEEDED => size /= 2,
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) => return Err(errno),
         }
     }
 }
 
 /// As many as there are.
 fn keep_inodes(at: &OwnedFd) -> Result<(), Errno> {
-    if !has_inodes(&data::space(at)?) {
+    if data::space(at)?.files == 0 {
         return Ok(());
     }
     let name = OsStr::new(INODES);
@@ -135,7 +124,7 @@ fn keep_inodes(at: &OwnedFd) -> Result<(), Errno> {
     };
     let inodes = open_dir_at(at, name)?;
     for number in 1..SPARE {
-        match dir::create(&inodes, &spare(number), 0o600) {
+        match dir::create(&inodes, &OsString::from(number.to_string()), 0o600) {
             Ok(_) => made = true,
             Err(Errno::EEXIST) => {}
             Err(Errno::ENOSPC | Errno::EDQUOT) => break,
@@ -146,13 +135,11 @@ fn keep_inodes(at: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// `None` as well where a link is in its place: whoever opens the uppers refuses that.
-fn open(root: &Path) -> Result<Option<OwnedFd>> {
-    let at_root = |errno| Error::sys("open", root, errno);
-    let spot = Spot::at(&Arc::new(open_dir(root).map_err(at_root)?), OsStr::new(DIRECTORY));
-    match spot.open(OFlags::RDONLY | OFlags::DIRECTORY) {
+fn open(root: &Path) -> Result<Option<OwnedFd>, Errno> {
+    match Spot::at(&Arc::new(open_dir(root)?), OsStr::new(DIRECTORY)).open(OFlags::RDONLY | OFlags::DIRECTORY) {
         Ok(open) => Ok(Some(open)),
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
-        Err(errno) => Err(Error::sys("open", root.join(DIRECTORY), errno)),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -165,4 +152,39 @@ fn take(at: &OwnedFd, name: &str, size: u64) -> Result<(), Errno> {
         let _ = dir::unlink(at, OsStr::new(name));
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn both_are_kept_and_nobody_else_s() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (root, haosfs) = (scratch.path(), scratch.path().join(DIRECTORY));
+        keep(root).unwrap();
+        assert!(!haosfs.exists(), "nothing is made where there are no uppers");
+        fs::create_dir(&haosfs).unwrap();
+        keep(root).unwrap();
+        keep(root).unwrap();
+        let is_counted = data::space(open(root).unwrap().unwrap()).unwrap().files > 0;
+        assert_eq!(fs::metadata(haosfs.join(BALLAST)).unwrap().len(), SIZE);
+        assert_eq!(haosfs.join(INODES).join("31").exists(), is_counted);
+        // Whatever somebody has put there goes, but not where a link leads.
+        let at = open(root).unwrap().unwrap();
+        fs::create_dir_all(haosfs.join(INODES)).unwrap();
+        fs::write(haosfs.join(INODES).join("foreign"), "x").unwrap();
+        assert_eq!((release(&at, INODES, "inodes"), release(&at, INODES, "inodes")), (Ok(true), Ok(false)));
+        fs::create_dir(root.join("elsewhere")).unwrap();
+        fs::write(root.join("elsewhere/1"), "x").unwrap();
+        symlink("../elsewhere", haosfs.join(INODES)).unwrap();
+        assert_eq!(release(&at, INODES, "inodes"), Ok(true));
+        assert!(root.join("elsewhere/1").exists() && !haosfs.join(INODES).exists());
+        fs::rename(&haosfs, root.join("moved")).unwrap();
+        symlink("moved", &haosfs).unwrap();
+        assert!(open(root).unwrap().is_none());
+    }
 }

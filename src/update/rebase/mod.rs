@@ -21,7 +21,7 @@ mod report;
 mod survey;
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use report::{Change, Conflict, Outcome, Report};
@@ -29,9 +29,20 @@ pub use report::{Change, Conflict, Outcome, Report};
 use super::uppers::Ground;
 use crate::error::{Error, Result};
 use crate::ovl::xattr::Namespace;
+use crate::sys::child::on_large_stack;
 use crate::sys::spot::{Spot, open_dir};
 use crate::union::lower::Lower;
-use survey::{Node, Survey};
+use survey::{Node, Survey, Surveyed};
+
+/// Trees up to this depth are walked on any stack.
+const SHALLOW: usize = 256;
+
+/// Deeper ones are refused: each level holds descriptors open and has its part of the stack. No path that a program can name (`PATH_MAX`)
+/// leads deeper.
+const DEEPEST: usize = 2048;
+
+/// What directories need that are nested so deep, in bytes.
+const STACK: usize = 64 << 20;
 
 /// What is to be made of what.
 pub struct Request<'a> {
@@ -52,18 +63,43 @@ pub struct Request<'a> {
 /// writing answer.
 pub fn rebase(request: &Request<'_>, into: &Path, ground: Ground) -> Result<Report> {
     let opened = |path: &Path| open_dir(path).map_err(|e| Error::sys("open", path, e));
-    let (from, to) = (opened(request.upper)?, opened(into)?);
-    let (root, conflicts) = Survey::new(request).root(&from)?;
-    let work = Work { request, from: Arc::clone(&from), to: Arc::clone(&to) };
-    match ground {
-        Ground::Empty => carry::root(&work, &root)?,
-        Ground::Snapshot => prune::root(&work, &root)?,
+    let work = Work { request, from: opened(request.upper)?, to: opened(into)? };
+    match Survey::new(request, SHALLOW).root(&work.from)? {
+        Surveyed::All { root, conflicts } => work.make(ground, &root, conflicts),
+        // Only who needs it asks for so much memory.
+        Surveyed::TooDeep(_) => match on_large_stack(STACK, || work.make_deep(ground)) {
+            Ok(made) => made,
+            Err(e) => Err(Error::sys("start", "a thread", e)),
+        },
     }
-    let (kept, left_out) = root.children.iter().fold((0, 0), |(kept, left_out), node| {
-        let (more_kept, more_left_out) = node.counted();
-        (kept + more_kept, left_out + more_left_out)
-    });
-    Ok(Report { kept, left_out, conflicts })
+}
+
+impl Work<'_> {
+    fn make_deep(&self, ground: Ground) -> Result<Report> {
+        match Survey::new(self.request, DEEPEST).root(&self.from)? {
+            Surveyed::All { root, conflicts } => self.make(ground, &root, conflicts),
+            Surveyed::TooDeep(path) => {
+                // Whoever made it can take it away; all of its path is no help for that.
+                let start: PathBuf = path.components().take(8).collect();
+                Err(Error::Refused(format!(
+                    "more than {DEEPEST} directories are nested inside each other below {} in the upper: remove or move some of them",
+                    start.display()
+                )))
+            }
+        }
+    }
+
+    fn make(&self, ground: Ground, root: &Node, conflicts: Vec<Conflict>) -> Result<Report> {
+        match ground {
+            Ground::Empty => carry::root(self, root)?,
+            Ground::Snapshot => prune::root(self, root)?,
+        }
+        let (kept, left_out) = root.children.iter().fold((0, 0), |(kept, left_out), node| {
+            let (more_kept, more_left_out) = node.counted();
+            (kept + more_kept, left_out + more_left_out)
+        });
+        Ok(Report { kept, left_out, conflicts })
+    }
 }
 
 /// The roots of both uppers.

@@ -9,16 +9,12 @@ use std::sync::Arc;
 use super::Request;
 use super::change::{is_copy, is_same, is_same_tree};
 use super::report::{Change, Conflict, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::Private;
 use crate::sys::dir;
 use crate::sys::spot::{Spot, Stat, open_dir_at};
 use crate::types::{Attr, Kind};
 use crate::union::lower::{Lower, LowerId};
-
-/// Deeper trees are refused: each level holds descriptors open and has its part of the stack. No path that a program can name
-/// (`PATH_MAX`) leads deeper.
-const DEEPEST: usize = 2048;
 
 /// Whose attributes something gets that stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,23 +89,42 @@ enum Hides {
 pub struct Survey<'a> {
     request: &'a Request<'a>,
     conflicts: Vec<Conflict>,
+    deepest: usize,
+    too_deep: Option<PathBuf>,
+}
+
+/// How a walk has ended.
+pub enum Surveyed {
+    /// Everything was seen.
+    All {
+        /// The root of the upper.
+        root: Box<Node>,
+        /// What both sides changed.
+        conflicts: Vec<Conflict>,
+    },
+    /// This is deeper than the walk goes.
+    TooDeep(PathBuf),
 }
 
 impl<'a> Survey<'a> {
-    /// Of nothing yet.
-    pub const fn new(request: &'a Request<'a>) -> Self {
-        Self { request, conflicts: Vec::new() }
+    /// Of nothing yet; so many directories inside each other are walked.
+    pub const fn new(request: &'a Request<'a>, deepest: usize) -> Self {
+        Self { request, conflicts: Vec::new(), deepest, too_deep: None }
     }
 
     /// Walks the upper whose root is open.
     ///
     /// # Errors
     /// What [`super::rebase`] answers.
-    pub fn root(mut self, root: &Arc<OwnedFd>) -> Result<(Node, Vec<Conflict>)> {
+    pub fn root(mut self, root: &Arc<OwnedFd>) -> Result<Surveyed> {
         let spot = Spot::Fd(Arc::clone(root));
         let stat = spot.stat().map_err(|e| Error::sys("stat", self.request.upper, e))?;
         let below = Below { old: self.request.old.map(Lower::root), new: Some(self.request.new.root()) };
-        let children = self.directory(root, Path::new(""), below)?;
+        let children = self.directory(root, Path::new(""), below);
+        if let Some(path) = self.too_deep.take() {
+            return Ok(Surveyed::TooDeep(path));
+        }
+        let children = children?;
         let mut node = Node {
             name: OsString::new(),
             stat,
@@ -126,13 +141,14 @@ impl<'a> Survey<'a> {
         gather_links(&node, &mut kept);
         settle(&mut node, &kept, &mut self.conflicts);
         node.stays = true;
-        Ok((node, self.conflicts))
+        Ok(Surveyed::All { root: Box::new(node), conflicts: self.conflicts })
     }
 
     fn directory(&mut self, directory: &Arc<OwnedFd>, path: &Path, below: Below) -> Result<Vec<Node>> {
         let failed = |e| Error::sys("list in the upper", path, e);
-        if path.components().count() > DEEPEST {
-            return Err(Error::Refused(too_deep(path)));
+        if path.components().count() > self.deepest {
+            self.too_deep = Some(path.to_owned());
+            return Err(Errno::ELOOP.into());
         }
         let mut entries = dir::read(directory).map_err(failed)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -288,15 +304,6 @@ impl<'a> Survey<'a> {
         let handle = self.request.new.handle(new)?;
         Ok(handle.and_then(|handle| handle.encode()).map_or(Origin::Gone, Origin::Is))
     }
-}
-
-/// Whoever made it can take it away; all of its path is no help for that.
-fn too_deep(path: &Path) -> String {
-    let start: PathBuf = path.components().take(8).collect();
-    let start = start.display();
-    format!(
-        "more than {DEEPEST} directories are nested inside each other below {start} in the upper: remove or move some of them"
-    )
 }
 
 fn in_upper(e: Error, path: &Path) -> Error {
