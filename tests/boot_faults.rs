@@ -42,13 +42,13 @@ fn mode(finished: &Finished) -> String {
 
 /// Machines of which each has booted once, and then, with an update staged, boots with a fault at every so many-th step; `judge` gets
 /// each machine after that boot, until a boot has no such step. Returns how many it has.
-fn each_step(what: &str, judge: impl Fn(&Power, &Snapshot, &Finished, usize) + Sync) -> usize {
+fn each_step(what: &str, options: &str, judge: impl Fn(&Power, &Snapshot, &Finished, usize) + Sync) -> usize {
     let from = |first: usize| {
         let power = Power::with("ext4");
         power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
         let before = power.upper(1);
         (first..MOST).step_by(MACHINES).find(|at| {
-            let (faulty, steps) = boot_with_a_fault(&power, what, *at);
+            let (faulty, steps) = boot_with_a_fault(&power, what, options, *at);
             judge(&power, &before, &faulty, *at);
             // What the log's own process has written meanwhile counts as well.
             steps < *at
@@ -62,12 +62,12 @@ fn each_step(what: &str, judge: impl Fn(&Power, &Snapshot, &Finished, usize) + S
 }
 
 /// Returns what the boot has said, and how many steps it had.
-fn boot_with_a_fault(power: &Power, what: &str, at: usize) -> (Finished, usize) {
+fn boot_with_a_fault(power: &Power, what: &str, options: &str, at: usize) -> (Finished, usize) {
     let journal = power.machine.scratch.path("journal");
     power.stage();
     fs::write(&journal, "").unwrap();
     let order = format!("{what}:{at}:{}", journal.display());
-    let faulty = power.on(&format!("HAOSFS_FAULT={order} $BOOT; ended=$?; pgrep -c -f 'haosfs[ ]boot'; exit $ended"));
+    let faulty = power.on(&format!("HAOSFS_FAULT={order} $BOOT {options}; ended=$?; pgrep -c -f 'haosfs[ ]boot'; exit $ended"));
     let steps = fs::read_to_string(&journal).unwrap().lines().count();
     fs::remove_file(&journal).unwrap();
     (faulty, steps)
@@ -78,7 +78,7 @@ fn a_boot_is_cut_off_anywhere() {
     if !possible("a_boot_is_cut_off_anywhere") {
         return;
     }
-    let steps = each_step("die", |power, before, _, at| {
+    let steps = each_step("die", "", |power, before, _, at| {
         let again = power.on("$BOOT && cat $MNT/etc/version $MNT/mine && $HAOSFS update fail --reason x --ini $INI 2>/dev/null");
         assert_eq!(mode(&again), "trial", "step {at}: {again:?}");
         assert!(again.stdout.contains(&format!("\n{NEW}one\n")), "step {at}: {again:?}");
@@ -101,7 +101,7 @@ fn a_boot_cannot_write_anything() {
     if !possible("a_boot_cannot_write_anything") {
         return;
     }
-    each_step("eio", |power, before, faulty, at| {
+    each_step("eio", "", |power, before, faulty, at| {
         assert_eq!(faulty.code, Some(0), "step {at}: {faulty:?}");
         // Who stands by a trial is there without a log as well, and goes with the trial.
         let standing_by = faulty.stdout.lines().last().unwrap();
@@ -111,4 +111,25 @@ fn a_boot_cannot_write_anything() {
         power.on("$HAOSFS update fail --reason x --ini $INI; $BOOT && $HAOSFS update confirm --ini $INI");
         assert!(matches!(power.state(), State::Stable { .. }), "step {at}: {:?}", power.state());
     });
+}
+
+/// A disk that is full for a moment, for the boot or for its daemon, is no fault of the image that is tried.
+#[test]
+fn a_full_disk_condemns_no_image() {
+    if !possible("a_full_disk_condemns_no_image") {
+        return;
+    }
+    // Each daemon counts for itself: where that of the trial meets the fault, that of the good image does so as well.
+    for (options, modes) in [("-o backend=kernel", &["trial", "system"][..]), ("-o backend=fuse", &["trial", "system", "safe"])] {
+        each_step("enospc", options, |power, before, faulty, at| {
+            let case = format!("{options}, step {at}");
+            assert_eq!(faulty.code, Some(0), "{case}: {faulty:?}");
+            let state = power.state();
+            let waits = matches!(state, State::Trying { .. } | State::Staged { .. });
+            assert!(waits && modes.contains(&&*mode(faulty)), "{case}: {state:?} {faulty:?}");
+            assert_same(&case, before, &power.upper(1), Tolerance::default());
+            power.on("$HAOSFS update fail --reason x --ini $INI; $BOOT && $HAOSFS update confirm --ini $INI");
+            assert!(matches!(power.state(), State::Stable { .. }), "{case}: {:?}", power.state());
+        });
+    }
 }

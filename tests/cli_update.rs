@@ -18,7 +18,8 @@ use support::{Finished, Scratch, can_run, is_root, pack};
 const OLD: &str = "haos-x86_64_7.1.0.0.squashfs";
 const NEW: &str = "haos-x86_64_7.1.1.0.squashfs";
 /// What is kept of a log that is given.
-const LOG: &str = "it went so well\nand then\n== haosfs: ended: no network \\\n";
+const LOG: &str =
+    "== haosfs: haos-x86_64_7.1.1.0.squashfs, attempt 1\nit went so well\nand then\n== haosfs: ended: no network \\\n";
 const INI: &str =
     "# by hand\n[haos]\ndata_partition = ./data\nsystem_image = haos-x86_64_7.1.0.0.squashfs\n\n[network]\naddress = 192.0.2.7\n";
 

@@ -47,7 +47,8 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<Side> {
             match daemon::detach().map_err(|e| Error::sys("start", "the daemon", e))? {
                 daemon::Side::Starter(starting) => match starting.wait().map_err(|e| Error::sys("wait for", "the daemon", e))? {
                     Started::Ready => Ok(Side::Asker),
-                    Started::Failed(reason) => Err(Error::Refused(reason)),
+                    Started::Failed { reason, errno: Errno::ENOSPC | Errno::EDQUOT } => Err(Error::Full(reason)),
+                    Started::Failed { reason, .. } => Err(Error::Refused(reason)),
                     Started::Interrupted => Err(Error::sys("wait for", "the daemon", Errno::EINTR)),
                     Started::Died => Err(Error::Refused("the daemon ended while starting; its log may say why".to_owned())),
                 },
@@ -74,7 +75,7 @@ fn run_daemon(plan: &MountPlan, choice: &Choice, readiness: Readiness) -> Result
     match (served, readiness) {
         (Ok(()), _) => Ok(()),
         (Err(e), Some(readiness)) => {
-            readiness.fail(&e.to_string());
+            readiness.fail(&e.to_string(), e.errno());
             std::process::exit(1)
         }
         (Err(e), None) => {

@@ -183,7 +183,11 @@ fn escaped(path: &Path) -> OsString {
 
 fn refuse(plan: &MountPlan, refusal: &Refusal) -> Error {
     let mountpoint = plan.mountpoint.display();
-    Error::Refused(format!("the kernel's overlayfs does not mount {mountpoint}: {refusal}; option backend=fuse does without it"))
+    let said = format!("the kernel's overlayfs does not mount {mountpoint}: {refusal}");
+    match refusal.errno {
+        Errno::ENOSPC | Errno::EDQUOT => Error::Full(format!("{said}; make room on the upper's file system")),
+        _ => Error::Refused(format!("{said}; option backend=fuse does without it")),
+    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,13 @@ use rustix::process::{Resource, Rlimit};
 
 use super::child::{Forked, exit_now, fork_alone};
 use super::signals::Termination;
+use crate::error::Errno;
 
-/// First byte on the pipe when the daemon is ready; an error's text never begins with it.
+/// All there is on the pipe when the daemon is ready.
 const READY: u8 = 0;
+
+/// First byte on the pipe when it gives up; the errno follows in four bytes, then the reason.
+const FAILED: u8 = 1;
 
 /// Which process one is in after [`detach`].
 pub enum Side {
@@ -35,8 +39,13 @@ pub struct Readiness {
 pub enum Started {
     /// It answers requests.
     Ready,
-    /// It gave up, with this reason.
-    Failed(String),
+    /// It gave up.
+    Failed {
+        /// For this reason.
+        reason: String,
+        /// Its errno.
+        errno: Errno,
+    },
     /// It ended without a word.
     Died,
     /// Its starter was asked to end before the daemon had said anything; it gives up as soon as it finds out.
@@ -70,7 +79,8 @@ impl Starting {
             [READY] => return Ok(Started::Ready),
             _ => self.pipe.read_to_end(&mut word)?,
         };
-        Ok(Started::Failed(String::from_utf8_lossy(&word).into_owned()))
+        let (errno, reason) = word.get(1..).and_then(<[u8]>::split_first_chunk).unwrap_or((&[0; 4], &[]));
+        Ok(Started::Failed { reason: String::from_utf8_lossy(reason).into_owned(), errno: Errno(i32::from_le_bytes(*errno)) })
     }
 }
 
@@ -85,9 +95,10 @@ impl Readiness {
     }
 
     /// Tells the starter why there will be no daemon.
-    pub fn fail(mut self, reason: &str) {
+    pub fn fail(mut self, reason: &str, errno: Errno) {
+        let word = [&[FAILED], &errno.0.to_le_bytes()[..], reason.as_bytes()].concat();
         // A starter that is gone needs no reason.
-        let _ = self.pipe.write_all(reason.as_bytes());
+        let _ = self.pipe.write_all(&word);
     }
 }
 
@@ -131,12 +142,12 @@ fn become_daemon(daemon_end: PipeWriter) -> Readiness {
         Ok(Forked::Child) => {}
         Ok(Forked::Parent(_)) => exit_now(0),
         Err(e) => {
-            readiness.fail(&format!("fork: {e}"));
+            readiness.fail(&format!("fork: {e}"), e.into());
             exit_now(1)
         }
     }
     if let Err(e) = rustix::process::chdir("/") {
-        readiness.fail(&format!("chdir /: {e}"));
+        readiness.fail(&format!("chdir /: {e}"), e.into());
         exit_now(1)
     }
     readiness

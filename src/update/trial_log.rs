@@ -191,7 +191,10 @@ impl Logs {
     /// # Errors
     /// What the kernel answers.
     pub fn forget(&self, image: &ImageSource) -> Result<()> {
-        let directory = self.open()?;
+        let directory = match self.look() {
+            Err(Errno::ENOENT) => return Ok(()),
+            opened => opened.map_err(|errno| Error::sys("open", &self.path, errno))?,
+        };
         for attempt in attempts(&directory).into_iter().filter(|attempt| attempt.image == *image) {
             let name = attempt.file_name();
             dir::unlink(&directory, &name).map_err(|errno| Error::sys("remove", self.path.join(name), errno))?;
@@ -225,10 +228,13 @@ fn has_ours(directory: &OwnedFd, name: &OsStr) -> bool {
     dir::look_into(directory, name).is_ok_and(|file| is_ours(&file))
 }
 
-/// Whatever has such a name by chance begins with something else. Of one with nothing in it, power was cut when it was made.
+/// Whatever has such a name by chance begins with something else. Where power was cut when it was made, there is less than that, or
+/// what a file system shows that did not come to write it.
 fn is_ours(file: impl AsFd) -> bool {
     let mut start = [0; OWN.len()];
-    matches!(data::read_at(file, &mut start, 0), Ok(read) if read == 0 || start == *OWN.as_bytes())
+    let Ok(read) = data::read_at(file, &mut start, 0) else { return false };
+    let start = start.get(..read).unwrap_or_default();
+    OWN.as_bytes().starts_with(start) || start.iter().all(|&byte| byte == 0)
 }
 
 /// The first line of a log that nobody has begun. Returns its size.

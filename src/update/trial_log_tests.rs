@@ -99,7 +99,10 @@ fn what_is_not_ours_stays() {
     fs::create_dir(&at).unwrap();
     fs::write(at.join("syslog-1.log"), "mine\n").unwrap();
     fs::write(at.join("a-2.log"), "mine\n").unwrap();
-    fs::write(at.join("gone-1.log"), "").unwrap();
+    // Power was cut when these were made.
+    for (name, text) in [("gone-1.log", ""), ("gone-2.log", "== ha"), ("gone-3.log", "\0\0\0")] {
+        fs::write(at.join(name), text).unwrap();
+    }
     symlink("/etc/passwd", at.join("link-1.log")).unwrap();
     logs.begin(&attempt("a", 1), &[], "x").unwrap();
     logs.add(&attempt("b", 1), b"more").unwrap();

@@ -132,6 +132,7 @@ fn stand_by(trial: &Trial, mut pen: Option<Pen>, line: UnixStream) {
         match heard(&mut line) {
             Heard::Nothing => {}
             Heard::Begins => time.begin(Instant::now()),
+            Heard::End => time.abandon(Instant::now()),
             Heard::Over => {
                 _ = pen.map(|mut pen| pen.write(true));
                 return;
@@ -143,7 +144,7 @@ fn stand_by(trial: &Trial, mut pen: Option<Pen>, line: UnixStream) {
         match time.passed(Instant::now()) {
             None => {}
             Some(Passed::Deadline) => return too_late(trial, pen, console),
-            Some(Passed::Preparing) => return restart(trial, pen, console, "its upper was not made in time"),
+            Some(Passed::Preparing) => return restart(trial, pen, console, "its upper was not made"),
         }
         std::thread::sleep(TOGETHER);
         wait(line.as_ref(), pen.as_ref());
@@ -159,6 +160,8 @@ struct Time {
 enum Phase {
     /// Its upper is made.
     Preparing { since: Instant },
+    /// The boot has ended before that was there.
+    Abandoned { since: Instant },
     /// What is tried is mounted, or runs.
     Trying { since: Instant },
 }
@@ -177,10 +180,18 @@ impl Time {
         }
     }
 
+    const fn abandon(&mut self, now: Instant) {
+        if let Phase::Preparing { .. } = self.phase {
+            self.phase = Phase::Abandoned { since: now };
+        }
+    }
+
     fn passed(&self, now: Instant) -> Option<Passed> {
+        let limit = self.deadline.map(|deadline| deadline + deadline / GRACE);
         let (since, limit, passed) = match self.phase {
             Phase::Preparing { since } => (since, Some(PREPARING), Passed::Preparing),
-            Phase::Trying { since } => (since, self.deadline.map(|deadline| deadline + deadline / GRACE), Passed::Deadline),
+            Phase::Abandoned { since } => (since, limit.or(Some(PREPARING)), Passed::Preparing),
+            Phase::Trying { since } => (since, limit, Passed::Deadline),
         };
         (now.saturating_duration_since(since) >= limit?).then_some(passed)
     }
@@ -242,16 +253,17 @@ enum Heard {
     Nothing,
     Begins,
     Over,
+    /// It is no more, so that nobody can say any of this.
+    End,
 }
 
-/// Where the boot has ended, there is nobody any more who could say that the trial is over, but what it has begun goes on.
 fn heard(line: &mut Option<UnixStream>) -> Heard {
     let Some(open) = line else { return Heard::Nothing };
     let mut word = [OVER];
     match open.set_nonblocking(true).and_then(|()| open.read(&mut word)) {
         Ok(0) => {
             *line = None;
-            Heard::Begins
+            Heard::End
         }
         Ok(_) if word == [BEGINS] => Heard::Begins,
         Ok(_) => Heard::Over,
@@ -309,8 +321,23 @@ mod tests {
         time.begin(after(3600));
         time.begin(after(3700));
         assert_eq!((time.passed(after(3959)), time.passed(after(3960))), (None, Some(Passed::Deadline)));
+        time.abandon(after(3900));
+        assert_eq!(time.passed(after(3960)), Some(Passed::Deadline));
         let unlimited = Time { deadline: None, ..time };
-        assert_eq!(unlimited.passed(after(1 << 40)), None);
+        assert_eq!(unlimited.passed(after(1 << 30)), None);
+    }
+
+    /// Nothing of the image has run: it has its other attempts.
+    #[test]
+    fn a_boot_that_dies_over_the_upper_is_no_failure_of_the_image() {
+        let start = Instant::now();
+        let after = |secs| start + Duration::from_secs(secs);
+        for (deadline, end) in [(Some(Duration::from_secs(300)), 1360), (None, 8200)] {
+            let mut time = Time { deadline, phase: Phase::Preparing { since: start } };
+            time.abandon(after(1000));
+            time.begin(after(1001));
+            assert_eq!((time.passed(after(end - 1)), time.passed(after(end))), (None, Some(Passed::Preparing)));
+        }
     }
 
     #[test]
@@ -323,6 +350,6 @@ mod tests {
         boot.line.write_all(&[OVER]).unwrap();
         assert_eq!(heard(&mut line), Heard::Over);
         drop(boot);
-        assert_eq!([heard(&mut line), heard(&mut line)], [Heard::Begins, Heard::Nothing]);
+        assert_eq!([heard(&mut line), heard(&mut line)], [Heard::End, Heard::Nothing]);
     }
 }

@@ -94,18 +94,14 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
     for effect in effects {
         match effect {
             Effect::Prepare { image, anew } => match acts.prepare(image, *anew) {
-                Err(e) if is_full(&e) => return boot_without(state, image, &e, acts),
+                Err(e) if is_full(&e) => return Ok(Some(boot_without(state, image, &e, acts))),
                 prepared => {
                     prepared.map_err(failed(image))?;
                     acts.begin_time();
                 }
             },
             Effect::Use { image } | Effect::Return { image } => acts.take_into_use(image).map_err(failed(image))?,
-            Effect::Drop { image } => {
-                if let Err(e) = acts.discard(image) {
-                    tracing::warn!("the upper that {image} was tried with stays: {e}");
-                }
-            }
+            Effect::Drop { image } => discard(image, acts),
             Effect::SaveLog { image } => {
                 if let State::RolledBack { bad, tried, .. } = state {
                     acts.close_log(&Attempt { image: image.clone(), number: *tried }, &bad.why);
@@ -119,7 +115,9 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
                     && trial
                     && is_full(e)
                 {
-                    return boot_without(state, image, e, acts);
+                    // It may be what has filled the disk, and would be made anew.
+                    discard(image, acts);
+                    return Ok(Some(boot_without(state, image, e, acts)));
                 }
                 return match mounted.map_err(failed(image))? {
                     Side::Asker => Ok(Some(Ending::Mounted { image: image.clone(), trial, why })),
@@ -134,17 +132,18 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
     Ok(None)
 }
 
+fn discard(image: &ImageSource, acts: &mut impl Acts) {
+    if let Err(e) = acts.discard(image) {
+        tracing::warn!("the upper that {image} was tried with stays: {e}");
+    }
+}
+
 fn is_full(e: &Error) -> bool {
     matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT)
 }
 
 /// That there is no room for its upper is no fault of an image: it has its other attempts at later boots.
-fn boot_without(
-    state: &State,
-    image: &ImageSource,
-    cause: &Error,
-    acts: &mut impl Acts,
-) -> std::result::Result<Option<Ending>, Failure> {
+fn boot_without(state: &State, image: &ImageSource, cause: &Error, acts: &mut impl Acts) -> Ending {
     let not_now = format!("{image} is not tried at this boot: {cause}");
     tracing::error!("{not_now}");
     // Nobody stands by what is not tried.
@@ -153,10 +152,12 @@ fn boot_without(
     }
     let good = &state.proven().good;
     let effects = [Effect::Use { image: good.clone() }, Effect::Boot { image: good.clone() }];
-    Ok(carry_out(state, &effects, acts)?.map(|ending| match ending {
-        Ending::Mounted { image, trial, why: None } => Ending::Mounted { image, trial, why: Some(not_now) },
-        ending => ending,
-    }))
+    match carry_out(state, &effects, acts) {
+        Ok(Some(Ending::Mounted { image, trial, why: None })) => Ending::Mounted { image, trial, why: Some(not_now) },
+        Ok(Some(ending)) => ending,
+        Ok(None) => Ending::Safe { why: not_now },
+        Err(failure) => Ending::Safe { why: format!("{not_now}; {}: {}", failure.image, failure.why) },
+    }
 }
 
 #[cfg(test)]

@@ -97,6 +97,18 @@ fn told(ending: &Ending) -> String {
     }
 }
 
+/// What a boot does, and how it ends; a log is closed somewhere on the way.
+fn goes(state: &State, fails: Vec<&'static str>, done: &[&str], ending: &str) {
+    let mut acts = Fake { fails, ..Fake::default() };
+    let ended = run(state.clone(), Event::BootBegins, &mut acts);
+    assert_eq!(told(&ended), ending, "{state:?}");
+    let order = |line: &&str| !line.starts_with("close");
+    let found: Vec<&str> = acts.done.iter().map(String::as_str).filter(order).collect();
+    assert_eq!(found, done.iter().copied().filter(order).collect::<Vec<_>>(), "{state:?} {:?}", acts.fails);
+    let closed = acts.done.iter().filter(|line| line.starts_with("close")).count();
+    assert_eq!(closed, done.iter().filter(|line| line.starts_with("close")).count());
+}
+
 #[test]
 fn a_boot_ends_with_what_can_be_booted() {
     let back = ["close new: broken", "save rolled back", "discard new", "use old", "mount old false"];
@@ -124,23 +136,6 @@ fn a_boot_ends_with_what_can_be_booted() {
             failed,
         ),
         (staged(3), vec!["prepare"], [&["save trying 2 1", "stand by 2", "prepare new true"], &back[..]].concat(), failed),
-        // It has its other attempts when there is room.
-        (
-            staged(3),
-            vec!["full: prepare"],
-            vec!["save trying 2 1", "stand by 2", "prepare new true", "close new: no room", "use old", "mount old false"],
-            "old false new is not tried at this boot: write x: No space left on device (os error 28)",
-        ),
-        (
-            trying(1),
-            vec!["full: mount new"],
-            [
-                &["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"][..],
-                &["close new: no room", "use old", "mount old false"],
-            ]
-            .concat(),
-            "old false new is not tried at this boot: write x: No space left on device (os error 28)",
-        ),
         // What was not counted is not touched.
         (staged(3), vec!["save trying"], vec!["save trying 2 1", "use old", "mount old false"], "old false -"),
         // What nobody would end is not begun.
@@ -159,14 +154,49 @@ fn a_boot_ends_with_what_can_be_booted() {
             "safe: broken",
         ),
     ] {
-        let mut acts = Fake { fails, ..Fake::default() };
-        let ended = run(state.clone(), Event::BootBegins, &mut acts);
-        assert_eq!(told(&ended), ending, "{state:?}");
-        let order = |line: &&str| !line.starts_with("close");
-        let found: Vec<&str> = acts.done.iter().map(String::as_str).filter(order).collect();
-        assert_eq!(found, done.iter().copied().filter(order).collect::<Vec<_>>(), "{state:?} {:?}", acts.fails);
-        let closed = acts.done.iter().filter(|line| line.starts_with("close")).count();
-        assert_eq!(closed, done.iter().filter(|line| line.starts_with("close")).count());
+        goes(&state, fails, &done, ending);
+    }
+}
+
+/// It has its other attempts when there is room.
+#[test]
+fn a_full_disk_is_no_image_s_fault() {
+    for (state, fails, done, ending) in [
+        (
+            staged(3),
+            vec!["full: prepare"],
+            vec!["save trying 2 1", "stand by 2", "prepare new true", "close new: no room", "use old", "mount old false"],
+            "old false new is not tried at this boot: write x: No space left on device (os error 28)",
+        ),
+        (
+            trying(1),
+            vec!["full: mount new"],
+            [
+                &["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"][..],
+                &["close new: no room", "discard new", "use old", "mount old false"],
+            ]
+            .concat(),
+            "old false new is not tried at this boot: write x: No space left on device (os error 28)",
+        ),
+        // And nobody is left who would end a boot that is not its own.
+        (
+            trying(1),
+            vec!["full: mount new", "mount old"],
+            [
+                &["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"][..],
+                &["close new: no room", "discard new", "use old", "mount old false"],
+            ]
+            .concat(),
+            "safe: new is not tried at this boot: write x: No space left on device (os error 28); old: broken",
+        ),
+        (
+            staged(3),
+            vec!["full: prepare", "mount old"],
+            vec!["save trying 2 1", "stand by 2", "prepare new true", "close new: no room", "use old", "mount old false"],
+            "safe: new is not tried at this boot: write x: No space left on device (os error 28); old: broken",
+        ),
+    ] {
+        goes(&state, fails, &done, ending);
     }
 }
 

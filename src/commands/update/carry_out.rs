@@ -30,7 +30,11 @@ pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome
     let ended = ended(&before, &state);
     // A log belongs to the failure: who reads of that shall find it.
     if let (Some((attempt, _)), Some(log)) = (&ended, log) {
-        store.logs().add(attempt, &read_log(log)?)?;
+        let log = read_log(log)?;
+        // The failure counts without it, too.
+        if let Err(e) = store.logs().add(attempt, &log) {
+            tracing::warn!("{e}");
+        }
     }
     let (first, then): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(Effect::comes_first);
     let (mut reboot, directory) = (false, store.directory());
@@ -66,7 +70,9 @@ fn save(store: &Store, state: &State, tried: Option<&ImageSource>) -> Result<()>
     match (store.save(state), tried) {
         (Err(e), Some(image)) if matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT) => {
             tracing::warn!("{e}: the logs of {image} go, to make room");
-            store.logs().forget(image)?;
+            if let Err(e) = store.logs().forget(image) {
+                tracing::warn!("{e}");
+            }
             store.save(state)
         }
         (saved, _) => saved,
