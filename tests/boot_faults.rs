@@ -127,9 +127,32 @@ fn a_full_disk_condemns_no_image() {
             let state = power.state();
             let waits = matches!(state, State::Trying { .. } | State::Staged { .. });
             assert!(waits && modes.contains(&&*mode(faulty)), "{case}: {state:?} {faulty:?}");
+            let met = faulty.stdout.matches("No space left on device").count();
+            assert!(mode(faulty) != "safe" || met == 2, "{case}: both have met it: {faulty:?}");
             assert_same(&case, before, &power.upper(1), Tolerance::default());
             power.on("$HAOSFS update fail --reason x --ini $INI; $BOOT && $HAOSFS update confirm --ini $INI");
             assert!(matches!(power.state(), State::Stable { .. }), "{case}: {:?}", power.state());
         });
+    }
+}
+
+/// What a daemon meets when its union is unmounted comes too late for the boot that it is a process of.
+#[test]
+fn a_daemon_that_ends_badly_decides_nothing() {
+    if !possible("a_daemon_that_ends_badly_decides_nothing") {
+        return;
+    }
+    for what in ["enospc", "eio"] {
+        let power = Power::with("ext4");
+        power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+        power.stage();
+        let journal = power.machine.scratch.path("journal").display().to_string();
+        let boot = format!("export HAOSFS_FAULT={what}:1:{journal} && $BOOT -o backend=fuse && echo x >$MNT/tried");
+        let ended = power.on(&format!("{boot} && : >{journal} && umount $MNT && sleep 1 && ls $MNT"));
+        assert!(ended.stdout.contains("\"mode\":\"trial\"") && !ended.stdout.contains("\nsbin"), "{what}: {ended:?}");
+        let met = fs::read_to_string(&journal).unwrap();
+        assert!(met.starts_with("syncfs\n"), "{what}: {met}");
+        assert!(matches!(power.state(), State::Trying { left: 2, .. }), "{what}: {:?}", power.state());
+        power.machine.on_data(|data| assert!(data.join("haosfs/uppers/2/upper/tried").exists(), "{what}"));
     }
 }

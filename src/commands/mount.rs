@@ -52,7 +52,10 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<Side> {
                     Started::Interrupted => Err(Error::sys("wait for", "the daemon", Errno::EINTR)),
                     Started::Died => Err(Error::Refused("the daemon ended while starting; its log may say why".to_owned())),
                 },
-                daemon::Side::Daemon(readiness) => run_daemon(&plan, &choice, readiness).map(|()| Side::Server),
+                daemon::Side::Daemon(readiness) => {
+                    run_daemon(&plan, &choice, readiness);
+                    Ok(Side::Server)
+                }
             }
         }
     }
@@ -65,22 +68,18 @@ fn serve(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()> +
     }
 }
 
-/// The daemon's whole life. Once it has said that it is ready, an error has nowhere to go but the log.
-fn run_daemon(plan: &MountPlan, choice: &Choice, readiness: Readiness) -> Result<()> {
+/// The daemon's whole life. Once it has said that it is ready, an error has nowhere to go but the log: whoever was to mount has gone on
+/// long ago, and this process shall not do so, too.
+fn run_daemon(plan: &MountPlan, choice: &Choice, readiness: Readiness) {
     let mut readiness = Some(readiness);
     let served = serve(plan, choice, || match readiness.take() {
         Some(readiness) => readiness.succeed().map_err(|e| Error::sys("leave", "the terminal", e)),
         None => Ok(()),
     });
-    match (served, readiness) {
-        (Ok(()), _) => Ok(()),
-        (Err(e), Some(readiness)) => {
-            readiness.fail(&e.to_string(), e.errno());
-            std::process::exit(1)
-        }
-        (Err(e), None) => {
-            tracing::error!("{e}");
-            Err(e)
-        }
+    let Err(e) = served else { return };
+    match readiness {
+        Some(readiness) => readiness.fail(&e.to_string(), e.errno()),
+        None => tracing::error!("{e}"),
     }
+    std::process::exit(1)
 }

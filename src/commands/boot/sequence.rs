@@ -94,7 +94,7 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
     for effect in effects {
         match effect {
             Effect::Prepare { image, anew } => match acts.prepare(image, *anew) {
-                Err(e) if is_full(&e) => return Ok(Some(boot_without(state, image, &e, acts))),
+                Err(e) if is_full(&e) => return Ok(Some(boot_without(state, image, Upper::Not, &e, acts))),
                 prepared => {
                     prepared.map_err(failed(image))?;
                     acts.begin_time();
@@ -115,9 +115,7 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
                     && trial
                     && is_full(e)
                 {
-                    // It may be what has filled the disk, and would be made anew.
-                    discard(image, acts);
-                    return Ok(Some(boot_without(state, image, e, acts)));
+                    return Ok(Some(boot_without(state, image, Upper::Made, e, acts)));
                 }
                 return match mounted.map_err(failed(image))? {
                     Side::Asker => Ok(Some(Ending::Mounted { image: image.clone(), trial, why })),
@@ -142,21 +140,47 @@ fn is_full(e: &Error) -> bool {
     matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT)
 }
 
-/// That there is no room for its upper is no fault of an image: it has its other attempts at later boots.
-fn boot_without(state: &State, image: &ImageSource, cause: &Error, acts: &mut impl Acts) -> Ending {
+/// What there is of a trial that cannot be begun.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upper {
+    Not,
+    Made,
+}
+
+/// That there is no room for its upper is no fault of an image: that was no attempt, and it is tried at a later boot.
+fn boot_without(state: &State, image: &ImageSource, upper: Upper, cause: &Error, acts: &mut impl Acts) -> Ending {
     let not_now = format!("{image} is not tried at this boot: {cause}");
     tracing::error!("{not_now}");
     // Nobody stands by what is not tried.
     if let State::Trying { tried, .. } = state {
         acts.close_log(&Attempt { image: image.clone(), number: *tried }, &not_now);
     }
+    // It may be what has filled the disk, and would be made anew.
+    if upper == Upper::Made {
+        discard(image, acts);
+    }
+    let state = before_attempt(state);
+    if let Err(e) = acts.save(&state) {
+        tracing::warn!("it counts as an attempt all the same: {e}");
+    }
     let good = &state.proven().good;
     let effects = [Effect::Use { image: good.clone() }, Effect::Boot { image: good.clone() }];
-    match carry_out(state, &effects, acts) {
+    match carry_out(&state, &effects, acts) {
         Ok(Some(Ending::Mounted { image, trial, why: None })) => Ending::Mounted { image, trial, why: Some(not_now) },
         Ok(Some(ending)) => ending,
         Ok(None) => Ending::Safe { why: not_now },
         Err(failure) => Ending::Safe { why: format!("{not_now}; {}: {}", failure.image, failure.why) },
+    }
+}
+
+/// The state in which an attempt that came to nothing was begun.
+fn before_attempt(state: &State) -> State {
+    match state.clone() {
+        State::Trying { proven, failed, next, left, tried } if tried > 1 => {
+            State::Trying { proven, failed, next, left: left.saturating_add(1), tried: tried - 1 }
+        }
+        State::Trying { proven, failed, next, left, .. } => State::Staged { proven, failed, next, left: left.saturating_add(1) },
+        other => other,
     }
 }
 

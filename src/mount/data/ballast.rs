@@ -45,22 +45,20 @@ pub fn release_if_full(root: &Path) {
 
 fn try_release(root: &Path) -> Result<(), Errno> {
     let Some(at) = open(root)? else { return Ok(()) };
-    forget(&at, PROBE)?;
-    // The probe needs an inode as well.
-    let inodes = lacks_inodes(&at)? && release(&at, INODES, "inodes")?;
-    let room = lacks_room(&at)? && release(&at, BALLAST, "room")?;
-    // What was freed is there once that is durable.
-    if inodes || room { data::sync_all(&at) } else { Ok(()) }
+    let failed = [
+        removal::remove_all(&at, OsStr::new(PROBE)),
+        // The probe of what follows needs an inode as well.
+        lacks_inodes(&at).and_then(|lacks| if lacks { release(&at, INODES, "inodes") } else { Ok(()) }),
+        lacks_room(&at).and_then(|lacks| if lacks { release(&at, BALLAST, "room") } else { Ok(()) }),
+    ];
+    failed.into_iter().collect()
 }
 
-/// False where nothing was kept.
-fn release(at: &OwnedFd, name: &str, what: &str) -> Result<bool, Errno> {
-    let is_there = Spot::at(&Arc::new(at.try_clone().map_err(Errno::from)?), OsStr::new(name)).stat().is_ok();
+fn release(at: &OwnedFd, name: &str, what: &str) -> Result<(), Errno> {
+    tracing::warn!("the data partition has no {what} left: what is kept for a boot is used");
     removal::remove_all(at, OsStr::new(name))?;
-    if is_there {
-        tracing::warn!("the data partition has no {what} left: what is kept for a boot is used");
-    }
-    Ok(is_there)
+    // What was freed is there once that is durable.
+    data::sync_all(at)
 }
 
 /// btrfs tells of none: it makes them as it needs them.
@@ -75,14 +73,7 @@ fn lacks_room(at: &OwnedFd) -> Result<bool, Errno> {
     }
     match take(at, PROBE, NEEDED) {
         Err(Errno::ENOSPC | Errno::EDQUOT) => Ok(true),
-        taken => taken.and_then(|()| forget(at, PROBE)).map(|()| false),
-    }
-}
-
-fn forget(at: &OwnedFd, name: &str) -> Result<(), Errno> {
-    match dir::unlink(at, OsStr::new(name)) {
-        Err(Errno::ENOENT) => Ok(()),
-        answer => answer,
+        taken => taken.and_then(|()| dir::unlink(at, OsStr::new(PROBE))).map(|()| false),
     }
 }
 
@@ -177,11 +168,12 @@ mod tests {
         let at = open(root).unwrap().unwrap();
         fs::create_dir_all(haosfs.join(INODES)).unwrap();
         fs::write(haosfs.join(INODES).join("foreign"), "x").unwrap();
-        assert_eq!((release(&at, INODES, "inodes"), release(&at, INODES, "inodes")), (Ok(true), Ok(false)));
+        assert_eq!((release(&at, INODES, "inodes"), release(&at, INODES, "inodes")), (Ok(()), Ok(())));
+        assert!(!haosfs.join(INODES).exists());
         fs::create_dir(root.join("elsewhere")).unwrap();
         fs::write(root.join("elsewhere/1"), "x").unwrap();
         symlink("../elsewhere", haosfs.join(INODES)).unwrap();
-        assert_eq!(release(&at, INODES, "inodes"), Ok(true));
+        assert_eq!(release(&at, INODES, "inodes"), Ok(()));
         assert!(root.join("elsewhere/1").exists() && !haosfs.join(INODES).exists());
         fs::rename(&haosfs, root.join("moved")).unwrap();
         symlink("moved", &haosfs).unwrap();
