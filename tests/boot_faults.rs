@@ -127,6 +127,10 @@ fn a_full_disk_condemns_no_image() {
             let state = power.state();
             let waits = matches!(state, State::Trying { .. } | State::Staged { .. });
             assert!(waits && modes.contains(&&*mode(faulty)), "{case}: {state:?} {faulty:?}");
+            // What was not begun was no attempt; a daemon's steps are counted twice.
+            let untried = options == "-o backend=kernel" && faulty.stdout.contains("is not tried at this boot");
+            let all = matches!(state, State::Staged { left: 3, .. } | State::Trying { left: 3, .. });
+            assert!(!untried || all, "{case}: {state:?} {faulty:?}");
             let met = faulty.stdout.matches("No space left on device").count();
             assert!(mode(faulty) != "safe" || met == 2, "{case}: both have met it: {faulty:?}");
             assert_same(&case, before, &power.upper(1), Tolerance::default());

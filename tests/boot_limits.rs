@@ -53,6 +53,32 @@ fn a_data_partition_without_inodes_is_booted() {
     assert!(matches!(power.state(), State::Trying { left: 2, .. }), "{:?}", power.state());
 }
 
+/// What cannot be copied whole is not begun: at each boot it would take as long again.
+#[test]
+fn a_copy_without_room_is_not_begun() {
+    if !possible("a_copy_without_room_is_not_begun") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && head -c 150M /dev/urandom >$MNT/large && $HAOSFS umount $MNT").succeeded();
+    power.machine.on_data(|data| {
+        let fill = File::create(data.join("fill")).unwrap();
+        rustix::fs::fallocate(&fill, rustix::fs::FallocateFlags::empty(), 0, 100 << 20).unwrap();
+    });
+    power.stage();
+    let journal = power.machine.scratch.path("journal");
+    for turn in 0..4 {
+        fs::write(&journal, "").unwrap();
+        let full = power.on(&format!("HAOSFS_FAULT=eio:0:{} $BOOT", journal.display())).succeeded().stdout;
+        assert!(full.contains("\"mode\":\"system\"") && full.contains("large: No space left on device"), "{turn}: {full}");
+        let made = fs::read_to_string(&journal).unwrap();
+        assert!(made.contains("mkdir\n") && !made.contains("copy_file_range\n"), "{turn}: {made}");
+        assert!(matches!(power.state(), State::Staged { left: 3, .. }), "{turn}: {:?}", power.state());
+    }
+    power.machine.on_data(|data| fs::remove_file(data.join("fill")).unwrap());
+    assert!(power.on("$BOOT").succeeded().stdout.contains("\"mode\":\"trial\""));
+}
+
 /// Makes directories inside each other, with a file in the last.
 fn nest(at: &Path, depth: usize) {
     let mut at = File::open(at).unwrap();

@@ -244,7 +244,8 @@ impl Union {
     /// fdatasync(2) may leave out (fs/ext4/fsync.c, `i_datasync_tid`): so the first one that a file's node sees is fsync(2).
     ///
     /// # Errors
-    /// `EIO`, `ENOSPC`, `EDQUOT` where earlier writes could not reach the disk, once for each process; `asker` is a thread of it.
+    /// `EIO`, `ENOSPC` and whatever else the disk answers where earlier writes could not reach it, once for each process; `asker` is a
+    /// thread of it.
     pub fn fsync(&self, id: NodeId, data_only: bool, asker: u32) -> Result<()> {
         if self.options.fsync == Durability::Volatile {
             return Ok(());

@@ -55,6 +55,10 @@ pub fn run(mut state: State, mut event: Event, acts: &mut impl Acts) -> Ending {
         let effects = match acts.save(&next).and_then(|()| acts.stand_by(&next)) {
             Err(e) if matches!(next, State::Trying { .. }) => {
                 tracing::error!("an attempt cannot be counted, or nobody could end it, so the update is not tried: {e}");
+                // It may be counted all the same, where only what makes it durable had no room.
+                if is_full(&e) {
+                    give_back(&next, Upper::Not, acts);
+                }
                 let image = next.proven().good.clone();
                 state = State::Stable { proven: next.proven().clone(), failed: next.failed().cloned() };
                 vec![Effect::Use { image: image.clone() }, Effect::Boot { image }]
@@ -159,10 +163,7 @@ fn boot_without(state: &State, image: &ImageSource, upper: Upper, cause: &Error,
     if upper == Upper::Made {
         discard(image, acts);
     }
-    let state = before_attempt(state);
-    if let Err(e) = acts.save(&state) {
-        tracing::warn!("it counts as an attempt all the same: {e}");
-    }
+    let state = give_back(state, upper, acts);
     let good = &state.proven().good;
     let effects = [Effect::Use { image: good.clone() }, Effect::Boot { image: good.clone() }];
     match carry_out(&state, &effects, acts) {
@@ -173,14 +174,24 @@ fn boot_without(state: &State, image: &ImageSource, upper: Upper, cause: &Error,
     }
 }
 
-/// The state in which an attempt that came to nothing was begun.
-fn before_attempt(state: &State) -> State {
-    match state.clone() {
-        State::Trying { proven, failed, next, left, tried } if tried > 1 => {
-            State::Trying { proven, failed, next, left: left.saturating_add(1), tried: tried - 1 }
+/// Has an attempt that was not begun not count. With an upper it stays one that is tried: whatever follows takes that away.
+fn give_back(state: &State, upper: Upper, acts: &mut impl Acts) -> State {
+    let before = match state.clone() {
+        State::Trying { proven, failed, next, left, tried: 1 } if upper == Upper::Not => {
+            State::Staged { proven, failed, next, left: left.saturating_add(1) }
         }
-        State::Trying { proven, failed, next, left, .. } => State::Staged { proven, failed, next, left: left.saturating_add(1) },
+        State::Trying { proven, failed, next, left, tried } => {
+            let tried = if upper == Upper::Not { tried.saturating_sub(1) } else { tried };
+            State::Trying { proven, failed, next, left: left.saturating_add(1), tried }
+        }
         other => other,
+    };
+    match acts.save(&before) {
+        Ok(()) => before,
+        Err(e) => {
+            tracing::warn!("it counts as an attempt all the same: {e}");
+            state.clone()
+        }
     }
 }
 

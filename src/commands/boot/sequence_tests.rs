@@ -168,6 +168,8 @@ fn a_boot_ends_with_what_can_be_booted() {
 /// It has its other attempts when there is room.
 #[test]
 fn a_full_disk_is_no_image_s_fault() {
+    let begun = ["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"];
+    let left = ["close new: no room", "discard new", "save trying 1 2", "use old", "mount old false"];
     for (state, fails, done, ending) in [
         (
             staged(3),
@@ -186,22 +188,14 @@ fn a_full_disk_is_no_image_s_fault() {
         (
             trying(1),
             vec!["full: mount new"],
-            [
-                &["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"][..],
-                &["close new: no room", "discard new", "save trying 1 1", "use old", "mount old false"],
-            ]
-            .concat(),
+            [begun, left].concat(),
             "old false new is not tried at this boot: write x: No space left on device (os error 28)",
         ),
         // And nobody is left who would end a boot that is not its own.
         (
             trying(1),
             vec!["full: mount new", "mount old"],
-            [
-                &["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"][..],
-                &["close new: no room", "discard new", "save trying 1 1", "use old", "mount old false"],
-            ]
-            .concat(),
+            [begun, left].concat(),
             "safe: new is not tried at this boot: write x: No space left on device (os error 28); old: broken",
         ),
         (
@@ -217,6 +211,12 @@ fn a_full_disk_is_no_image_s_fault() {
                 "mount old false",
             ],
             "safe: new is not tried at this boot: write x: No space left on device (os error 28); old: broken",
+        ),
+        (
+            staged(3),
+            vec!["full: save trying"],
+            vec!["save trying 2 1", "save staged 3", "use old", "mount old false"],
+            "old false -",
         ),
     ] {
         goes(&state, fails, &done, ending);

@@ -55,6 +55,10 @@ fn try_release(root: &Path) -> Result<(), Errno> {
 }
 
 fn release(at: &OwnedFd, name: &str, what: &str) -> Result<(), Errno> {
+    let own = Arc::new(at.try_clone().map_err(Errno::from)?);
+    if matches!(Spot::at(&own, OsStr::new(name)).stat(), Err(Errno::ENOENT)) {
+        return Ok(());
+    }
     tracing::warn!("the data partition has no {what} left: what is kept for a boot is used");
     removal::remove_all(at, OsStr::new(name))?;
     // What was freed is there once that is durable.

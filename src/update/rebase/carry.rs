@@ -1,6 +1,6 @@
 //! The new upper where it is empty: what stays is copied, sharing data where the file system can.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Fills the root of the new upper.
 pub fn root(work: &Work<'_>, node: &Node) -> Result<()> {
-    let mut carrier = Carrier { work, first_names: HashMap::new() };
+    let mut carrier = Carrier { work, first_names: HashMap::new(), needed: Some(allocated(node, &mut HashSet::new())) };
     carrier.children(&node.children, &work.from, &work.to, Path::new(""))?;
     let spots = [&work.from, &work.to].map(|root| Spot::Fd(Arc::clone(root)));
     dress(work, node, &spots[0], &spots[1]).map_err(|e| told(e, Path::new("/")))
@@ -30,6 +30,8 @@ struct Carrier<'a> {
     work: &'a Work<'a>,
     /// Where the first name of a file with several was made.
     first_names: HashMap<(u64, u64), PathBuf>,
+    /// Bytes that copies take, until it was looked whether there are as many.
+    needed: Option<u64>,
 }
 
 impl Carrier<'_> {
@@ -53,7 +55,7 @@ impl Carrier<'_> {
                 dir::mkdir(to, name, 0o700)?;
                 self.children(&node.children, &open_dir_at(from, name)?, &open_dir_at(to, name)?, path)?;
             }
-            Kind::File => copy_file(&source, to, name, node.stat.attr.size)?,
+            Kind::File => self.copy_file(&source, to, name, node.stat.attr.size)?,
             Kind::Symlink => dir::symlink(&source.readlink()?, to, name)?,
             kind => dir::mknod(to, name, kind, 0o600, node.stat.attr.rdev)?,
         }
@@ -62,30 +64,51 @@ impl Carrier<'_> {
         }
         dress(self.work, node, &source, &target)
     }
+
+    fn copy_file(&mut self, source: &Spot, to: &Arc<OwnedFd>, name: &OsStr, size: u64) -> Result<()> {
+        let from = source.open_untouched(OFlags::RDONLY)?;
+        let to = dir::create(to, name, 0o600)?;
+        match data::clone(&from, &to) {
+            Ok(()) => return Ok(()),
+            Err(e @ (Errno::EIO | Errno::ENOSPC | Errno::EDQUOT)) => return Err(e.into()),
+            // Not on this file system.
+            Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::ENOSYS) => self.look_for_room(&to)?,
+            // Not this file.
+            Err(_) => {}
+        }
+        copy_data(&from, &to, size)
+    }
+
+    /// Before the first copy, as it may take long to find out by doing.
+    fn look_for_room(&mut self, at: &OwnedFd) -> Result<()> {
+        let Some(needed) = self.needed.take() else { return Ok(()) };
+        let space = data::space(at)?;
+        let has_room = needed <= space.bfree.saturating_mul(space.frsize);
+        if has_room { Ok(()) } else { Err(Errno::ENOSPC.into()) }
+    }
 }
 
-fn copy_file(source: &Spot, to: &Arc<OwnedFd>, name: &OsStr, size: u64) -> Result<()> {
-    let from = source.open_untouched(OFlags::RDONLY)?;
-    let to = dir::create(to, name, 0o600)?;
-    match data::clone(&from, &to) {
-        Ok(()) => return Ok(()),
-        Err(e @ (Errno::EIO | Errno::ENOSPC | Errno::EDQUOT)) => return Err(e.into()),
-        // Not on this file system.
-        Err(_) => {}
-    }
+/// Bytes that the files take which stay, each once.
+fn allocated(node: &Node, seen: &mut HashSet<(u64, u64)>) -> u64 {
+    let counts = node.stays && node.stat.attr.kind == Kind::File && node.linked().is_none_or(|inode| seen.insert(inode));
+    let own = if counts { node.stat.attr.blocks.saturating_mul(512) } else { 0 };
+    node.children.iter().fold(own, |sum, child| sum.saturating_add(allocated(child, seen)))
+}
+
+fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<()> {
     let mut at = 0;
     while at < size {
-        at = match data::seek_data(&from, at) {
+        at = match data::seek_data(from, at) {
             Ok(start) => start,
             Err(Errno::ENXIO) => break,
             Err(e) => return Err(e.into()),
         };
-        let end = data::seek_hole(&from, at)?.min(size);
+        let end = data::seek_hole(from, at)?.min(size);
         while at < end {
-            at += copy_some(&from, &to, at, end - at)?;
+            at += copy_some(from, to, at, end - at)?;
         }
     }
-    Ok(data::truncate(&to, size)?)
+    Ok(data::truncate(to, size)?)
 }
 
 /// At least a byte.
