@@ -15,12 +15,15 @@ pub fn gather(corpus: &Corpus, dir: &Path, rounds: usize) -> Facts {
     let image = corpus.image.metadata().unwrap().len() >> 20;
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap();
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name").and_then(|rest| rest.split_once(": ")));
+    // What an idle processor costs who wakes it.
+    let idle = fs::read_to_string("/sys/devices/system/cpu/cpuidle/current_driver");
     let memory = fs::read_to_string("/proc/meminfo").unwrap();
     let memory = memory.lines().next().unwrap_or_default().trim_start_matches("MemTotal:").trim().to_owned();
     vec![
         ("date", line_with("", "date", &["-u", "+%Y-%m-%d"])),
         ("kernel", line_with("", "uname", &["-srm"])),
         ("processors", format!("{} x {}", std::thread::available_parallelism().unwrap(), cpu.map_or("?", |c| c.1))),
+        ("idle driver", idle.map_or_else(|_| "none".to_owned(), |driver| driver.trim().to_owned())),
         ("memory", memory),
         ("upper on", line_with("", "findmnt", &["-n", "-o", "FSTYPE", "-T", dir.to_str().unwrap()])),
         ("image", format!("{files} files in {dirs} directories, {} MiB; packed {image} MiB, zstd, 128 KiB blocks", bytes >> 20)),
