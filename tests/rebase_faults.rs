@@ -43,6 +43,8 @@ fn prepare(ini: &Path) -> u64 {
 #[test]
 fn prepares() {
     if let Some(ini) = std::env::var_os(PREPARE) {
+        // What does not end it is told as a warning.
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
         prepare(Path::new(&ini));
     }
 }
