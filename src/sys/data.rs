@@ -169,7 +169,7 @@ pub fn clone(from: impl AsFd, to: impl AsFd) -> Result<()> {
 /// Makes a file durable; with `data_only` without attributes that reading does not need (fdatasync(2)).
 ///
 /// # Errors
-/// `EIO`, `ENOSPC`, `EDQUOT` where earlier writes could not reach the disk.
+/// `EIO`, `ENOSPC`, `EDQUOT`, or what else the disk's driver answers, where earlier writes could not reach the disk.
 pub fn sync(fd: impl AsFd, data_only: bool) -> Result<()> {
     fault::point(if data_only { "fdatasync" } else { "fsync" })?;
     let synced = if data_only { fs::fdatasync(fd) } else { fs::fsync(fd) };

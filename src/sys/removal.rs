@@ -15,20 +15,20 @@ type Result<T> = std::result::Result<T, Errno>;
 /// So deep they are emptied where they are, each with a descriptor of its own.
 const DEEPEST: usize = 64;
 
-/// Takes a name and all that is below it away. Nobody else may write there meanwhile. Nothing happens where it is not there.
+/// Takes a name and all that is below it away; false where it is not there. Nobody else may write there meanwhile.
 ///
 /// # Errors
 /// The kernel's answer; then some of it may be gone.
-pub fn remove_all(parent: impl AsFd, name: &OsStr) -> Result<()> {
+pub fn remove_all(parent: impl AsFd, name: &OsStr) -> Result<bool> {
     match open(&parent, name) {
         Ok(top) => {
             let mut clearing = Clearing { top: &top, moved: 0 };
             // What has moved up stands there afterwards.
             while clearing.empty(&top, 0)? {}
-            gone(dir::rmdir(parent, name))
+            gone(dir::rmdir(parent, name)).map(|()| true)
         }
-        Err(Errno::ENOENT) => Ok(()),
-        Err(Errno::ENOTDIR | Errno::ELOOP) => gone(dir::unlink(parent, name)),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(Errno::ENOTDIR | Errno::ELOOP) => gone(dir::unlink(parent, name)).map(|()| true),
         Err(errno) => Err(errno),
     }
 }
@@ -119,10 +119,9 @@ mod tests {
         for name in ["a", "b", "file"] {
             dir::rename(&root, OsStr::new(name), &tree, OsStr::new(name), Rename::NoReplace).unwrap();
         }
-        remove_all(&root, OsStr::new("tree")).unwrap();
-        remove_all(&root, OsStr::new("tree")).unwrap();
+        assert_eq!([(); 2].map(|()| remove_all(&root, OsStr::new("tree"))), [Ok(true), Ok(false)]);
         symlink("outside", scratch.path().join("link")).unwrap();
-        remove_all(&root, OsStr::new("link")).unwrap();
+        assert_eq!(remove_all(&root, OsStr::new("link")), Ok(true));
         let left: Vec<OsString> = dir::read(&root).unwrap().into_iter().map(|entry| entry.name).collect();
         assert_eq!(left, ["outside"]);
     }

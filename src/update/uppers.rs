@@ -323,7 +323,7 @@ fn take_turn(directory: &OwnedFd, path: &Path) -> Result<()> {
 fn unfinished(parent: &Path) -> Result<PathBuf> {
     let path = parent.join(UNFINISHED);
     let removed = replace::open_dir(parent).and_then(|parent| removal::remove_all(parent, OsStr::new(UNFINISHED)));
-    removed.map_err(|errno| Error::sys("remove", &path, errno)).map(|()| path)
+    removed.map_err(|errno| Error::sys("remove", &path, errno)).map(|_| path)
 }
 
 /// The directory of a generation: a subvolume where that is possible, so that the next one can be made of a snapshot.

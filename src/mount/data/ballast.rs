@@ -46,7 +46,7 @@ pub fn release_if_full(root: &Path) {
 fn try_release(root: &Path) -> Result<(), Errno> {
     let Some(at) = open(root)? else { return Ok(()) };
     let failed = [
-        removal::remove_all(&at, OsStr::new(PROBE)),
+        removal::remove_all(&at, OsStr::new(PROBE)).map(drop),
         // The probe of what follows needs an inode as well.
         lacks_inodes(&at).and_then(|lacks| if lacks { release(&at, INODES, "inodes") } else { Ok(()) }),
         lacks_room(&at).and_then(|lacks| if lacks { release(&at, BALLAST, "room") } else { Ok(()) }),
@@ -55,12 +55,10 @@ fn try_release(root: &Path) -> Result<(), Errno> {
 }
 
 fn release(at: &OwnedFd, name: &str, what: &str) -> Result<(), Errno> {
-    let own = Arc::new(at.try_clone().map_err(Errno::from)?);
-    if matches!(Spot::at(&own, OsStr::new(name)).stat(), Err(Errno::ENOENT)) {
+    if !removal::remove_all(at, OsStr::new(name))? {
         return Ok(());
     }
     tracing::warn!("the data partition has no {what} left: what is kept for a boot is used");
-    removal::remove_all(at, OsStr::new(name))?;
     // What was freed is there once that is durable.
     data::sync_all(at)
 }
