@@ -8,7 +8,8 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use haosfs::image::{Image, InodeRef, Options};
+use haosfs::image::{Bytes, Image, InodeRef, Options};
+use image::mutate::Memory;
 use image::pack::{self, pack};
 use image::random::Random;
 use image::skip;
@@ -121,4 +122,26 @@ fn what_is_read_here_and_there_is_not_followed() {
 fn stored_blocks_and_holes_need_nothing() {
     let Some(watched) = Watched::new("stored blocks", &[BLOCK * 3 / 2; 20], &["-noD", "-noF"]) else { return };
     (0..20).for_each(|n| assert_eq!(watched.read(n, 0, BLOCK), (0, 0), "{n}"));
+}
+
+/// Between an answer and what is done after it others read: what they drive out of the cache need not be decompressed again.
+#[test]
+fn what_the_cache_has_lost_goes_in_reserve() {
+    const BLOCKS: usize = 40;
+    let Some(watched) = Watched::new("lost by the cache", &[BLOCKS * BLOCK; 2], &[]) else { return };
+    watched.image.take_pages(Box::<Memory>::default());
+    let (inode, content) = &watched.files[0];
+    let read = |block: usize| watched.image.read(*inode, (block * BLOCK) as u64, 4096).unwrap();
+    for block in (0..10).rev() {
+        let Bytes::Part(spare, _) = read(block) else { panic!("block {block} is in reserve, or not a part") };
+        for other in (0..BLOCKS).rev() {
+            watched.read(1, other * BLOCK, 4096);
+        }
+        watched.image.keep(*inode, (block * BLOCK) as u64, &spare);
+    }
+    let before = watched.image.decompressed();
+    for block in 0..10 {
+        assert!(*read(block) == content[block * BLOCK..][..4096], "block {block}");
+    }
+    assert_eq!(watched.image.decompressed(), before);
 }

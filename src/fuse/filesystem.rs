@@ -274,7 +274,7 @@ impl fuser::Filesystem for Filesystem {
         match (answer, reply) {
             (Err(e), Some(reply)) => reply.error(errno("read", &e)),
             // The asker has his answer and does not wait.
-            (Ok(((), true)), _) => asked.afterwards(|union| union.keep(node(ino), offset, size as usize)),
+            (Ok(((), Some(spare))), _) => asked.afterwards(|union| union.keep(node(ino), offset, &spare)),
             _ => {}
         }
     }

@@ -30,7 +30,7 @@ pub enum Bytes<'a> {
     /// A range of a decompressed block.
     Block(Arc<Block>, Range<usize>),
     /// The same, of one that is not in reserve, for a read that is one of many small ones here and there.
-    Part(Arc<Block>, Range<usize>),
+    Part(Spare, Range<usize>),
     /// Assembled from several places.
     Owned(Vec<u8>),
 }
@@ -41,10 +41,17 @@ impl std::ops::Deref for Bytes<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Mapped(bytes) => bytes,
-            Self::Block(block, range) | Self::Part(block, range) => block.get(range.clone()).unwrap_or_default(),
+            Self::Block(block, range) | Self::Part(Spare { block, .. }, range) => block.get(range.clone()).unwrap_or_default(),
             Self::Owned(bytes) => bytes,
         }
     }
+}
+
+/// A decompressed block of which a part was read. Who holds it has all of it, whatever became of it in the cache.
+#[derive(Clone, Debug)]
+pub struct Spare {
+    pub(super) packed: Packed,
+    pub(super) block: Arc<Block>,
 }
 
 /// What [`Data::prepare`] has done.
@@ -172,9 +179,10 @@ impl Data {
                     }
                     None => self.block(Packed { at, size }, holds)?,
                 };
-                let is_part = len <= SMALL && self.reserve.lacks(Packed { at, size });
+                let packed = Packed { at, size };
+                let is_part = len <= SMALL && self.reserve.lacks(packed);
                 let range = skip as usize..skip as usize + len;
-                Ok(if is_part { Bytes::Part(block, range) } else { Bytes::Block(block, range) })
+                Ok(if is_part { Bytes::Part(Spare { packed, block }, range) } else { Bytes::Block(block, range) })
             }
             Source::Fragment { entry, skip } => self.fragment(metadata, entry, skip as usize, len),
         }

@@ -40,7 +40,7 @@ mod xattr;
 
 pub use compressor::Compressor;
 pub use compressor_options::CompressorOptions;
-pub use data::Bytes;
+pub use data::{Bytes, Spare};
 pub use identity::digest_of_start;
 pub use image::{Blocks, Cached, Image, Options, Seek};
 pub use inode::InodeRef;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::block_list::BlockList;
+use super::data::Spare;
 use super::image::Image;
 use super::inode::InodeRef;
 use super::reserve::Packed;
@@ -34,13 +35,14 @@ impl Scattered {
 }
 
 impl Image {
-    /// Puts the block that `len` bytes of `inode` from `offset` on were read of in reserve, where that is one of many small reads here
-    /// and there: the next one will want another part of it. Damage is left to be found by who reads it.
-    pub fn keep(&self, inode: InodeRef, offset: u64, len: usize) {
+    /// Puts the block of which a part was read from `offset` of `inode` on in reserve: that was one of many small reads here and there,
+    /// and the next one will want another part of it. Damage is left to be found by who reads it.
+    pub fn keep(&self, inode: InodeRef, offset: u64, spare: &Spare) {
+        if !self.reserve.keep(spare.packed, &spare.block) {
+            return;
+        }
         let Ok(list) = self.block_list(inode) else { return };
-        let Some(asked) = self.packed(&list, offset, len as u64) else { return };
-        let Some(block) = self.data.kept(asked.at, asked.size) else { return };
-        if self.reserve.keep(asked, &block) && list.scattered().note(list.layout().blocks()) {
+        if list.scattered().note(list.layout().blocks()) {
             self.keep_near(&list, offset);
         }
     }

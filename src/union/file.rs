@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::copy_up::Content;
-use super::lower::{Bytes, Seek};
+use super::lower::{Bytes, Seek, Spare};
 use super::node::{Node, NodeId};
 use super::open::open_spot;
 use super::{Backing, Durability, Union};
@@ -89,12 +89,12 @@ impl Union {
         self.upper.as_ref().is_some_and(|upper| upper.atime() == Atime::Strict)
     }
 
-    /// Reads up to `len` bytes from `offset` and hands them to `reply`; fewer only at the end of the file. True where [`Union::keep`] is
-    /// worth being called then.
+    /// Reads up to `len` bytes from `offset` and hands them to `reply`; fewer only at the end of the file. What is given back is for
+    /// [`Union::keep`].
     ///
     /// # Errors
     /// `EISDIR`, `EIO` from a damaged lower, and the upper's answers; `reply` is then not called.
-    pub fn read<T>(&self, id: NodeId, offset: u64, len: usize, reply: impl FnOnce(&[u8]) -> T) -> Result<(T, bool)> {
+    pub fn read<T>(&self, id: NodeId, offset: u64, len: usize, reply: impl FnOnce(&[u8]) -> T) -> Result<(T, Option<Spare>)> {
         let node = self.table.get(id)?;
         let upper = {
             let tree = self.tree.read();
@@ -111,7 +111,9 @@ impl Union {
                     }
                     // The reply may wait for pages that other readers have locked.
                     drop((state, tree));
-                    return Ok((reply(&bytes), matches!(bytes, Bytes::Part(..))));
+                    let replied = reply(&bytes);
+                    let spare = if let Bytes::Part(spare, _) = bytes { Some(spare) } else { None };
+                    return Ok((replied, spare));
                 }
             }
         };
@@ -121,7 +123,7 @@ impl Union {
             }
             let room = buffer.get_mut(..len).unwrap_or_default();
             let got = data::read_at_telling(&upper, room, offset, || self.before_wait.tell())?;
-            Ok((reply(room.get(..got).unwrap_or_default()), false))
+            Ok((reply(room.get(..got).unwrap_or_default()), None))
         })
     }
 
@@ -132,8 +134,8 @@ impl Union {
         self.lowers.iter().fold(false, |is_done, lower| lower.decode_ahead() | is_done)
     }
 
-    /// Has a lower keep what it has decompressed for a read of so many bytes, where the next one will want another part of it.
-    pub fn keep(&self, id: NodeId, offset: u64, len: usize) {
+    /// Has a lower keep what it has decompressed for a read from `offset` on, as the next one will want another part of it.
+    pub fn keep(&self, id: NodeId, offset: u64, spare: &Spare) {
         let Ok(node) = self.table.get(id) else { return };
         if node.kind != Kind::File {
             return;
@@ -143,7 +145,7 @@ impl Union {
         if let Some(at) = at
             && let Ok(lower) = self.lower(at)
         {
-            lower.keep(at.id, offset, len);
+            lower.keep(at.id, offset, spare);
         }
     }
 

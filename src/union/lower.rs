@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-pub use crate::image::{Blocks, Bytes, Pages, Seek};
+pub use crate::image::{Blocks, Bytes, Pages, Seek, Spare};
 
 use crate::error::Result;
 use crate::ovl::handle::{Handle, Uuid};
@@ -144,9 +144,9 @@ pub trait Lower: Send + Sync {
     /// Tells `listener` before what may take longer than a system call, where it knows.
     fn announce(&self, _listener: BeforeWait) {}
 
-    /// Keeps, beyond its caches, what it has decompressed to answer that `len` bytes of `id` from `offset` on were read, where another
-    /// part of that will probably be read.
-    fn keep(&self, _id: LowerId, _offset: u64, _len: usize) {}
+    /// Keeps, beyond its caches, what it has decompressed to answer a read of `id` from `offset` on, as another part of that will
+    /// probably be read.
+    fn keep(&self, _id: LowerId, _offset: u64, _spare: &Spare) {}
 
     /// How many blocks it has decompressed, and found decompressed in its pages.
     fn blocks(&self) -> Blocks {

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::lower::{Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek};
+use super::lower::{Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek, Spare};
 use crate::error::{Errno, Result};
 use crate::image::{self, Image, InodeRef};
 use crate::ovl::handle::{Handle, Uuid};
@@ -93,8 +93,8 @@ impl Lower for SquashfsLower {
         self.image.announce(listener);
     }
 
-    fn keep(&self, id: LowerId, offset: u64, len: usize) {
-        self.image.keep(inode(id), offset, len);
+    fn keep(&self, id: LowerId, offset: u64, spare: &Spare) {
+        self.image.keep(inode(id), offset, spare);
     }
 
     fn blocks(&self) -> Blocks {
