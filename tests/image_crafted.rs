@@ -338,6 +338,30 @@ fn indexes_that_lie() {
     }
 }
 
+/// As squashfs-tools-ng writes it, and mksquashfs does not.
+#[test]
+fn an_index_may_have_a_point_for_the_beginning() {
+    let extra = |tree: &Path| {
+        fs::create_dir(tree.join("wide")).unwrap();
+        (0..WIDE).for_each(|i| fs::write(tree.join(wide_name(i)), "").unwrap());
+        set_time(&tree.join("wide"), WIDE_TIME);
+    };
+    let Some(mut subject) = Subject::with("an_index_may_have_a_point_for_the_beginning", extra) else { return };
+    let inode = subject.inode(WIDE_TIME);
+    let block = subject.bytes[inode + 24..][..4].to_vec();
+    subject.patch(inode + 40, &[0; 4]);
+    subject.patch(inode + 44, &block);
+    subject.patch(inode + 52, &wide_name(0).as_bytes()[5..]);
+    subject.open().unwrap();
+    // Enough for a part of the directory, and not for all of it.
+    let image = Image::open(&subject.path(), &Options { listing_cache: 256 << 10, ..Options::default() }).unwrap();
+    let wide = lookup(&image, "wide").unwrap();
+    assert_eq!(image.lookup(wide, OsStr::new("before all others")).unwrap(), None);
+    for name in (0..WIDE).map(wide_name) {
+        assert!(image.lookup(wide, OsStr::new(&name[5..])).unwrap().is_some(), "{name}");
+    }
+}
+
 #[test]
 fn files_that_lie() {
     let Some(original) = Subject::new("files_that_lie") else { return };
@@ -377,6 +401,31 @@ fn a_file_larger_than_its_list() {
         assert_eq!(image.read(file, offset, 100).err().unwrap().errno(), Errno::EIO);
     }
     assert!(image.verify(|_| {}).is_err());
+}
+
+/// Nobody waits for the end of a list that could be read for hours.
+#[test]
+fn a_file_of_too_many_blocks() {
+    let extra = |tree: &Path| {
+        fs::write(tree.join("long"), Random(8).text(SIZE)).unwrap();
+        // With a second name it has the inode that can tell of more than 4 GiB.
+        fs::hard_link(tree.join("long"), tree.join("second")).unwrap();
+        set_time(&tree.join("long"), WIDE_TIME);
+    };
+    let Some(mut subject) = Subject::with("a_file_of_too_many_blocks", extra) else { return };
+    let inode = subject.inode(WIDE_TIME);
+    // Type 9, and the size behind the position of the data.
+    assert_eq!(subject.bytes[inode..][..2], [9, 0]);
+    subject.patch(inode + 24, &(1_u64 << 45).to_le_bytes());
+    let image = subject.open().unwrap();
+    let long = lookup(&image, "long").unwrap();
+    assert_eq!(image.attr(long).unwrap().size, 1 << 45);
+    let refused = image.read(long, (1 << 45) - 5000, 100).unwrap_err();
+    assert_eq!(refused.errno(), Errno::EOPNOTSUPP);
+    assert!(
+        refused.to_string().contains("a file of 2147483648 blocks can be read to the end of block 67108864 alone"),
+        "{refused}"
+    );
 }
 
 #[test]

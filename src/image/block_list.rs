@@ -9,10 +9,13 @@ use super::inode::File;
 use super::metadata::{Metadata, Position};
 use super::scattered::Scattered;
 use super::span::{Layout, STORED, Spans};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Blocks from one mark to the next.
 const STRIDE: u64 = 256;
+/// Of a longer list nobody waits for the end: 8 TiB in blocks of 128 KiB, 256 GiB in blocks of 4 KiB. Sizes of holes, which an image
+/// can have for next to nothing, could keep a reader busy for hours.
+const MOST: u64 = 1 << 26;
 const STRUCTURE: &str = "block list";
 const ENTRY: usize = 4;
 
@@ -69,7 +72,7 @@ impl BlockList {
     /// Plans the read of `len` bytes at `offset`, or of what there is of them.
     ///
     /// # Errors
-    /// `Damage` where the list cannot be read or says something impossible.
+    /// `Damage` where the list cannot be read or says something impossible, `Unsupported` behind block number 2^26.
     pub fn plan(&self, metadata: &Metadata, offset: u64, len: u64) -> Result<Spans> {
         let range = self.layout.clamp(offset, len);
         let blocks = self.layout.blocks_of(&range);
@@ -80,10 +83,17 @@ impl BlockList {
     /// The sizes of `blocks`, as the image has them, and where the first of these blocks lies.
     ///
     /// # Errors
-    /// `Damage` where the list cannot be read.
+    /// `Damage` where the list cannot be read, `Unsupported` behind block number 2^26.
     pub fn sizes(&self, metadata: &Metadata, blocks: std::ops::Range<u64>) -> Result<(u64, Vec<u32>)> {
         if blocks.is_empty() {
             return Ok((self.first.at, Vec::new()));
+        }
+        if blocks.end > MOST {
+            let (image, blocks) = (metadata.map().name().display(), self.layout.blocks());
+            let told = format!(
+                "{image}: a file of {blocks} blocks can be read to the end of block {MOST} alone: pack it in larger ones"
+            );
+            return Err(Error::Unsupported(told));
         }
         let mark = self.mark(metadata, blocks.start / STRIDE)?;
         let (at, before) = sizes(metadata, mark, self.end, blocks.start % STRIDE)?;

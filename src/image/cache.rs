@@ -59,7 +59,16 @@ impl<K: Eq + Hash + Clone, V: Weight + Clone> Budgeted<K, V> {
         let items = budget / typical.max(1);
         let shards = (items / 32).clamp(1, MAX_SHARDS);
         // A power of two not above: quick_cache rounds up.
-        let shards = 1_u64 << shards.ilog2();
+        Self::sharded(budget, items, 1_u64 << shards.ilog2())
+    }
+
+    /// The same without shards, so that values of up to the half of it are kept, too.
+    #[must_use]
+    pub fn in_one(budget: u64, typical: u64) -> Self {
+        Self::sharded(budget, budget / typical.max(1), 1)
+    }
+
+    fn sharded(budget: u64, items: u64, shards: u64) -> Self {
         let mut options = OptionsBuilder::new();
         options
             .shards(usize::try_from(shards).unwrap_or(1))
@@ -189,6 +198,15 @@ mod tests {
             assert!(cache.get(&1999).is_some(), "the newest of {typical} bytes is gone from {budget}");
             assert!(cache.weight() > budget / 2, "{} of {budget}", cache.weight());
         }
+    }
+
+    #[test]
+    fn what_is_heavy_is_kept_in_one() {
+        let (sharded, in_one) = (Budgeted::new(1 << 18, 256), Budgeted::in_one(1 << 18, 256));
+        for cache in [&sharded, &in_one] {
+            cache.get_or(1, || Ok(100_000)).unwrap();
+        }
+        assert_eq!((sharded.get(&1), in_one.get(&1)), (None, Some(100_000)));
     }
 
     #[test]

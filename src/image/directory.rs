@@ -192,6 +192,10 @@ impl Directories {
                 return Err(cursor.damage(format!("it points to byte {at} with a name of {len} bytes")));
             }
             let name = cursor.bytes(len as usize)?.into();
+            // The beginning is where a listing begins, whatever an index says: squashfs-tools-ng has a point for it, mksquashfs none.
+            if at == 0 {
+                continue;
+            }
             let offset = (usize::from(directory.offset) + at as usize) % METADATA_SIZE;
             points.push(Point { name, at, place: Position { block: self.table.saturating_add(u64::from(block)), offset } });
         }

@@ -123,7 +123,8 @@ impl Image {
             data: Data::new(Arc::clone(&map), compressor, block_size, fragments, options.data_cache, Arc::clone(&reserve)),
             reserve,
             directories: Directories::new(directory_table, directory_end, options.listing_cache),
-            files: Budgeted::new(files, 256),
+            // The marks of a long file are many, and are for the next read.
+            files: Budgeted::in_one(files, 256),
             map,
             superblock,
             compressor_options,
