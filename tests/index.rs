@@ -246,6 +246,35 @@ fn stale_entries_are_swept() {
     assert_same("after sweeping", &swept[0], &swept[1], TOLERANCE);
 }
 
+/// An entry may be all there is of a changed file: it is not swept because its inode cannot be read just now.
+#[test]
+fn what_cannot_be_judged_is_not_swept() {
+    if !can_run("what_cannot_be_judged_is_not_swept", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&["-exports", "-noI"], plant);
+    let mut union = ground.mount(Driver::Haosfs, &["index=on"]);
+    append(union.path().join("write/one"));
+    fs::remove_file(union.path().join("write/one")).unwrap();
+    union.unmount();
+    let sound = fs::read(ground.lower().path()).unwrap();
+    let number = |at: usize| u64::from_le_bytes(*sound[at..].first_chunk().unwrap()) as usize;
+    // The first block of the export table, behind its header: positions of inodes.
+    let block = number(number(88));
+    let header = u16::from_le_bytes(*sound[block..].first_chunk().unwrap());
+    assert!(header & 0x8000 != 0, "it is stored");
+    let mut damaged = sound.clone();
+    damaged[block + 2..][..usize::from(header & 0x7fff)].fill(0xff);
+    fs::write(ground.lower().path(), damaged).unwrap();
+    let entries = || fs::read_dir(ground.home().join("work/index")).unwrap().count();
+    let before = entries();
+    let said = refusal(ground.lower(), &ground.home(), "index=on");
+    assert!(said.contains("of its index is needed cannot be told now") && said.lines().count() == 1, "{said}");
+    assert_eq!(entries(), before);
+    fs::write(ground.lower().path(), sound).unwrap();
+    assert_eq!(fs::read(ground.mount(Driver::Haosfs, &["index=on"]).path().join("write/two")).unwrap(), b"onemore");
+}
+
 /// A name of a changed hard link that cannot join it in the upper shows it all the same, and joins before it is needed.
 #[test]
 fn a_full_upper_hides_no_name() {

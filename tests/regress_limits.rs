@@ -8,6 +8,7 @@ mod raw;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
 use std::process::Command;
 
 use mounted::daemon::daemon;
@@ -70,6 +71,40 @@ fn a_limit_of_descriptors_is_lifted() {
     };
     let limits = prlimit(Some(pid), Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
     assert_eq!((limits.current, limits.maximum), (most, most));
+}
+
+/// A daemon that comes to its limit all the same uses the descriptors that it has: who has a removed file open goes on with it.
+#[test]
+fn removed_files_live_on_at_the_limit_of_descriptors() {
+    if !can_run("removed_files_live_on_at_the_limit_of_descriptors", NEEDS) {
+        return;
+    }
+    const FILES: usize = 40;
+    let ground = Ground::directory(|tree| fs::write(tree.join("f"), "x").unwrap());
+    let mount = ground.mount(Driver::Haosfs, &[]);
+    let pid = daemon(mount.path()).unwrap();
+    let open: Vec<(PathBuf, File)> = (0..FILES)
+        .map(|n| {
+            let path = mount.path().join(format!("temporary{n}"));
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
+            file.write_all_at(format!("written {n}").as_bytes(), 0).unwrap();
+            (path, file)
+        })
+        .collect();
+    let used = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap().count() as u64;
+    let limit =
+        |current: u64| prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(current), maximum: Some(1024) }).unwrap();
+    limit(used + 3);
+    for (path, _) in &open {
+        fs::remove_file(path).unwrap();
+    }
+    limit(1024);
+    for (n, (path, file)) in open.iter().enumerate() {
+        let mut bytes = [0; 20];
+        let len = file.read_at(&mut bytes, 0).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(bytes[..len], *format!("written {n}").as_bytes());
+        file.write_all_at(b"more", 100).unwrap();
+    }
 }
 
 /// Times at the ends of what a program can say are what the kernel's overlayfs makes of them, and end nothing.

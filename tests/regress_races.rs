@@ -2,16 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
 
 mod mounted;
+#[path = "posix/raw.rs"]
+#[allow(dead_code, reason = "one of its calls is used here")]
+mod raw;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mounted::daemon::drop_caches;
 use mounted::ground::Ground;
@@ -19,7 +22,8 @@ use mounted::mount::run;
 use mounted::requirement::{Requirement, can_run};
 use mounted::scratch::{Fs, Scratch};
 use mounted::union::{Driver, Lower, Union};
-use rustix::fs::{Dir, Mode, OFlags, statvfs};
+use raw::map_shared;
+use rustix::fs::{Dir, Mode, OFlags, getxattr, statvfs, syncfs};
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
 
@@ -217,4 +221,41 @@ fn an_upper_is_waited_for_while_its_last_daemon_writes_out() {
     });
     assert!(start.elapsed() < Duration::from_secs(8));
     assert_eq!(fs::read_to_string(second.path().join("f")).unwrap(), "written");
+}
+
+/// Bytes of a file whose data take some time to come up.
+const SLOW: usize = 64 << 20;
+
+/// The data of a file that is in the upper by its attributes come up when what was written to a mapping of it goes to the daemon.
+#[test]
+fn times_set_while_data_come_up_stay() {
+    if !can_run("times_set_while_data_come_up_stay", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&[], |tree| {
+        let text: Vec<u8> = (0_u32..).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_string().into_bytes()).take(1 << 20).collect();
+        fs::write(tree.join("long"), text.repeat(SLOW >> 20)).unwrap();
+    });
+    let union = ground.mount(Driver::Haosfs, &["metacopy=on"]);
+    let (long, copy) = (union.path().join("long"), union.upper().join("long"));
+    fs::set_permissions(&long, fs::Permissions::from_mode(0o640)).unwrap();
+    // Attributes may take a block.
+    let has_data = || fs::metadata(&copy).unwrap().blocks() > 64;
+    assert!(!has_data());
+    let file = File::options().read(true).write(true).open(&long).unwrap();
+    let (mut mapping, then) = (map_shared(&file), UNIX_EPOCH + Duration::from_secs(1000));
+    mapping[0] = b'x';
+    // Unlike msync(2) it does not lock the inode until that is written, and need not wait for it.
+    syncfs(&file).unwrap();
+    let begun = Instant::now();
+    while !has_data() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "no data come up");
+    }
+    file.set_times(FileTimes::new().set_accessed(then)).unwrap();
+    while getxattr(&copy, "trusted.overlay.metacopy", &mut [0; 16]).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the data do not come to an end");
+    }
+    let meta = fs::metadata(&copy).unwrap();
+    assert!(meta.blocks() * 512 >= SLOW as u64, "{} blocks came up", meta.blocks());
+    assert_eq!([meta.accessed().unwrap(), fs::metadata(&long).unwrap().accessed().unwrap()], [then; 2]);
 }

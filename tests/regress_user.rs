@@ -271,3 +271,26 @@ fn files_that_cannot_be_read_are_synchronised() {
         file.sync_data().unwrap();
     });
 }
+
+/// What nobody can read has no names that anybody could see: it keeps no changed hard link from being removed.
+#[test]
+fn links_are_removed_beside_what_cannot_be_read() {
+    if !can_run("links_are_removed_beside_what_cannot_be_read", NEEDS) {
+        return;
+    }
+    let ground = Ground::directory(|tree| {
+        fs::create_dir(tree.join("sub")).unwrap();
+        fs::write(tree.join("a"), b"before").unwrap();
+        fs::hard_link(tree.join("a"), tree.join("sub/b")).unwrap();
+        [tree, &tree.join("a"), &tree.join("sub")].iter().for_each(|own| chown(own, Some(NOBODY), Some(NOBODY)).unwrap());
+        make_lower_dir(tree, "secret", 0o700);
+    });
+    let union = ground.mount(Driver::HaosfsUser, &[]);
+    let [a, b] = ["a", "sub/b"].map(|name| union.path().join(name));
+    user(|| {
+        OpenOptions::new().append(true).open(&a).unwrap().write_all(b" and after").unwrap();
+        fs::remove_file(&a).unwrap();
+        assert_eq!(fs::read(&b).unwrap(), b"before and after");
+        assert_eq!(lstat(&b).nlink(), 1);
+    });
+}

@@ -156,6 +156,7 @@ impl Union {
         };
         let emptied = self.copy_up_or_empty(&node, content)?;
         {
+            let _alone = Self::keep_data_below(&node);
             let _tree = self.tree.read();
             let state = node.state.read();
             let spot = open_spot(&node, self.upper_spot(&node, &state)?);

@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
+
 use super::absence::CAPABILITY;
 use super::copy_data::copy_data;
 use super::node::{LowerAt, Node};
@@ -17,6 +19,12 @@ use crate::sys::spot::{SetTime, Spot};
 use crate::types::Attr;
 
 impl Union {
+    /// To be held while attributes of a file that is in the upper are changed: whoever brings its data up meanwhile would put the times and
+    /// capabilities back that it had before. The caller holds no other lock.
+    pub(super) fn keep_data_below(node: &Node) -> Option<MutexGuard<'_, ()>> {
+        Self::needs_data(node).then(|| node.copy_up.lock())
+    }
+
     /// Brings the data up. They are whole and durable before the mark goes that leads readers to the lower; so a crash leaves
     /// the old content, if perhaps with a new modification time. They come along even where the file is truncated next: in
     /// either order of the two steps a crash in between would show neither the old content nor none. The caller holds the

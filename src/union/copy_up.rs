@@ -107,7 +107,7 @@ impl Union {
     }
 
     /// True for a file that is in the upper by its attributes only.
-    fn needs_data(node: &Node) -> bool {
+    pub(super) fn needs_data(node: &Node) -> bool {
         let state = node.state.read();
         node.kind == Kind::File && !state.lowers.is_empty() && !matches!(state.place, Place::Lower | Place::Gone)
     }

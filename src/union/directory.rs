@@ -176,6 +176,13 @@ impl Lower for DirLower {
         Ok(all)
     }
 
+    /// Without remembering the way to each.
+    fn may_be_linked(&self, dir: LowerId, name: &OsStr) -> Result<bool> {
+        let way = self.way(dir)?;
+        let fd = open_beneath(&self.root, &way).map_err(|e| self.failed("open", &way, e))?;
+        Ok(self.stat(&fd, &way, name)?.is_some_and(|stat| stat.attr.nlink > 1))
+    }
+
     fn attr(&self, id: LowerId) -> Result<Attr> {
         let stat = self.spot(id)?.stat().map_err(|e| self.failed("stat", &self.path, e))?;
         Ok(Attr { ino: self.numbers.of(stat.dev, stat.attr.ino), ..stat.attr })
@@ -248,8 +255,10 @@ impl Lower for DirLower {
     /// Only on the device of the layer's root: numbers on others are made up anew by every mount.
     fn by_handle(&self, handle: &Handle) -> Result<Option<Attr>> {
         let Some(exports) = &self.exports else { return Ok(None) };
-        // Whatever stands in the way, the inode is not found.
-        let Ok(fd) = handle::open(&exports.root, i32::from(handle.kind), &handle.fid) else { return Ok(None) };
+        let fd = match handle::open(&exports.root, i32::from(handle.kind), &handle.fid) {
+            Err(Errno::ESTALE | Errno::EINVAL) => return Ok(None),
+            opened => opened.map_err(|e| Error::sys("open by a handle an inode of", &self.path, e))?,
+        };
         let stat = Spot::Fd(Arc::new(fd)).stat()?;
         Ok((stat.dev == exports.dev).then_some(stat.attr))
     }

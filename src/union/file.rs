@@ -233,9 +233,10 @@ impl Union {
             }
         };
         match fd {
-            Some(fd) => Ok(data::copy_range(fd, from.1, target, to.1, len)?),
+            Some(fd) => self.removals.outlast(|| Ok(data::copy_range(&fd, from.1, &target, to.1, len)?)),
             None => {
-                self.read(from.0, from.1, len.min(1 << 20), |bytes| data::write_at(target, bytes, to.1))?.0.map_err(Error::from)
+                let write = |bytes: &[u8]| self.removals.outlast(|| Ok(data::write_at(&target, bytes, to.1)?));
+                self.read(from.0, from.1, len.min(1 << 20), write)?.0
             }
         }
     }

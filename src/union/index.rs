@@ -192,7 +192,15 @@ fn judge(index: &Index, upper: &Upper, lowers: &[Box<dyn Lower>], origins: &Orig
     if stat.attr.nlink > 1 {
         return Ok(Worth::Kept);
     }
-    let Some((_, below)) = origins.find(lowers, &handle) else { return Ok(Worth::Stale) };
+    // It may be all there is of a changed file: so it is not enough that its inode cannot be found just now.
+    let found = origins.find(lowers, &handle).map_err(|e| {
+        let shown = name.display();
+        refused(
+            upper,
+            &format!("option index=on: whether entry {shown} of its index is needed cannot be told now: {e}: mount again later"),
+        )
+    })?;
+    let Some((_, below)) = found else { return Ok(Worth::Stale) };
     if below.kind != stat.attr.kind {
         return Err(bad("is of another type than its inode"));
     }

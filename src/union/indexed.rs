@@ -50,7 +50,7 @@ impl Union {
     fn entry_of_origin(&self, index: &Index, value: &[u8], stat: &Stat) -> Result<Option<Entry>> {
         let Decoded::Handle(handle) = handle::decode(value) else { return Ok(None) };
         let Some(name) = name_of(&handle) else { return Ok(None) };
-        let Some((_, below)) = self.origins.find(&self.lowers, &handle) else { return Ok(None) };
+        let Some((_, below)) = self.origins.find(&self.lowers, &handle)? else { return Ok(None) };
         let entry = index.stat(&name)?.filter(|entry| (entry.dev, entry.attr.ino) == (stat.dev, stat.attr.ino));
         Ok(entry.map(|stat| Entry { name, stat, names_below: below.nlink }))
     }

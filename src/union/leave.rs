@@ -77,7 +77,7 @@ impl Union {
             Some(_) => stat.attr.nlink <= 2 && state.latent == 0,
             None => state.is_last_in_upper(parent, name),
         };
-        let left = if last { Some(Self::left_behind(&dir, name)?) } else { None };
+        let left = if last { Some(Self::left_behind(node, &dir, name)?) } else { None };
         if let Some(upper) = self.upper.as_ref().filter(|_| state.index.is_some()) {
             self.record_names(upper, state, Base::Upper)?;
         }
@@ -93,11 +93,16 @@ impl Union {
     }
 
     /// Where a node will be once its last known name in the upper has gone: held until the kernel forgets it, for whoever has
-    /// it open or holds it by an `O_PATH` descriptor. Where no descriptor is left it is removed all the same.
-    fn left_behind(dir: &Arc<OwnedFd>, name: &OsStr) -> Result<Place> {
-        match Spot::at(dir, name).pin() {
+    /// it open or holds it by an `O_PATH` descriptor. Where no descriptor is left, and none was kept of it, it is removed all the same.
+    fn left_behind(node: &Node, dir: &Arc<OwnedFd>, name: &OsStr) -> Result<Place> {
+        let is_out = |e: &Errno| matches!(*e, Errno::EMFILE | Errno::ENFILE);
+        let pinned = match Spot::at(dir, name).pin() {
+            Err(e) if is_out(&e) => node.open_fd().ok_or(e),
+            pinned => pinned,
+        };
+        match pinned {
             Ok(pin) => Ok(Place::Orphan(pin)),
-            Err(Errno::EMFILE | Errno::ENFILE) => {
+            Err(e) if is_out(&e) => {
                 tracing::warn!("{}: removed, and lost for those who have it open: no descriptor is left", name.display());
                 Ok(Place::Gone)
             }

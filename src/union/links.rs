@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::lookup::Found;
-use super::lower::{Lower, LowerId};
+use super::lower::{Listed, Lower, LowerId};
 use super::node::{Link, LowerAt, Node, NodeId, Place, ROOT};
 use super::{Union, node};
 use crate::error::{Errno, Error, Result};
@@ -101,8 +101,11 @@ impl Union {
         let names = match known {
             Some(names) => names,
             None => {
-                let names = Arc::new(linked_names(self.lower(at)?)?);
-                self.links.layers.lock().insert(at.layer, Arc::clone(&names));
+                let (names, is_whole) = linked_names(self.lower(at)?)?;
+                let names = Arc::new(names);
+                if is_whole {
+                    self.links.layers.lock().insert(at.layer, Arc::clone(&names));
+                }
                 names
             }
         };
@@ -110,25 +113,53 @@ impl Union {
     }
 }
 
-/// Reads a whole layer; a directory that a damaged image shows twice is read once.
-fn linked_names(lower: &dyn Lower) -> Result<Names> {
-    let mut names = Names::new();
+/// Reads a whole layer; a directory that a damaged image shows twice is read once. What the daemon may not read, or what is damaged, cannot
+/// be shown either: there are no names in it. False where something was damaged, which may have been its disk's fault.
+fn linked_names(lower: &dyn Lower) -> Result<(Names, bool)> {
+    let (mut names, mut is_whole) = (Names::new(), true);
+    let mut may_pass = |e: Error, way: &Path| {
+        match e.errno() {
+            Errno::EACCES | Errno::EPERM => {}
+            Errno::EIO => is_whole = false,
+            _ => return Err(e),
+        }
+        tracing::warn!("names of hard links are not looked for in {}: {e}", way.display());
+        Ok(())
+    };
     let mut seen: HashSet<LowerId> = HashSet::from([lower.root()]);
     let mut dirs = vec![(lower.root(), PathBuf::new())];
     while let Some((dir, way)) = dirs.pop() {
-        for (name, entry) in lower.entries(dir)? {
-            let Some(id) = lower.listed(dir, &name, &entry)? else { continue };
-            let inner = way.join(&name);
-            if entry.kind.is_dir() {
-                if seen.insert(id) {
-                    dirs.push((id, inner));
+        let entries = match lower.entries(dir) {
+            Ok(entries) => entries,
+            Err(e) => {
+                may_pass(e, &way)?;
+                continue;
+            }
+        };
+        for (name, entry) in entries {
+            match linked(lower, dir, &name, &entry) {
+                Ok(Some(id)) if entry.kind.is_dir() => {
+                    if seen.insert(id) {
+                        dirs.push((id, way.join(&name)));
+                    }
                 }
-            } else if lower.attr(id)?.nlink > 1 {
-                names.entry(id).or_default().push(inner);
+                Ok(Some(id)) => names.entry(id).or_default().push(way.join(&name)),
+                Ok(None) => {}
+                Err(e) => may_pass(e, &way.join(&name))?,
             }
         }
     }
-    Ok(names)
+    Ok((names, is_whole))
+}
+
+/// The inode of a directory, or of a file that has another name.
+fn linked(lower: &dyn Lower, dir: LowerId, name: &OsStr, entry: &Listed) -> Result<Option<LowerId>> {
+    let is_dir = entry.kind.is_dir();
+    if !is_dir && !lower.may_be_linked(dir, name)? {
+        return Ok(None);
+    }
+    let Some(id) = lower.listed(dir, name, entry)? else { return Ok(None) };
+    Ok((is_dir || lower.attr(id)?.nlink > 1).then_some(id))
 }
 
 /// A name that a whiteout or another layer's object hides, or the way to it.

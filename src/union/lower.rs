@@ -75,6 +75,14 @@ pub trait Lower: Send + Sync {
     /// As for [`Lower::lookup`].
     fn entries(&self, dir: LowerId) -> Result<Listing>;
 
+    /// False for a name of a file, given by [`Lower::entries`], whose inode certainly has no other one.
+    ///
+    /// # Errors
+    /// As for [`Lower::lookup`].
+    fn may_be_linked(&self, _dir: LowerId, _name: &OsStr) -> Result<bool> {
+        Ok(true)
+    }
+
     /// The inode of a name that [`Lower::entries`] gave; `None` where the name cannot be looked up.
     ///
     /// # Errors

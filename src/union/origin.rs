@@ -67,10 +67,14 @@ impl Origins {
     }
 
     /// The inode of a lower that a handle leads to, with the layer; `None` where it is not known for sure.
-    pub(super) fn find(&self, lowers: &[Box<dyn Lower>], handle: &Handle) -> Option<(usize, Attr)> {
+    ///
+    /// # Errors
+    /// Where the inode may be there, and cannot be asked for.
+    pub(super) fn find(&self, lowers: &[Box<dyn Lower>], handle: &Handle) -> Result<Option<(usize, Attr)>> {
         let ours = |layer: &Layer| layer.followed == Some(handle.uuid);
-        let (at, _) = self.layers.iter().enumerate().find(|(_, layer)| ours(layer))?;
-        Some((at, lowers.get(at)?.by_handle(handle).ok()??))
+        let Some((at, _)) = self.layers.iter().enumerate().find(|(_, layer)| ours(layer)) else { return Ok(None) };
+        let Some(lower) = lowers.get(at) else { return Ok(None) };
+        Ok(lower.by_handle(handle)?.map(|attr| (at, attr)))
     }
 }
 
@@ -217,7 +221,7 @@ impl Union {
 
     /// Of a lower hard link only the index tells which upper file its names are: without it, each was copied up for itself.
     fn follow(&self, spot: &Spot, value: &[u8], handle: &Handle, kind: Kind) -> Option<u64> {
-        let (at, attr) = self.origins.find(&self.lowers, handle)?;
+        let (at, attr) = self.origins.find(&self.lowers, handle).ok()??;
         let is_it = attr.kind == kind && (attr.nlink == 1 || self.is_in_index(spot, value));
         is_it.then(|| self.lower_number(at, attr.ino))
     }

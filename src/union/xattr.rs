@@ -75,6 +75,7 @@ impl Union {
         if name == acl::ACCESS {
             self.take_set_group_id(&node, caller)?;
         }
+        let _alone = Self::keep_data_below(&node);
         let _tree = self.tree.read();
         let state = node.state.read();
         let set = self.upper_spot(&node, &state)?.set_xattr(&stored, value, flags);
@@ -103,6 +104,7 @@ impl Union {
         };
         let stored = self.namespace.escape(name)?;
         self.copy_up(&node, Content::Below)?;
+        let _alone = Self::keep_data_below(&node);
         let _tree = self.tree.read();
         let state = node.state.read();
         Ok(self.upper_spot(&node, &state)?.remove_xattr(&stored)?)
