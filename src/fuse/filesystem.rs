@@ -471,6 +471,7 @@ impl fuser::Filesystem for Filesystem {
             None => flags::Request::read(cmd, in_data).map_err(Error::from).and_then(|request| {
                 asked.ask(|union| match request {
                     flags::Request::Tell(form) => Ok(form.encode(union.protection(node(ino))?)),
+                    flags::Request::Set(_) if !flags::may_set(req.uid()) => Err(Errno::EPERM.into()),
                     flags::Request::Set(protection) => union.protect(node(ino), protection).map(|()| Vec::new()),
                 })
             }),

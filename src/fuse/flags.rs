@@ -1,8 +1,12 @@
 //! The ioctls by which the kernel asks for the flags of chattr(1), and sets them (fs/fuse/ioctl.c, `fuse_fileattr_get`,
 //! `fuse_fileattr_set`; `<linux/fs.h>`).
 
+use std::os::unix::ffi::OsStrExt;
+use std::sync::LazyLock;
+
 use crate::error::Errno;
 use crate::ovl::protect::Protection;
+use crate::sys::release::release;
 
 /// `FS_IOC_GETFLAGS`, `FS_IOC_SETFLAGS`: an int of `FS_*_FL`, although their numbers speak of a long.
 const GET_FLAGS: u32 = 0x8000_6601 | LONG;
@@ -15,6 +19,23 @@ const SET_XFLAGS: u32 = 0x401c_5820;
 const FSXATTR: usize = 28;
 /// Ints of it that set something else: the extent size, the project, the extent size of copies.
 const OTHER_INTS: [usize; 3] = [4, 12, 16];
+
+/// Who may set them the kernel decides, since it knows these ioctls of FUSE itself (Linux 5.13, fs/ioctl.c, `vfs_fileattr_set`). Before
+/// that it hands on whatever anybody asks by a descriptor that can be read: there it is root alone.
+#[must_use]
+pub fn may_set(uid: u32) -> bool {
+    static KERNEL_DECIDES: LazyLock<bool> = LazyLock::new(|| decides(release().as_bytes()));
+    uid == 0 || *KERNEL_DECIDES
+}
+
+/// By a release like `5.10.0-23-amd64`; one that says something else is taken for newer.
+fn decides(release: &[u8]) -> bool {
+    let mut numbers = release.split(|b| !b.is_ascii_digit()).map(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= (5, 13),
+        _ => true,
+    }
+}
 
 /// How flags are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,5 +138,15 @@ mod tests {
         assert_eq!(Form::Flags.encode(BOTH), 0x30_u32.to_ne_bytes());
         let xflags = Form::Xflags.encode(BOTH);
         assert_eq!((xflags.len(), xflags[..4].to_vec()), (28, 0x18_u32.to_ne_bytes().to_vec()));
+    }
+
+    #[test]
+    fn old_kernels_decide_nothing() {
+        for (release, does) in
+            [("4.19.0", false), ("5.10.0-23-amd64", false), ("5.12.19", false), ("5.13.0-rc1", true), ("6.18.44", true)]
+        {
+            assert_eq!(decides(release.as_bytes()), does, "{release}");
+        }
+        assert!(decides(b"") && decides(b"next") && decides(b"7"));
     }
 }

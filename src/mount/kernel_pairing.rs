@@ -1,8 +1,7 @@
 //! Whether an image goes with the running kernel. Where a union becomes the root, its modules are the only ones: with those of
 //! another kernel, network, disks and sound stay dead without a word.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::image_path::{LastLink, resolve};
@@ -24,12 +23,6 @@ const MODULES: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 
 /// Kernels that a refusal names at most.
 const NAMED: usize = 4;
-
-/// The release of the running kernel, as `uname -r` prints it.
-#[must_use]
-pub fn running_release() -> OsString {
-    OsString::from_vec(rustix::system::uname().release().to_bytes().to_vec())
-}
 
 /// Checks that an image which ships modules has those of this kernel. One without modules goes with every kernel.
 ///

@@ -19,6 +19,7 @@ use super::request::Request;
 use crate::config::mount_options::{Access, Backend, MountOptions};
 use crate::error::{Error, Result};
 use crate::sys::fuse_mount::Attributes;
+use crate::sys::release::release;
 use crate::types::KernelCheck;
 use crate::union::pair::Locks;
 use crate::update::base::Fit;
@@ -169,7 +170,7 @@ impl MountPlan {
 fn check_kernel(lowers: &[Layer], check: KernelCheck) -> Result<()> {
     let Some(top) = lowers.first() else { return Ok(()) };
     let lower = layers::open_lower(top, &MountOptions::default(), 1)?;
-    kernel_pairing::check(&*lower, &top.path, &kernel_pairing::running_release(), Purpose::Root, check)
+    kernel_pairing::check(&*lower, &top.path, &release(), Purpose::Root, check)
 }
 
 fn free_mountpoint(asked: &Path) -> Result<PathBuf> {

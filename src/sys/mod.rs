@@ -24,6 +24,7 @@ pub mod private_fuse;
 pub mod proc;
 pub mod processors;
 pub mod readiness;
+pub mod release;
 pub mod removal;
 pub mod replace;
 pub mod sigbus;
