@@ -5,27 +5,17 @@
 
 #[path = "machine/cuts.rs"]
 mod cuts;
-#[path = "machine/keeps.rs"]
-mod keeps;
 mod qemu;
 #[path = "machine/systemd.rs"]
 mod systemd;
 #[path = "machine/trial.rs"]
 mod trial;
 
-use keeps::keeps_what_is_written;
 use qemu::disk::Data;
 use qemu::host;
 use qemu::initramfs::Joins;
 use qemu::kernel::Kernel;
 use trial::Fate;
-
-#[test]
-fn haosfs_joins_the_layers_of_a_root_on_ext4() {
-    if host::can_run("haosfs_joins_the_layers_of_a_root_on_ext4") {
-        keeps_what_is_written(Kernel::stable(), Joins::Haosfs, Data::Ext4);
-    }
-}
 
 #[test]
 fn systemd_starts_and_stops_on_a_root_that_haosfs_serves() {

@@ -19,7 +19,7 @@ use haosfs::config::image_source::ImageSource;
 use haosfs::config::store::{self, Stored};
 use haosfs::image::{Image, Options};
 use haosfs::mount::image_choice::base_of;
-use haosfs::mount::trial;
+use haosfs::mount::trial::{self, InUse};
 use haosfs::sys::replace::Rights;
 use haosfs::update::meta::{Backend, Meta};
 use haosfs::update::uppers::Uppers;
@@ -245,7 +245,7 @@ fn a_confirmed_generation_is_in_use_and_can_be_left_again() {
     union.unmount();
     home.prepare(true);
     for (name, current) in [(NEW, 2), (NEW, 2), (OLD, 1), (NEW, 2)] {
-        trial::take_into_use(&home.stored, &home.path, &image(name)).unwrap();
+        assert!(matches!(trial::take_into_use(&home.stored, &home.path, &image(name)), Ok(InUse::Its)));
         assert_eq!(home.current(), current);
     }
     let sources = [image(OLD), image(NEW)];
@@ -253,6 +253,29 @@ fn a_confirmed_generation_is_in_use_and_can_be_left_again() {
     assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[1]], true).unwrap(), [1]);
     assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[1]], false).unwrap(), [1]);
     assert_eq!(home.numbers(), [2]);
+}
+
+/// Where a rollback leads stays, whatever the image is called by now, and while it is tried once more.
+#[test]
+fn the_upper_of_the_image_before_is_not_collected() {
+    if !can_run("the_upper_of_the_image_before_is_not_collected", NEEDS) {
+        return;
+    }
+    let mut home = Home::new(Fs::Ext4);
+    home.prepare(true);
+    let _its = trial::take_into_use(&home.stored, &home.path, &image(NEW)).unwrap();
+    home.stored.config.system_image = image(NEW);
+    fs::rename(home.path.join(OLD), home.path.join("renamed.squashfs")).unwrap();
+    let sources = [image(NEW), image("renamed.squashfs")];
+    let collect = || trial::collect(&home.stored, &home.path, &[&sources[0], &sources[1]], false).unwrap();
+    assert_eq!(collect(), [0; 0]);
+    assert_eq!(trial::prepare(&home.stored, &home.path, &sources[1], true).unwrap(), 3);
+    assert_eq!(collect(), [0; 0]);
+    assert_eq!(home.numbers(), [1, 2, 3]);
+    // An image that is gone is known by its name.
+    fs::remove_file(home.path.join("renamed.squashfs")).unwrap();
+    assert_eq!(collect(), [1], "it had another name when its upper was made");
+    assert_eq!(home.numbers(), [2, 3]);
 }
 
 /// Nothing is taken for a copy of what cannot be read.

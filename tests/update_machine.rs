@@ -45,7 +45,7 @@ fn boot(machine: &Machine) -> String {
     for effect in effects {
         match effect {
             Effect::Prepare { image, anew } => drop(trial::prepare(&stored, &store.directory(), &image, anew).unwrap()),
-            Effect::Use { image } => trial::take_into_use(&stored, &store.directory(), &image).unwrap(),
+            Effect::Use { image } => drop(trial::take_into_use(&stored, &store.directory(), &image).unwrap()),
             Effect::Drop { image } => trial::discard(&stored, &store.directory(), &image).unwrap(),
             Effect::Boot { image } => booted = Some(image.as_str().to_owned()),
             other => panic!("{other:?}"),
@@ -118,6 +118,33 @@ fn an_update_on_ext4() {
 #[test]
 fn an_update_on_btrfs() {
     goes_through_an_update("an_update_on_btrfs", "btrfs");
+}
+
+/// A rollback that would lead to safe mode is no success.
+#[test]
+fn who_has_no_upper_to_go_back_to_stays() {
+    if !possible("who_has_no_upper_to_go_back_to_stays", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    let (old, ini) = (name(&machine, "7.1.0.0"), machine.ini().into_os_string().into_string().unwrap());
+    mounted(&machine, |root| fs::write(root.join("mine"), "one").unwrap());
+    update(&machine, &["stage", machine.image("7.1.1.0").to_str().unwrap()]);
+    boot(&machine);
+    update(&machine, &["confirm", "--unrecorded"]);
+    mounted(&machine, |root| fs::write(root.join("mine"), "two").unwrap());
+    machine.on_data(|data| fs::remove_dir_all(data.join("haosfs/uppers/1")).unwrap());
+    let before = fs::read(machine.ini()).unwrap();
+    let refused = machine.scratch.haosfs(&["update", "rollback", "--ini", &ini]);
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(refused.stderr.contains(&format!("no upper that was made on {old}")), "{refused:?}");
+    assert!(fs::read(machine.ini()).unwrap() == before, "{refused:?}");
+    assert_eq!(mounted(&machine, |_| {}), seen("7.1.1.0", "two"));
+    // What it says to do instead.
+    assert_eq!(machine.scratch.haosfs(&["config", "set", &ini, &format!("update_image={old}")]).code, Some(0));
+    assert_eq!(boot(&machine), old);
+    update(&machine, &["confirm", "--unrecorded"]);
+    assert_eq!(mounted(&machine, |_| {}), seen("7.1.0.0", "two"));
 }
 
 /// Who goes back from an image that was in use, and tries it again, may want to have what was written meanwhile.

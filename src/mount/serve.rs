@@ -150,7 +150,7 @@ fn withdraw(place: &Place, mountpoint: &Path) {
 }
 
 pub(super) fn show_presence(mount: &MountEntry, reserved: Reserved) -> Option<Presence> {
-    Presence::show(&mount.device, reserved).inspect_err(|e| tracing::debug!("umount will not wait for this daemon: {e}")).ok()
+    Presence::show(&mount.device, reserved).inspect_err(|e| tracing::warn!("umount will not wait for this daemon: {e}")).ok()
 }
 
 /// Who writes to the upper.

@@ -15,6 +15,7 @@ use crate::ovl::xattr::Namespace;
 use crate::sys::daemon;
 use crate::types::{Atime, Stale};
 use crate::union::lower::Lower;
+use crate::update::base::Base;
 use crate::update::meta::Meta;
 use crate::update::rebase::{Request, rebase};
 use crate::update::uppers::{Generation, Uppers};
@@ -140,34 +141,44 @@ fn image_of(generation: &Generation, stored: &Stored, home: &Path) -> Option<Box
     if generation.meta.base.is_same(&base) { open_lower_at(&path).ok() } else { None }
 }
 
+/// Which generation an image goes with.
+#[derive(Debug)]
+#[must_use]
+pub enum InUse {
+    /// One that was made on it, or that nobody has written to.
+    Its,
+    /// This one, which was made on another image, as none was made on it: the next mount decides about that.
+    Anothers(u64),
+}
+
 /// Makes the generation that was made on an image the one in use. Where there is none, or nobody has written to any, nothing
-/// changes: then the next mount decides.
+/// changes.
 ///
 /// # Errors
 /// Where the image, the data partition or a generation cannot be read, and what writing the link answers.
-pub fn take_into_use(stored: &Stored, home: &Path, image: &ImageSource) -> Result<()> {
-    let Some((data, uppers)) = open(stored, home)? else { return Ok(()) };
+pub fn take_into_use(stored: &Stored, home: &Path, image: &ImageSource) -> Result<InUse> {
+    let Some((data, uppers)) = open(stored, home)? else { return Ok(InUse::Its) };
     let path = image_choice::find(image, home)?;
     let (base, _) = base_and_root(&path)?;
     let told = |e| data.told(e);
     let current = uppers.current().map_err(told)?;
     if current.meta.base.is_same(&base) {
-        return Ok(());
+        return Ok(InUse::Its);
     }
     let all = generations(&uppers);
     let made_on: Vec<&Generation> = all.iter().filter(|generation| generation.meta.base.is_same(&base)).collect();
     let child = made_on.iter().rfind(|generation| generation.meta.parent == Some(current.number));
     let parent = made_on.iter().find(|generation| current.meta.parent == Some(generation.number));
     match child.or(parent).or(made_on.last()) {
-        Some(generation) => uppers.set_current(generation.number).map_err(told),
-        None if current.meta.backend.is_none() => Ok(()),
+        Some(generation) => uppers.set_current(generation.number).map(|()| InUse::Its).map_err(told),
+        None if current.meta.backend.is_none() => Ok(InUse::Its),
         None => {
             tracing::warn!(
                 "no upper was made on {image}; generation {}, made on {}, stays in use",
                 current.number,
                 current.meta.base.name.display()
             );
-            Ok(())
+            Ok(InUse::Anothers(current.number))
         }
     }
 }
@@ -194,8 +205,8 @@ fn is_trial(generation: &Generation, current: u64, image: &ImageSource) -> bool 
     meta.parent == Some(current) && Some(meta.base.name.as_os_str()) == file_name(image) && !meta.used
 }
 
-/// Takes away every generation that is neither in use nor the last of one of these images; returns their numbers. With `dry_run` none
-/// goes.
+/// Takes away every generation that is neither in use, nor the last of one of these images, nor the last of one that was in use: that is
+/// where a rollback leads, whatever was tried since. Returns their numbers. With `dry_run` none goes.
 ///
 /// # Errors
 /// Where the data partition cannot be read or written.
@@ -204,11 +215,7 @@ pub fn collect(stored: &Stored, home: &Path, images: &[&ImageSource], dry_run: b
     let told = |e| data.told(e);
     let current = uppers.current().map_err(told)?.number;
     let all = generations(&uppers);
-    let last_of = |image: &ImageSource| {
-        let made_on = |generation: &&Generation| Some(generation.meta.base.name.as_os_str()) == file_name(image);
-        all.iter().rfind(made_on).map(|generation| generation.number)
-    };
-    let kept: Vec<u64> = images.iter().filter_map(|image| last_of(image)).chain([current]).collect();
+    let kept: Vec<u64> = images.iter().flat_map(|image| lasts(&all, image, home)).chain([current]).collect();
     let mut removed = Vec::new();
     for generation in all.iter().filter(|generation| !kept.contains(&generation.number)) {
         if dry_run || remove(&uppers, generation).map_err(told)? {
@@ -216,6 +223,19 @@ pub fn collect(stored: &Stored, home: &Path, images: &[&ImageSource], dry_run: b
         }
     }
     Ok(removed)
+}
+
+/// The last ones of an image, of all and of those that were in use. Two images may have one name, and one image two; one that is gone
+/// or was replaced is known by its name.
+fn lasts(all: &[Generation], image: &ImageSource, home: &Path) -> Vec<u64> {
+    let base = image_choice::find(image, home).and_then(|path| base_and_root(&path)).ok();
+    let by_base = |made_on: &Base| base.as_ref().is_some_and(|(base, _)| made_on.is_same(base));
+    let by_name = |made_on: &Base| Some(made_on.name.as_os_str()) == file_name(image);
+    let last = |is_its: &dyn Fn(&Base) -> bool, used: bool| {
+        let found = all.iter().rfind(|generation| is_its(&generation.meta.base) && (generation.meta.used || !used));
+        found.map(|generation| generation.number)
+    };
+    [last(&by_base, false), last(&by_base, true), last(&by_name, false), last(&by_name, true)].into_iter().flatten().collect()
 }
 
 /// Those that can be read, ascending.

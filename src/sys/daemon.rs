@@ -53,12 +53,20 @@ pub enum Started {
 }
 
 impl Starting {
-    /// Waits for the daemon's word, or for a signal to end.
+    /// Waits for the daemon's word, or for signals to end, which have no further effect then. Signals are taken as before afterwards:
+    /// for one that has come behind the word that means what it would have meant before.
     ///
     /// # Errors
     /// What poll(2) and read(2) on a pipe answer.
     pub fn wait(mut self) -> io::Result<Started> {
-        let signal = Termination::block()?.descriptor()?;
+        let termination = Termination::block()?;
+        let started = self.word_or_signal(&termination);
+        termination.lift()?;
+        started
+    }
+
+    fn word_or_signal(&mut self, termination: &Termination) -> io::Result<Started> {
+        let signal = termination.descriptor()?;
         let mut both = [PollFd::new(&self.pipe, PollFlags::IN), PollFd::new(&signal, PollFlags::IN)];
         while let Err(e) = poll(&mut both, None) {
             if e != rustix::io::Errno::INTR {
@@ -69,6 +77,9 @@ impl Starting {
             && word.revents().is_empty()
             && !signal.revents().is_empty()
         {
+            while termination.is_pending() {
+                termination.wait()?;
+            }
             return Ok(Started::Interrupted);
         }
         // Not to the end: a child of the daemon may have the other end of the pipe a little longer.
@@ -194,4 +205,28 @@ fn most_descriptors() -> Option<u64> {
 /// Clears the file mode creation mask: modes come from requests, on which the kernel has already applied the caller's mask.
 pub fn clear_umask() {
     rustix::process::umask(rustix::fs::Mode::empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The signals that this thread does not take, as a mask in hexadecimal digits (proc_pid_status(5)).
+    fn blocked() -> String {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        status.lines().find(|line| line.starts_with("SigBlk")).unwrap().to_owned()
+    }
+
+    /// Whoever goes on for long after a daemon was started, as a boot does, can still be asked to end.
+    #[test]
+    fn signals_are_taken_as_before_once_the_word_is_there() {
+        let before = blocked();
+        for (word, expected) in [(&[][..], Started::Died), (&[READY], Started::Ready)] {
+            let (pipe, mut other) = io::pipe().unwrap();
+            other.write_all(word).unwrap();
+            drop(other);
+            assert_eq!(Starting { pipe }.wait().unwrap(), expected);
+            assert_eq!(blocked(), before);
+        }
+    }
 }

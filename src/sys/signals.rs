@@ -7,9 +7,19 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+fn empty() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset(3) initialises the whole set that it is given.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
 /// SIGTERM, SIGINT and SIGHUP, blocked in this thread and in every thread started after it.
 pub struct Termination {
     set: libc::sigset_t,
+    before: libc::sigset_t,
 }
 
 /// The signals of the set, with their names.
@@ -21,19 +31,26 @@ impl Termination {
     /// # Errors
     /// What pthread_sigmask(3) answers.
     pub fn block() -> io::Result<Self> {
-        let mut set = MaybeUninit::uninit();
-        // SAFETY: sigemptyset(3) initialises the whole set that it is given.
-        let mut set = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            set.assume_init()
-        };
+        let (mut set, mut before) = (empty(), empty());
         for (signal, _) in SIGNALS {
             // SAFETY: `set` is an initialised set and the signal numbers are valid.
             unsafe { libc::sigaddset(&raw mut set, signal) };
         }
-        // SAFETY: `set` is initialised; the old mask is not asked for.
-        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
-            0 => Ok(Self { set }),
+        // SAFETY: both are initialised; the old mask is written to `before`.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) } {
+            0 => Ok(Self { set, before }),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Has this thread take signals as before again. One that has arrived and was not waited for has its effect at once.
+    ///
+    /// # Errors
+    /// What pthread_sigmask(3) answers.
+    pub fn lift(self) -> io::Result<()> {
+        // SAFETY: `before` was filled by the kernel; the mask that it replaces is not asked for.
+        match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) } {
+            0 => Ok(()),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }

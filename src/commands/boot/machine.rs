@@ -10,9 +10,10 @@ use super::trust;
 use crate::commands::mount::{self as mounting, Manner, Side};
 use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, directory_of};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::mount::{self, Ground, image_choice, trial};
 use crate::sys::proc;
+use crate::sys::signals::Termination;
 use crate::update::state::{Failed, State};
 use crate::update::store::Store;
 use crate::update::trial_file::Count;
@@ -21,6 +22,8 @@ use crate::update::trial_log::{Attempt, Recording};
 /// The machine that is booted.
 pub struct Machine<'a> {
     request: &'a Request,
+    /// Signals that ask this process to end are looked for between two steps: none of them is left half done.
+    termination: Termination,
     /// What was prepared for a trial.
     generation: Option<u64>,
     /// Who stands by a trial.
@@ -33,8 +36,8 @@ pub struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     /// As it is before anything was done.
-    pub const fn new(request: &'a Request) -> Self {
-        Self { request, generation: None, recorder: None, begun: None, init: None }
+    pub const fn new(request: &'a Request, termination: Termination) -> Self {
+        Self { request, termination, generation: None, recorder: None, begun: None, init: None }
     }
 
     fn stored(&self) -> Result<Stored> {
@@ -81,6 +84,10 @@ fn take_away(target: &Path) {
 }
 
 impl Acts for Machine<'_> {
+    fn go_on(&self) -> Result<()> {
+        if self.termination.is_pending() { Err(Error::sys("go on with", "the boot", Errno::EINTR)) } else { Ok(()) }
+    }
+
     /// The lock goes with the store: a daemon would keep it.
     fn save(&mut self, state: &State) -> Result<()> {
         let store = Store::look(&self.request.ini)?;
@@ -118,7 +125,8 @@ impl Acts for Machine<'_> {
 
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {
         let stored = self.stored()?;
-        trial::take_into_use(&stored, &directory_of(&stored.path), image)
+        // Whether another's may be mounted with it, the mount says.
+        trial::take_into_use(&stored, &directory_of(&stored.path), image).map(|_its_or_anothers| ())
     }
 
     fn discard(&mut self, image: &ImageSource) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::config::haos_ini::Config;
 use crate::config::image_source::ImageSource;
 use crate::config::store::directory_of;
 use crate::config::update_rules::{UPDATE, UpdateRules};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::mount::boot_record::Mode;
 use crate::mount::{Ground, image_choice};
 use crate::update::store::Store;
@@ -51,6 +51,8 @@ pub fn boot(request: &Request, machine: &mut Machine<'_>, memory: Memory) -> Res
                 leave(request, &record, config.as_ref());
                 return Ok(());
             }
+            // This process was asked to end.
+            Err(e) if e.errno() == Errno::EINTR => return Err(e),
             Err(e) => {
                 tracing::error!("{}: {e}", image.display());
                 last = Some(e);

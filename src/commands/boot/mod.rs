@@ -20,11 +20,12 @@ use super::output::{Output, add_bytes};
 use crate::config::haos_ini::Config;
 use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, backup_of, directory_of};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::mount::boot_record::{BootRecord, Mode};
 use crate::mount::data::locate;
 use crate::mount::trial;
 use crate::sys::proc;
+use crate::sys::signals::Termination;
 use crate::update::record::Keys;
 use crate::update::state::{Event, State};
 use crate::update::store::Store;
@@ -49,7 +50,8 @@ pub fn run(request: &Request) -> Result<()> {
     let started = proc::since_start().as_secs();
     let ini = std::path::absolute(&request.ini).map_err(|e| Error::sys("find", &request.ini, e))?;
     let request = &Request { ini, ..request.clone() };
-    let mut machine = Machine::new(request);
+    let termination = Termination::block().map_err(|e| Error::sys("block", "signals", e))?;
+    let mut machine = Machine::new(request, termination);
     let (ending, config) = match found(&request.ini) {
         Ok(Some(found)) => (ending(request, &found, &mut machine), Some(found.stored.config)),
         Ok(None) => {
@@ -69,6 +71,10 @@ pub fn run(request: &Request) -> Result<()> {
             }
             leave(request, &record, config.as_ref());
             Ok(())
+        }
+        Ending::Interrupted { at } => {
+            tracing::error!("asked to end ({at}): nothing is booted, and nothing decided");
+            Err(Error::sys("boot by", &request.ini, Errno::EINTR))
         }
         Ending::Safe { why } => memory::boot(request, &mut machine, Memory { mode: Mode::Safe, why, config, started }),
     }

@@ -90,6 +90,7 @@ pub fn start(mut trial: Trial) -> Result<Recorder> {
     match daemon::detach().map_err(failed)? {
         Side::Starter(starting) => match starting.wait() {
             Ok(Started::Ready) => Ok(Recorder { line }),
+            Ok(Started::Interrupted) => Err(Error::sys("wait for", "the recorder of the trial", Errno::EINTR)),
             Ok(other) => Err(Error::Refused(format!("the recorder of the trial has ended: {other:?}"))),
             Err(e) => Err(Error::sys("wait for", "the recorder of the trial", e)),
         },

@@ -8,6 +8,8 @@ use crate::update::trial_log::Attempt;
 
 /// What a boot can do. None of it is harmed by being done twice.
 pub trait Acts {
+    /// Whether nobody has asked this process to end.
+    fn go_on(&self) -> Result<()>;
     /// Makes a state durable.
     fn save(&mut self, state: &State) -> Result<()>;
     /// Starts who stands by a trial, and ends it where that comes to nothing: it was counted, and nothing of the image was touched.
@@ -45,6 +47,11 @@ pub enum Ending {
         /// Why.
         why: String,
     },
+    /// Somebody has asked this process to end. That is no image's fault, and nothing is decided.
+    Interrupted {
+        /// What it was at.
+        at: String,
+    },
 }
 
 /// Boots from a state on which `event` follows.
@@ -53,15 +60,16 @@ pub fn run(mut state: State, mut event: Event, acts: &mut impl Acts) -> Ending {
     for _ in 0..4 {
         let (next, effects) = step(state.clone(), event);
         let effects = match acts.save(&next).and_then(|()| acts.stand_by(&next)) {
+            Err(e) if e.errno() == Errno::EINTR => return interrupted(&next, &e, acts),
             Err(e) if matches!(next, State::Trying { .. }) => {
-                tracing::error!("an attempt cannot be counted, or nobody could end it, so the update is not tried: {e}");
+                let image = next.next().unwrap_or(&next.proven().good);
+                let not_now = format!("{image} is not tried at this boot: it cannot be counted, or nobody could end it: {e}");
+                tracing::error!("{not_now}");
                 // It may be counted all the same, where only what makes it durable had no room.
                 if is_full(&e) {
                     give_back(&next, Upper::Not, acts);
                 }
-                let image = next.proven().good.clone();
-                state = State::Stable { proven: next.proven().clone(), failed: next.failed().cloned() };
-                vec![Effect::Use { image: image.clone() }, Effect::Boot { image }]
+                return boot_good(&next, not_now, acts);
             }
             saved => {
                 if let Err(e) = saved {
@@ -96,6 +104,11 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
     };
     let failure = || state.failed().map(|failed| format!("{} has failed: {}", failed.image, failed.why));
     for effect in effects {
+        if matches!(effect, Effect::Prepare { .. } | Effect::Boot { .. })
+            && let Err(e) = acts.go_on()
+        {
+            return Ok(Some(interrupted(state, &e, acts)));
+        }
         match effect {
             Effect::Prepare { image, anew } => match acts.prepare(image, *anew) {
                 Err(e) if is_full(&e) => return Ok(Some(boot_without(state, image, Upper::Not, &e, acts))),
@@ -114,13 +127,11 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
             Effect::Boot { image } => {
                 let trial = state.next() == Some(image);
                 let why = if matches!(state, State::RolledBack { .. }) { failure() } else { None };
-                let mounted = acts.mount(image, trial);
-                if let Err(e) = &mounted
-                    && trial
-                    && is_full(e)
-                {
-                    return Ok(Some(boot_without(state, image, Upper::Made, e, acts)));
-                }
+                let mounted = match acts.mount(image, trial) {
+                    Err(e) if e.errno() == Errno::EINTR => return Ok(Some(interrupted(state, &e, acts))),
+                    Err(e) if trial && is_full(&e) => return Ok(Some(boot_without(state, image, Upper::Made, &e, acts))),
+                    mounted => mounted,
+                };
                 return match mounted.map_err(failed(image))? {
                     Side::Asker => Ok(Some(Ending::Mounted { image: image.clone(), trial, why })),
                     Side::Server => Ok(Some(Ending::Served)),
@@ -164,14 +175,28 @@ fn boot_without(state: &State, image: &ImageSource, upper: Upper, cause: &Error,
         discard(image, acts);
     }
     let state = give_back(state, upper, acts);
+    boot_good(&state, not_now, acts)
+}
+
+/// Boots the good image instead of one that waits or is tried, which stays as it is whatever becomes of that.
+fn boot_good(state: &State, not_now: String, acts: &mut impl Acts) -> Ending {
     let good = &state.proven().good;
     let effects = [Effect::Use { image: good.clone() }, Effect::Boot { image: good.clone() }];
-    match carry_out(&state, &effects, acts) {
+    match carry_out(state, &effects, acts) {
         Ok(Some(Ending::Mounted { image, trial, why: None })) => Ending::Mounted { image, trial, why: Some(not_now) },
         Ok(Some(ending)) => ending,
         Ok(None) => Ending::Safe { why: not_now },
         Err(failure) => Ending::Safe { why: format!("{not_now}; {}: {}", failure.image, failure.why) },
     }
+}
+
+/// Whoever asks this process to end may go on with the machine: nobody shall reset it for a trial then. The attempt counts.
+fn interrupted(state: &State, cause: &Error, acts: &mut impl Acts) -> Ending {
+    let at = cause.to_string();
+    if let State::Trying { next, tried, .. } = state {
+        acts.close_log(&Attempt { image: next.clone(), number: *tried }, &format!("the boot was asked to end: {at}"));
+    }
+    Ending::Interrupted { at }
 }
 
 /// Has an attempt that was not begun not count. With an upper it stays one that is tried: whatever follows takes that away.

@@ -13,10 +13,13 @@ struct Fake {
 impl Fake {
     fn does(&mut self, what: String) -> Result<()> {
         let fails = self.fails.iter().any(|fails| what.starts_with(fails));
+        let is_asked = self.fails.iter().any(|fails| fails.strip_prefix("asked: ").is_some_and(|fails| what.starts_with(fails)));
         let is_full = self.fails.iter().any(|fails| fails.strip_prefix("full: ").is_some_and(|fails| what.starts_with(fails)));
         self.done.push(what);
         if is_full {
             Err(Error::sys("write", "x", Errno::ENOSPC))
+        } else if is_asked {
+            Err(Error::sys("wait for", "x", Errno::EINTR))
         } else if fails {
             Err(Error::Refused("broken".to_owned()))
         } else {
@@ -26,6 +29,14 @@ impl Fake {
 }
 
 impl Acts for Fake {
+    fn go_on(&self) -> Result<()> {
+        let until = |last: &str| self.done.last().is_some_and(|done| done.starts_with(last));
+        match self.fails.iter().find_map(|fails| fails.strip_prefix("asked after: ")) {
+            Some(last) if until(last) => Err(Error::sys("wait for", "x", Errno::EINTR)),
+            _ => Ok(()),
+        }
+    }
+
     fn save(&mut self, state: &State) -> Result<()> {
         let word = match state {
             State::Stable { .. } => "stable".to_owned(),
@@ -94,6 +105,7 @@ fn told(ending: &Ending) -> String {
         Ending::Mounted { image, trial, why } => format!("{image} {trial} {}", why.as_deref().unwrap_or("-")),
         Ending::Served => "served".to_owned(),
         Ending::Safe { why } => format!("safe: {why}"),
+        Ending::Interrupted { at } => format!("interrupted: {at}"),
     }
 }
 
@@ -144,9 +156,19 @@ fn a_boot_ends_with_what_can_be_booted() {
         ),
         (staged(3), vec!["prepare"], [&["save trying 2 1", "stand by 2", "prepare new true"], &back[..]].concat(), failed),
         // What was not counted is not touched.
-        (staged(3), vec!["save trying"], vec!["save trying 2 1", "use old", "mount old false"], "old false -"),
+        (
+            staged(3),
+            vec!["save trying"],
+            vec!["save trying 2 1", "use old", "mount old false"],
+            "old false new is not tried at this boot: it cannot be counted, or nobody could end it: broken",
+        ),
         // What nobody would end is not begun.
-        (staged(3), vec!["stand by"], vec!["save trying 2 1", "stand by 2", "use old", "mount old false"], "old false -"),
+        (
+            staged(3),
+            vec!["stand by"],
+            vec!["save trying 2 1", "stand by 2", "use old", "mount old false"],
+            "old false new is not tried at this boot: it cannot be counted, or nobody could end it: broken",
+        ),
         (
             trying(0),
             vec![],
@@ -162,6 +184,29 @@ fn a_boot_ends_with_what_can_be_booted() {
         ),
     ] {
         goes(&state, fails, &done, ending);
+    }
+}
+
+#[test]
+fn what_was_not_begun_stays_staged_whatever_becomes_of_the_good_one() {
+    let done = ["save trying 2 1", "stand by 2", "use old", "mount old false"];
+    let safe = "safe: new is not tried at this boot: it cannot be counted, or nobody could end it: broken; old: broken";
+    goes(&staged(3), vec!["stand by", "mount old"], &done, safe);
+}
+
+#[test]
+fn who_is_asked_to_end_decides_nothing() {
+    let begun = ["save trying 0 2", "stand by 0", "prepare new false", "begin time", "mount new true"];
+    let at = "interrupted: wait for x: Interrupted system call (os error 4)";
+    let close = "close new: the boot was asked to end: wait for x: Interrupted system call (os error 4)";
+    for (state, fails, done) in [
+        (trying(1), vec!["asked: mount new"], [&begun[..], &[close]].concat()),
+        (trying(1), vec!["asked: stand by"], vec!["save trying 0 2", "stand by 0", close]),
+        (trying(1), vec!["asked after: begin time"], [&begun[..4], &[close]].concat()),
+        (trying(1), vec!["asked after: stand by"], vec!["save trying 0 2", "stand by 0", close]),
+        (stable(), vec!["asked: mount old"], vec!["save stable", "use old", "mount old false"]),
+    ] {
+        goes(&state, fails, &done, at);
     }
 }
 
@@ -216,7 +261,8 @@ fn a_full_disk_is_no_image_s_fault() {
             staged(3),
             vec!["full: save trying"],
             vec!["save trying 2 1", "save staged 3", "use old", "mount old false"],
-            "old false -",
+            "old false new is not tried at this boot: it cannot be counted, or nobody could end it: write x: No space left on device \
+             (os error 28)",
         ),
     ] {
         goes(&state, fails, &done, ending);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::config::image_source::ImageSource;
 use crate::error::{Errno, Error, Result};
-use crate::mount::trial;
+use crate::mount::trial::{self, InUse};
 use crate::update::state::{Effect, Event, State, step};
 use crate::update::store::{Standing, Store};
 use crate::update::trial_log::{Attempt, MOST_AT_ONCE};
@@ -39,8 +39,14 @@ pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome
     let (first, then): (Vec<Effect>, Vec<Effect>) = effects.into_iter().partition(Effect::comes_first);
     let (mut reboot, directory) = (false, store.directory());
     for effect in &first {
-        if let Effect::Return { image } = effect {
-            trial::take_into_use(&stored, &directory, image)?;
+        if let Effect::Return { image } = effect
+            && let InUse::Anothers(number) = trial::take_into_use(&stored, &directory, image)?
+        {
+            return Err(Error::Refused(format!(
+                "there is no upper that was made on {image}, and generation {number} does not go with it: nothing is changed; \
+                 `haosfs config set {} update_image={image}` has it tried with what was changed up to now",
+                stored.path.display()
+            )));
         }
     }
     save(store, &state, ended.as_ref().map(|(attempt, _)| &attempt.image))?;
@@ -52,7 +58,10 @@ pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome
     }
     for effect in &then {
         match effect {
-            Effect::Use { image } => trial::take_into_use(&stored, &directory, image)?,
+            Effect::Use { image } => {
+                // The next boot says what becomes of another's.
+                let _its_or_anothers = trial::take_into_use(&stored, &directory, image)?;
+            }
             Effect::Drop { image } => {
                 if let Err(e) = trial::discard(&stored, &directory, image) {
                     tracing::warn!("the upper that {image} was tried with stays: {e}");
