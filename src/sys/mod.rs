@@ -31,6 +31,7 @@ pub mod sigbus;
 pub mod signals;
 pub mod spot;
 pub mod steadfast;
+pub mod switches;
 pub mod union_ioctl;
 pub mod write_out;
 
