@@ -50,10 +50,8 @@ pub fn run(corpus: &Corpus, rows: &[Row], drivers: &[Contender], rounds: usize, 
         Results { rows: rows.to_vec(), drivers: drivers.to_vec(), seconds: BTreeMap::new(), peaks: BTreeMap::new() };
     contender::clear(&corpus.dir);
     for round in 0..rounds {
-        for row in rows {
-            // Each begins in turn: who comes first may find the machine warmer or colder.
-            for at in 0..drivers.len() {
-                let driver = drivers[(at + round) % drivers.len()];
+        for (number, row) in rows.iter().enumerate() {
+            for driver in in_turn(drivers, round, number) {
                 let (turns, peaks) = measure(corpus, &program, *row, driver, options);
                 let seconds = results.seconds.entry((row.name, driver.name())).or_default();
                 turns.iter().zip(seconds.iter_mut()).for_each(|(turn, all)| all.push(*turn));
@@ -67,6 +65,17 @@ pub fn run(corpus: &Corpus, rows: &[Row], drivers: &[Contender], rounds: usize, 
     }
     contender::clear(&corpus.dir);
     results
+}
+
+/// Each begins in turn, and each comes behind each other one: what one leaves, such as pages that the host takes back, another one finds.
+/// An even number of them goes 0, 1, n-1, 2, n-2 and so on from another one each time, an odd number every second time backwards.
+fn in_turn(drivers: &[Contender], round: usize, row: usize) -> impl Iterator<Item = Contender> {
+    let (all, turn) = (drivers.len(), round + row);
+    let zigzag = move |at: usize| if at % 2 == 1 { at.div_ceil(2) } else { (all - at / 2) % all };
+    (0..all).map(move |at| {
+        let at = if all % 2 == 1 && turn % 2 == 1 { all - 1 - at } else { at };
+        drivers[(zigzag(at) + turn) % all]
+    })
 }
 
 fn shown(peaks: Option<[u64; 2]>) -> String {
