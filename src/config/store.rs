@@ -122,10 +122,11 @@ fn put(directory: &OwnedFd, real: &Path, old: Option<&str>, new: &str) -> Result
         Some(old) => {
             let found = fs::metadata(real)?;
             let rights = Rights { perm: found.mode() & 0o7777, owner: Some((found.uid(), found.gid())) };
+            let acl = replace::acl_of(File::open(real)?)?;
             if Config::parse(old).is_ok() {
-                replace::file(directory, &backup, old.as_bytes(), rights)?;
+                replace::file_with(directory, &backup, old.as_bytes(), rights, acl.as_deref())?;
             }
-            replace::file(directory, name, new.as_bytes(), rights)
+            replace::file_with(directory, name, new.as_bytes(), rights, acl.as_deref())
         }
         None => {
             let rights = Rights { perm: PERM, owner: None };

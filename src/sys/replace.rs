@@ -12,6 +12,11 @@ use crate::error::Errno;
 
 type Result<T> = std::result::Result<T, Errno>;
 
+/// Where the kernel shows an access ACL (acl(5)).
+const ACL: &str = "system.posix_acl_access";
+/// Bytes that an extended attribute may have (`XATTR_SIZE_MAX` of `<linux/limits.h>`).
+const MOST_ACL: usize = 1 << 16;
+
 /// Who may do what with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
@@ -35,9 +40,17 @@ pub fn open_dir(path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's answer. The old file is then still there, but where only the last steps failed: the new one may not be durable.
 pub fn file(dir: impl AsFd, name: &OsStr, bytes: &[u8], rights: Rights) -> Result<()> {
+    file_with(dir, name, bytes, rights, None)
+}
+
+/// The same with an access ACL, as [`acl_of`] gives it. Without one the file has none, whatever its directory hands down.
+///
+/// # Errors
+/// As for [`file()`].
+pub fn file_with(dir: impl AsFd, name: &OsStr, bytes: &[u8], rights: Rights, acl: Option<&[u8]>) -> Result<()> {
     let temporary = temporary(name);
     clear(&dir, &temporary)?;
-    let written = write(&dir, &temporary, bytes, rights);
+    let written = write(&dir, &temporary, bytes, rights).and_then(|file| set_acl(&file, acl).map(|()| file));
     let placed = written.and_then(|file| take_place(&dir, &temporary, file, name));
     if placed.is_err() {
         // What cannot be removed now is by the next write; where it has moved already, nothing is there.
@@ -95,6 +108,35 @@ pub fn set_rights(fd: impl AsFd, rights: Rights) -> Result<()> {
         fs::fchmod(fd, mode)?;
     }
     Ok(())
+}
+
+/// The access ACL of a file, where it has one: `st_mode` shows its mask as the group's permissions then (acl(5)).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn acl_of(file: impl AsFd) -> Result<Option<Vec<u8>>> {
+    let mut value = vec![0; MOST_ACL];
+    match fs::fgetxattr(file, ACL, value.as_mut_slice()) {
+        Ok(len) => {
+            value.truncate(len);
+            Ok(Some(value))
+        }
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn set_acl(file: &OwnedFd, acl: Option<&[u8]>) -> Result<()> {
+    let has = acl_of(file)?;
+    if has.as_deref() == acl {
+        return Ok(());
+    }
+    fault::point("setxattr")?;
+    match acl {
+        Some(acl) => fs::fsetxattr(file, ACL, acl, fs::XattrFlags::empty())?,
+        None => fs::fremovexattr(file, ACL)?,
+    }
+    data::sync(file, false)
 }
 
 /// One name for all: a crash leaves one file at most, and the next write takes it away.
@@ -174,5 +216,31 @@ mod tests {
         let dir = open_dir(scratch.path()).unwrap();
         assert_eq!(file(&dir, OsStr::new("name"), b"x", Rights { perm: 0o600, owner: None }), Err(Errno::EISDIR));
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    /// Version 2; the owner and user 65534 may read and write, the group nothing; the mask shows as the group's (acl(5)).
+    const OF_A_USER: [u8; 44] = [
+        2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 6, 0, 254, 255, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255, 16, 0, 6, 0, 255,
+        255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255,
+    ];
+
+    #[test]
+    fn an_acl_is_kept_and_none_is_inherited() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = open_dir(scratch.path()).unwrap();
+        let (name, path) = (OsStr::new("f"), scratch.path().join("f"));
+        if let Err(e) = fs::fsetxattr(&dir, "system.posix_acl_default", &OF_A_USER, fs::XattrFlags::empty()) {
+            assert_eq!(e, rustix::io::Errno::OPNOTSUPP, "where there are no ACLs");
+            return;
+        }
+        let rights = Rights { perm: 0o660, owner: None };
+        let found = || {
+            (acl_of(std::fs::File::open(&path).unwrap()).unwrap(), std::fs::metadata(&path).unwrap().permissions().mode() & 0o777)
+        };
+        file(&dir, name, b"one", rights).unwrap();
+        assert_eq!(found(), (None, 0o660));
+        file_with(&dir, name, b"two", rights, Some(&OF_A_USER)).unwrap();
+        assert_eq!(found(), (Some(OF_A_USER.to_vec()), 0o660));
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
     }
 }
