@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use haosfs::update::signature::{Manifest, paths};
@@ -340,6 +341,43 @@ fn gc_keeps_what_is_needed() {
     pack(&home.join(image("5.0")));
     appliance.update(&["gc"]).failed(1, "nothing is removed, because the system image is not sound");
     assert!(home.join(image("5.0")).exists());
+}
+
+/// Whichever way haos.ini names it.
+#[test]
+fn gc_knows_an_image_by_another_path() {
+    let appliance = Appliance::new();
+    let (home, elsewhere) = (appliance.scratch.path("haos"), appliance.scratch.path("elsewhere"));
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, home.join("images")).unwrap();
+    for version in ["8.0", "7.5", "6.0"] {
+        pack(&elsewhere.join(format!("haos-x86_64_{version}.squashfs")));
+    }
+    // By the directory's own name, and by a link beside haos.ini.
+    symlink(elsewhere.join("haos-x86_64_7.5.squashfs"), home.join("before.squashfs")).unwrap();
+    appliance.set(&format!("system_image={}", elsewhere.join("haos-x86_64_8.0.squashfs").display()));
+    appliance.set("previous_image=before.squashfs");
+    appliance.update(&["gc"]).succeeded();
+    let there = |version: &str| elsewhere.join(format!("haos-x86_64_{version}.squashfs")).exists();
+    assert_eq!([there("8.0"), there("7.5"), there("6.0")], [true, true, false]);
+}
+
+/// Who could not read the image, or the configuration, cannot read a copy or a log of it.
+#[test]
+fn what_is_staged_is_shown_to_nobody_else() {
+    let appliance = Appliance::new();
+    let mode = |path: &str| fs::metadata(appliance.scratch.path("haos").join(path)).unwrap().permissions().mode() & 0o777;
+    appliance.stage(&[]).succeeded();
+    assert_eq!(mode(NEW), 0o644);
+    appliance.update(&["rollback"]).succeeded();
+    fs::set_permissions(appliance.scratch.path(NEW), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::remove_file(appliance.scratch.path("haos").join(NEW)).unwrap();
+    appliance.stage(&[]).succeeded();
+    assert_eq!(mode(NEW), 0o640);
+    appliance.first_attempt();
+    fs::write(appliance.scratch.path("log"), "secret").unwrap();
+    appliance.update(&["fail", "--reason", "x", "--log", "log"]).succeeded_saying_of_boot(OLD);
+    assert_eq!(mode(&format!("logs/{NEW}-1.log")), 0o600);
 }
 
 #[test]

@@ -105,10 +105,10 @@ impl Store {
         self.directory().join(TRIAL)
     }
 
-    /// The logs of trials.
+    /// The logs of trials. The kernel's log is in them, which not everybody may read.
     #[must_use]
     pub fn logs(&self) -> Logs {
-        Logs::beside(&self.directory(), self.rights().perm)
+        Logs::beside(&self.directory(), self.rights().perm & 0o600)
     }
 
     fn stored(&self) -> Result<Stored> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::outcome::Failure;
+use super::place::is_one_file;
 use crate::commands::output::{Output, printable};
 use crate::config::image_source::{IMAGES, ImageSource};
 use crate::error::{Error, Result};
@@ -26,8 +27,8 @@ pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
     let standing = store.read()?;
     let home = store.directory();
     let system = system_image(&standing, &home)?;
-    let needed = needed(&standing, &home)?;
-    let verdicts = judge(&files(&home)?, &system, &needed);
+    let files = files(&home)?;
+    let verdicts = judge(&files, &system, &needed(&standing, &home, &files));
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     for (path, verdict) in verdicts {
         match verdict {
@@ -63,16 +64,18 @@ fn sources(standing: &Standing) -> impl Iterator<Item = (&ImageSource, Reason)> 
     system.chain(previous).chain(update).chain(standing.rules.pinned.iter().map(|image| (image, Reason::Pinned)))
 }
 
-fn needed(standing: &Standing, home: &Path) -> Result<Vec<(PathBuf, Reason)>> {
+fn needed(standing: &Standing, home: &Path, files: &[PathBuf]) -> Vec<(PathBuf, Reason)> {
     let mut needed = Vec::new();
     for (source, reason) in sources(standing) {
         // All places: a file in the second is used where the first is lost.
         needed.extend(source.candidates(home).into_iter().map(|path| (path, reason)));
     }
-    // By other names, too.
-    let links: Vec<_> = needed.iter().filter_map(|(path, reason)| Some((fs::canonicalize(path).ok()?, *reason))).collect();
-    needed.extend(links);
-    Ok(needed)
+    // By other ways, too: links, mounts, and letters of the other case.
+    let same =
+        |file: &PathBuf| needed.iter().find(|(path, _)| is_one_file(path, file)).map(|(_, reason)| (file.clone(), *reason));
+    let others: Vec<_> = files.iter().filter_map(same).collect();
+    needed.extend(others);
+    needed
 }
 
 fn files(home: &Path) -> Result<Vec<PathBuf>> {

@@ -77,19 +77,26 @@ impl Place {
         Err(Failure { code: NO_ROOM, error })
     }
 
-    /// Copies a file here, under its unfinished name, durably; returns the SHA-256 of what was written.
+    /// Copies a file here, under its unfinished name, durably; returns the SHA-256 of what was written. Who could not read the file, or what
+    /// has `rights`, cannot read the copy.
     ///
     /// # Errors
     /// What reading and writing answer. Then nothing is left, as far as that can be.
-    pub fn copy(&self, from: &mut File, path: &Path, size: u64) -> Result<[u8; 32]> {
+    pub fn copy(&self, from: &mut File, path: &Path, size: u64, rights: Rights) -> Result<[u8; 32]> {
         let name = unfinished(&self.name);
         let failed = |e| Error::sys("write", self.unfinished(), e);
         match dir::unlink(&self.open, &name) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(e) => return Err(failed(e)),
         }
-        let to = dir::create(&self.open, &name, 0o644).map_err(failed)?;
+        let to = dir::create(&self.open, &name, 0o600).map_err(failed)?;
+        let perm = from.metadata().map_or(0o600, |found| found.mode() & rights.perm & 0o777 | 0o600);
         let copied = pour(from, path, &to, size).and_then(|digest| {
+            match replace::set_rights(&to, Rights { perm, ..rights }) {
+                // FAT has one mode for all.
+                Ok(()) | Err(Errno::EPERM) => {}
+                Err(e) => return Err(failed(e)),
+            }
             data::sync(&to, false).map_err(failed)?;
             // What is verified then comes from the disk, as far as the kernel likes.
             let _ = rustix::fs::fadvise(&to, 0, None, Advice::DontNeed);
@@ -122,7 +129,8 @@ impl Place {
     /// # Errors
     /// What reading and writing answer.
     pub fn copy_beside(&self, files: &[PathBuf], rights: Rights) -> Result<()> {
-        for file in files {
+        let is_there = |file: &&PathBuf| file.file_name().is_some_and(|name| is_one_file(file, &self.directory.join(name)));
+        for file in files.iter().filter(|file| !is_there(file)) {
             let bytes = fs::read(file).map_err(|e| Error::sys("read", file, e))?;
             let name = file.file_name().unwrap_or_default();
             let written = replace::file(&self.open, name, &bytes, rights);

@@ -70,16 +70,16 @@ pub fn run(request: &Request) -> Result<(), Failure> {
         place.make_durable(&file)?;
     } else {
         place.room_for(found.len())?;
-        let digest = place.copy(&mut file, path, found.len())?;
+        let digest = place.copy(&mut file, path, found.len(), store.rights())?;
         let sound = check_digest(path, &Some(digest), &expected).and_then(|()| verify(&place.unfinished(), &expected));
         if let Err(e) = sound {
             place.discard();
             return Err(e);
         }
         place.finish()?;
-        if expected.manifest.is_some() {
-            place.copy_beside(&paths(path), store.rights())?;
-        }
+    }
+    if expected.manifest.is_some() {
+        place.copy_beside(&paths(path), store.rights())?;
     }
     let outcome = happen(&store, Event::Stage { image, tries: standing.rules.tries }, None)?;
     Ok(status::print(&store, &outcome.state, request.json)?)
