@@ -89,11 +89,7 @@ impl BlockList {
             return Ok((self.first.at, Vec::new()));
         }
         if blocks.end > MOST {
-            let (image, blocks) = (metadata.map().name().display(), self.layout.blocks());
-            let told = format!(
-                "{image}: a file of {blocks} blocks can be read to the end of block {MOST} alone: pack it in larger ones"
-            );
-            return Err(Error::Unsupported(told));
+            return Err(too_long(metadata, self.layout.blocks()));
         }
         let mark = self.mark(metadata, blocks.start / STRIDE)?;
         let (at, before) = sizes(metadata, mark, self.end, blocks.start % STRIDE)?;
@@ -115,6 +111,15 @@ impl BlockList {
             number.checked_sub(1).map_or(Some(self.first), |n| usize::try_from(n).ok().and_then(|n| marks.get(n).copied()));
         mark.ok_or_else(|| metadata.map().damage(STRUCTURE, self.first.sizes.block, "it is too long"))
     }
+}
+
+#[cold]
+#[inline(never)]
+fn too_long(metadata: &Metadata, blocks: u64) -> Error {
+    let image = metadata.map().name().display();
+    Error::Unsupported(format!(
+        "{image}: a file of {blocks} blocks can be read to the end of block {MOST} alone: pack it in larger ones"
+    ))
 }
 
 /// Reads `count` sizes at `mark`, and where they end.
