@@ -367,6 +367,9 @@ fn gc_knows_an_image_by_another_path() {
 fn what_is_staged_is_shown_to_nobody_else() {
     let appliance = Appliance::new();
     let mode = |path: &str| fs::metadata(appliance.scratch.path("haos").join(path)).unwrap().permissions().mode() & 0o777;
+    for readable in [NEW, "haos/haos.ini"] {
+        fs::set_permissions(appliance.scratch.path(readable), fs::Permissions::from_mode(0o644)).unwrap();
+    }
     appliance.stage(&[]).succeeded();
     assert_eq!(mode(NEW), 0o644);
     appliance.update(&["rollback"]).succeeded();
