@@ -14,11 +14,13 @@ mod support;
 mod tree;
 
 use std::fs;
+use std::process::Command;
 
 use haosfs::update::signature::{Manifest, paths};
 use haosfs::update::state::State;
 use minisign::KeyPair;
 use power::{Power, possible};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tree::compare::{Tolerance, assert_same};
@@ -232,6 +234,30 @@ fn nobody_waits_for_ever() {
     assert!(console.contains("the machine is started anew"), "{console}");
     let back = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
     assert!(back.ends_with(OLD), "{back}");
+}
+
+/// Nor does a boot that waits for its disk keep anybody from ending it; and nothing is decided by that.
+#[test]
+fn a_boot_that_waits_can_be_asked_to_end() {
+    let scratch = support::Scratch::new();
+    let (ini, target) = (scratch.path("haos.ini"), scratch.path("target"));
+    fs::create_dir(&target).unwrap();
+    let text = "[haos]\ndata_partition = LABEL=there is none\nsystem_image = old.squashfs\nupdate_image = new.squashfs\n";
+    fs::write(&ini, text).unwrap();
+    let mut boot = Command::new(env!("CARGO_BIN_EXE_haosfs"));
+    let mut boot = boot.args(["boot", "--wait", "60", "--ini"]).arg(&ini).arg("--target").arg(&target).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    // It takes signals when it likes from then on.
+    support::wait_until("signals are blocked", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", boot.id())).unwrap();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        u64::from_str_radix(blocked.trim(), 16).unwrap() & (1 << (libc::SIGTERM - 1)) != 0
+    });
+    kill_process(Pid::from_child(&boot), Signal::TERM).unwrap();
+    assert_eq!(boot.wait().unwrap().code(), Some(8));
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    assert_eq!(fs::read_to_string(&ini).unwrap(), text);
+    assert!(!scratch.path("trial").exists());
 }
 
 /// Where haos.ini asks for signatures, an image is checked again before it is tried.

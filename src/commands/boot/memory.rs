@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::machine::Machine;
+use super::sequence::Acts as _;
 use super::{Request, announce, leave, record, trust};
 use crate::commands::mount::Side;
 use crate::config::haos_ini::Config;
@@ -35,6 +36,7 @@ pub fn boot(request: &Request, machine: &mut Machine<'_>, memory: Memory) -> Res
     let (candidates, mut last) = candidates(&request.ini, memory.config.as_ref());
     let home = directory_of(&request.ini);
     for candidate in candidates {
+        machine.go_on()?;
         let image = candidate.path;
         let trusted = if candidate.proven { Ok(()) } else { trusted(&image, &home, memory.config.as_ref()) };
         match trusted.and_then(|()| machine.mount_on(Ground::Memory { image: image.clone() })) {

@@ -34,7 +34,7 @@ use last_words::LastWords;
 use machine::Machine;
 use memory::Memory;
 pub use request::Request;
-use sequence::Ending;
+use sequence::{Acts as _, Ending};
 
 /// What is said of an attempt of which nothing was heard any more.
 const CUT_OFF: &str = "it was cut off: power failed, or the machine stopped or was reset";
@@ -109,7 +109,11 @@ fn ending(request: &Request, found: &Found, machine: &mut Machine<'_>) -> Ending
     if let Err(e) = end_log(&request.ini, &found.state) {
         tracing::warn!("{e}");
     }
-    let event = match await_data(request, found) {
+    let awaited = await_data(request, found, || machine.go_on().is_ok());
+    if let Err(e) = machine.go_on() {
+        return Ending::Interrupted { at: e.to_string() };
+    }
+    let event = match awaited {
         Ok(()) => Event::BootBegins,
         Err(e) => Event::DataMissing { why: e.to_string() },
     };
@@ -137,11 +141,12 @@ fn end_log(ini: &Path, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Disks appear when they like. Where an update is tried, its failure must not be that of the data.
-fn await_data(request: &Request, found: &Found) -> Result<()> {
+/// Disks appear when they like; whoever asks this process to end does not wait for them. Where an update is tried, its failure must not
+/// be that of the data.
+fn await_data(request: &Request, found: &Found, go_on: impl Fn() -> bool) -> Result<()> {
     let (home, end) = (directory_of(&found.stored.path), Instant::now() + request.wait);
     while let Err(e) = locate(&found.stored.config.data_partition, &home) {
-        if Instant::now() >= end {
+        if Instant::now() >= end || !go_on() {
             return Err(e);
         }
         std::thread::sleep(GLANCE);
