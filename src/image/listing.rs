@@ -1,12 +1,13 @@
 //! Decoded directories: compact, sorted, searched without touching the image.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::cache::Weight;
 use super::inode::InodeRef;
-use super::metadata::Cursor;
+use super::metadata::{Cursor, METADATA_SIZE};
 use crate::error::Result;
 use crate::types::Kind;
 
@@ -57,12 +58,10 @@ impl Listing {
     /// # Errors
     /// `Damage` for what no directory holds: impossible names, types and counts.
     pub fn read(at: &mut Cursor<'_>, len: u32) -> Result<Self> {
-        let mut listing = Collected::default();
-        let mut rest = len;
-        while rest > 0 {
-            rest = listing.run(at, rest)?;
-        }
-        Ok(listing.sorted())
+        let mut collected = COLLECTED.take();
+        let listing = collected.read(at, len).map(|()| collected.sorted());
+        COLLECTED.set(collected.emptied());
+        listing
     }
 
     /// Number of names.
@@ -102,6 +101,13 @@ impl Record {
     }
 }
 
+thread_local! {
+    /// What the last listing was collected in. Listings come and go among nodes that stay: one that took more while it was read than it
+    /// keeps would leave a place where the next one of its size is not read into. Four readers of 60,000 files were measured to make
+    /// 9 MB of such places.
+    static COLLECTED: Cell<Collected> = const { Cell::new(Collected { names: Vec::new(), records: Vec::new() }) };
+}
+
 /// A listing while it is read, in the order of the image.
 #[derive(Default)]
 struct Collected {
@@ -110,6 +116,26 @@ struct Collected {
 }
 
 impl Collected {
+    /// Room for so many bytes of names and so many records is kept: a part of a directory that mksquashfs has made takes no more.
+    const KEPT: [usize; 2] = [METADATA_SIZE, METADATA_SIZE / (ENTRY as usize + 1)];
+
+    fn read(&mut self, at: &mut Cursor<'_>, len: u32) -> Result<()> {
+        let mut rest = len;
+        while rest > 0 {
+            rest = self.run(at, rest)?;
+        }
+        Ok(())
+    }
+
+    /// For the next listing.
+    fn emptied(mut self) -> Self {
+        self.names.clear();
+        self.records.clear();
+        self.names.shrink_to(Self::KEPT[0]);
+        self.records.shrink_to(Self::KEPT[1]);
+        self
+    }
+
     /// Reads one header and its entries, which may take up `rest` bytes, and answers how many are left.
     fn run(&mut self, at: &mut Cursor<'_>, rest: u32) -> Result<u32> {
         let mut rest = take(at, rest, HEADER)?;
@@ -143,13 +169,13 @@ impl Collected {
     }
 
     /// Names sorted by bytes and without repetitions; of equal names the first in the image stays.
-    fn sorted(mut self) -> Listing {
-        let names = self.names.into_boxed_slice();
-        if !self.records.is_sorted_by(|a, b| a.name(&names) < b.name(&names)) {
-            self.records.sort_by(|a, b| a.name(&names).cmp(b.name(&names)));
-            self.records.dedup_by(|later, kept| later.name(&names) == kept.name(&names));
+    fn sorted(&mut self) -> Listing {
+        let Self { names, records } = self;
+        if !records.is_sorted_by(|a, b| a.name(names) < b.name(names)) {
+            records.sort_by(|a, b| a.name(names).cmp(b.name(names)));
+            records.dedup_by(|later, kept| later.name(names) == kept.name(names));
         }
-        Listing { names, records: self.records.into_boxed_slice() }
+        Listing { names: exactly(names), records: exactly(records) }
     }
 }
 
@@ -189,6 +215,12 @@ pub fn pass_entry(at: &mut Cursor<'_>, see: impl FnMut(&[u8])) -> Result<u32> {
     let len = u32::from(at.u16()?) + 1;
     at.pieces(len as usize, see)?;
     Ok(ENTRY + len)
+}
+
+/// A copy, or of what takes much the thing itself.
+fn exactly<T: Copy>(collected: &mut Vec<T>) -> Box<[T]> {
+    const MUCH: usize = 1 << 20;
+    if size_of_val(collected.as_slice()) < MUCH { collected.as_slice().into() } else { std::mem::take(collected).into() }
 }
 
 fn take(at: &Cursor<'_>, rest: u32, need: u32) -> Result<u32> {
