@@ -10,6 +10,7 @@ use super::descent::Descent;
 use super::lookup::Found;
 use super::lower::{Listed, Listing, LowerId};
 use super::node::{LowerAt, Node, NodeId, Place};
+use super::positions::DOTS;
 use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::Private;
 use crate::sys::dir::RawEntry;
@@ -67,9 +68,12 @@ impl Union {
             Some(fd) => self.writable()?.read_dir(fd).map_err(|e| Error::sys("read directory of the upper", "", e))?,
             None => Vec::new(),
         };
+        if let (None, [only]) = (upper, lowers) {
+            return self.lower_entries(*only, self.lower(*only)?.entries(only.id)?);
+        }
         let listings: Vec<(LowerAt, Listing)> =
             lowers.iter().map(|at| Ok((*at, self.lower(*at)?.entries(at.id)?))).collect::<Result<_>>()?;
-        let mut entries = Vec::with_capacity(raw.len() + listings.first().map_or(0, |(_, l)| l.len()));
+        let mut entries = Vec::with_capacity(raw.len() + listings.first().map_or(0, |(_, l)| l.len()) + DOTS);
         // What a layer decides about a name holds for all layers below it, but for directories, which only lend their number.
         let mut decided: HashSet<&OsStr> = HashSet::with_capacity(if listings.is_empty() { 0 } else { raw.len() });
         if let Some(fd) = upper {
@@ -80,10 +84,6 @@ impl Union {
                 }
                 entries.extend(self.upper_entry(fd, entry, lowers, impure)?);
             }
-        }
-        if let (None, [(at, _)]) = (upper, &listings[..]) {
-            let at = *at;
-            return self.lower_entries(at, listings.into_iter().flat_map(|(_, listing)| listing));
         }
         for (i, (at, listing)) in listings.iter().enumerate() {
             let last = i + 1 == listings.len();
@@ -104,17 +104,18 @@ impl Union {
         Ok(entries)
     }
 
-    /// The names of a directory that one lower alone has.
-    fn lower_entries(&self, dir: LowerAt, listing: impl Iterator<Item = (OsString, Listed)>) -> Result<Vec<Entry>> {
+    /// The names of a directory that one lower alone has, in the memory of its listing: both have entries of the same size.
+    fn lower_entries(&self, dir: LowerAt, listing: Listing) -> Result<Vec<Entry>> {
         let marked = self.may_hold_xattr_whiteouts(dir)?;
-        let mut entries = Vec::with_capacity(listing.size_hint().0);
-        for (name, entry) in listing {
-            if !self.is_lower_whiteout(dir, &name, &entry, marked)? {
-                let ino = self.lower_number(dir.layer, entry.ino);
-                entries.push(Entry { name, ino, kind: entry.kind, lower: entry.id });
+        let entry = |(name, listed): (OsString, Listed)| match self.is_lower_whiteout(dir, &name, &listed, marked) {
+            Ok(true) => None,
+            Ok(false) => {
+                let ino = self.lower_number(dir.layer, listed.ino);
+                Some(Ok(Entry { name, ino, kind: listed.kind, lower: listed.id }))
             }
-        }
-        Ok(entries)
+            Err(e) => Some(Err(e)),
+        };
+        listing.into_iter().filter_map(entry).collect()
     }
 
     /// Whether numbers of what is inside may be recorded by origins. Without an answer numbers would change, so there must be one.

@@ -18,26 +18,24 @@ use crate::error::Result;
 use crate::sys::heap;
 use crate::types::Kind;
 
-/// An entry and the position behind it.
-type Placed = (u64, Entry);
-
 /// The names of a directory in order of their positions, which start at 1.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Order {
-    entries: Arc<[Placed]>,
+    entries: Vec<Entry>,
+    /// The position of each; `None` where they were counted, as in a directory that never changed.
+    places: Option<Box<[u64]>>,
     /// The last position that was ever given.
     last: u64,
 }
 
 impl Order {
     fn new(entries: Vec<Entry>) -> Self {
-        let entries: Arc<[Placed]> = (1..).zip(entries).collect();
-        Self { last: entries.last().map_or(0, |(at, _)| *at), entries }
+        Self { last: entries.len() as u64, entries, places: None }
     }
 
     /// What stands there now: names that were there keep their positions, new ones come behind all others.
     fn renew(&self, entries: Vec<Entry>) -> Self {
-        let mut known: HashMap<&OsString, u64> = self.entries.iter().map(|(at, entry)| (&entry.name, *at)).collect();
+        let mut known: HashMap<&OsString, u64> = self.placed(0).map(|(at, entry)| (&entry.name, at)).collect();
         let mut last = self.last;
         let mut place = |entry: Entry| {
             let at = known.remove(&entry.name).unwrap_or_else(|| {
@@ -46,14 +44,35 @@ impl Order {
             });
             (at, entry)
         };
-        let mut entries: Vec<Placed> = entries.into_iter().map(&mut place).collect();
-        entries.sort_by_key(|(at, _)| *at);
-        Self { entries: entries.into(), last }
+        let mut placed: Vec<(u64, Entry)> = entries.into_iter().map(&mut place).collect();
+        placed.sort_by_key(|(at, _)| *at);
+        let (places, entries): (Vec<u64>, Vec<Entry>) = placed.into_iter().unzip();
+        Self { entries, places: Some(places.into()), last }
+    }
+
+    /// The entries behind `position`, with theirs.
+    fn placed(&self, position: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        let from = match &self.places {
+            None => usize::try_from(position).unwrap_or(usize::MAX),
+            Some(places) => places.partition_point(|at| *at <= position),
+        };
+        let from = from.min(self.entries.len());
+        (from..).zip(self.entries.get(from..).unwrap_or_default()).map(|(index, entry)| (self.place(index), entry))
+    }
+
+    fn place(&self, index: usize) -> u64 {
+        let counted = index as u64 + 1;
+        self.places.as_ref().map_or(counted, |places| places.get(index).copied().unwrap_or(counted))
+    }
+
+    /// The last position of those that are there.
+    fn end(&self) -> u64 {
+        self.entries.len().checked_sub(1).map_or(0, |index| self.place(index))
     }
 }
 
-/// `.` and `..` come first.
-const DOTS: usize = 2;
+/// Entries of a listing besides its names: `.` and `..`, which come first.
+pub(super) const DOTS: usize = 2;
 /// Listings of unchanged directories that are being read, kept between two requests.
 const UNFINISHED: usize = 8;
 /// The memory of fewer names is not worth giving back, some 2 MB.
@@ -67,7 +86,7 @@ pub struct Listed {
     /// The directory was changed since.
     changed: bool,
     /// Of a directory that was changed, kept for as long as its node; else as long as it is being read.
-    order: Option<Arc<Mutex<Order>>>,
+    order: Option<Arc<Mutex<Arc<Order>>>>,
     /// The last position, where somebody has come to it and the order was dropped since; or 0.
     end: u64,
 }
@@ -133,14 +152,16 @@ impl Union {
         if node.listed().is_some_and(|listed| listed.ends_at(position)) {
             return Ok(());
         }
-        let entries = self.placed(&node, position == 0)?;
-        let from = entries.partition_point(|(at, _)| *at <= position);
-        for (at, entry) in entries.get(from..).unwrap_or_default() {
-            if !take(&node, entry, *at) {
+        let order = self.order(&node, position == 0)?;
+        for (at, entry) in order.placed(position) {
+            if !take(&node, entry, at) {
                 return Ok(());
             }
         }
-        self.positions.finish(&node, entries.last().map_or(0, |(at, _)| *at));
+        let end = order.end();
+        // Before memory is given back.
+        drop(order);
+        self.positions.finish(&node, end);
         Ok(())
     }
 
@@ -155,34 +176,33 @@ impl Union {
         }
     }
 
-    fn placed(&self, node: &Arc<Node>, anew: bool) -> Result<Arc<[Placed]>> {
+    fn order(&self, node: &Arc<Node>, anew: bool) -> Result<Arc<Order>> {
         let known = node.listed().and_then(|listed| listed.order.clone().map(|order| (order, listed.changed)));
         if let Some((order, changed)) = known {
             let mut order = order.lock();
             if anew && changed {
-                *order = order.renew(self.listing(node)?);
+                *order = Arc::new(order.renew(self.listing(node)?));
             }
-            return Ok(Arc::clone(&order.entries));
+            return Ok(Arc::clone(&order));
         }
-        let entries = {
+        let order = {
             let _tree = self.tree.read();
             let _names = node.children.read();
-            let order = Order::new(self.sorted(node)?);
-            let entries = Arc::clone(&order.entries);
+            let order = Arc::new(Order::new(self.sorted(node)?));
             // Under the lock: whoever changes the names after it finds that they were read. One who has changed them just before
             // has left an order only if somebody else had read them.
             match node.listed() {
                 Some(listed) if listed.order.is_some() => {}
                 Some(mut listed) => {
                     listed.read = true;
-                    listed.order = Some(Arc::new(Mutex::new(order)));
+                    listed.order = Some(Arc::new(Mutex::new(Arc::clone(&order))));
                 }
                 None => {}
             }
-            entries
+            order
         };
         self.positions.keep(node);
-        Ok(entries)
+        Ok(order)
     }
 
     /// Locks the names of a directory to change them. Those who have read it keep their positions.
@@ -201,7 +221,7 @@ impl Union {
                 return;
             }
         }
-        let order = self.sorted(dir).map(Order::new).inspect_err(|e| {
+        let order = self.sorted(dir).map(|sorted| Arc::new(Order::new(sorted))).inspect_err(|e| {
             tracing::warn!("positions in a directory that changes are lost, as it cannot be listed: {e}");
         });
         if let Some(mut listed) = dir.listed() {
@@ -222,11 +242,9 @@ impl Union {
     fn sorted(&self, node: &Arc<Node>) -> Result<Vec<Entry>> {
         let [this, parent] = self.dots(node);
         let dot = |name: &str, ino| Entry { name: name.into(), ino, kind: Kind::Dir, lower: None };
-        let mut all = vec![dot(".", this), dot("..", parent)];
-        all.extend(self.entries_of(node)?);
-        if let Some(names) = all.get_mut(DOTS..) {
-            names.sort_by(|a, b| a.name.cmp(&b.name));
-        }
+        let mut all = self.entries_of(node)?;
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.splice(..0, [dot(".", this), dot("..", parent)]);
         Ok(all)
     }
 }
@@ -243,7 +261,7 @@ mod tests {
     }
 
     fn places(order: &Order) -> Vec<(u64, &str)> {
-        order.entries.iter().map(|(at, entry)| (*at, entry.name.to_str().unwrap())).skip(DOTS).collect()
+        order.placed(0).map(|(at, entry)| (at, entry.name.to_str().unwrap())).skip(DOTS).collect()
     }
 
     #[test]
@@ -254,11 +272,26 @@ mod tests {
         assert_eq!(places(&order), [(4, "b"), (5, "c"), (6, "aa")]);
         let order = order.renew(entries(&["a", "b"]));
         assert_eq!(places(&order), [(4, "b"), (7, "a")], "a position is not given twice");
+        let behind = |position| order.placed(position).map(|(at, _)| at).collect::<Vec<_>>();
+        assert_eq!((behind(4), behind(6), behind(7), order.end()), (vec![7], vec![7], vec![], 7));
+    }
+
+    #[test]
+    fn counted_positions_are_those_of_an_order_that_gives_them() {
+        let counted = Order::new(entries(&["a", "b"]));
+        let given = counted.renew(entries(&["a", "b"]));
+        assert!(counted.places.is_none() && given.places.is_some());
+        for position in [0, 1, 2, 3, 4, 5, u64::MAX] {
+            let [a, b] =
+                [&counted, &given].map(|order| order.placed(position).map(|(at, entry)| (at, entry.clone())).collect::<Vec<_>>());
+            assert_eq!(a, b);
+        }
+        assert_eq!((counted.end(), given.end(), Order::default().end()), (4, 4, 0));
     }
 
     #[test]
     fn few_listings_are_kept_between_requests() {
-        let (positions, order) = (Positions::default(), || Arc::new(Mutex::new(Order::new(entries(&["a"])))));
+        let (positions, order) = (Positions::default(), || Arc::new(Mutex::new(Arc::new(Order::new(entries(&["a"]))))));
         let nodes: Vec<Arc<Node>> = (0..=UNFINISHED as u64)
             .map(|n| Arc::new(Node::new(NodeId(n), Kind::Dir, State::new(Place::Lower, SmallVec::new()))))
             .collect();

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use super::lower::{Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek, Spare};
+use super::positions::DOTS;
 use crate::error::{Errno, Result};
 use crate::image::{self, Image, InodeRef};
 use crate::ovl::handle::{Handle, Uuid};
@@ -48,7 +49,10 @@ impl Lower for SquashfsLower {
     fn entries(&self, dir: LowerId) -> Result<Listing> {
         let listing = self.image.entries(inode(dir))?;
         let listed = |found: image::Entry| Listed { id: Some(LowerId(found.inode.0)), ino: found.ino, kind: found.kind };
-        Ok(listing.iter().map(|(name, found)| (name.to_owned(), listed(found))).collect())
+        // Whoever lists it adds two, without having to copy them all.
+        let mut all = Vec::with_capacity(listing.len() + DOTS);
+        all.extend(listing.iter().map(|(name, found)| (name.to_owned(), listed(found))));
+        Ok(all)
     }
 
     fn attr(&self, id: LowerId) -> Result<Attr> {
