@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
 
 mod mounted;
+#[allow(dead_code)]
+#[path = "posix/raw.rs"]
+mod raw;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -56,6 +59,30 @@ fn what_is_written_over_is_left_to_the_kernel() {
     sleep(Duration::from_secs(1));
     let written = on_disk(scratch.path()) - before;
     assert!(written < LITTLE, "{written} bytes that were written over went to the disk");
+}
+
+/// Bytes of a file that are in the page cache.
+fn in_memory(path: &Path) -> u64 {
+    let pages = raw::resident_pages(&raw::map_shared_ro(&File::open(path).unwrap()));
+    (pages * rustix::param::page_size()) as u64
+}
+
+#[test]
+fn what_is_on_the_disk_is_in_memory_once() {
+    if !can_run("what_is_on_the_disk_is_in_memory_once", NEEDS) {
+        return;
+    }
+    let (ground, scratch) = (Ground::image(&[], |tree| fs::write(tree.join("file"), b"below").unwrap()), Scratch::new(Fs::Ext4));
+    let union = ground.mount_with(Driver::Haosfs, &scratch.dir("home"), &[]);
+    append(&union.path().join("long"), 128).sync_all().unwrap();
+    let upper = scratch.path().join("home/upper/long");
+    let end = Instant::now() + SOON;
+    while in_memory(&upper) > 64 * MIB && Instant::now() < end {
+        sleep(Duration::from_millis(100));
+    }
+    let [below, above] = [&upper, &union.path().join("long")].map(|path| in_memory(path));
+    assert!(below <= 64 * MIB, "{below} bytes of the upper's file are in memory");
+    assert!(above >= 112 * MIB, "{above} bytes of the union's file are in memory: what was written is read from the disk");
 }
 
 #[test]

@@ -192,7 +192,9 @@ impl Union {
     pub fn allocate(&self, id: NodeId, mode: u32, offset: u64, len: u64, caller: Caller) -> Result<()> {
         // Room may be had of what only grows (fs/open.c, `vfs_fallocate`).
         let append = mode & !libc::FALLOC_FL_KEEP_SIZE.cast_unsigned() == 0;
-        let fd = self.fd_for_writing(&self.table.get(id)?, Writer { append, ..Writer::of(caller) })?;
+        let node = self.table.get(id)?;
+        let fd = self.fd_for_writing(&node, Writer { append, ..Writer::of(caller) })?;
+        node.open_file().into_iter().for_each(|mut file| file.run().written_over());
         self.removals.outlast(|| Ok(data::allocate(&fd, mode, offset, len)?))
     }
 
@@ -224,6 +226,7 @@ impl Union {
         let (source, written) = (self.table.get(from.0)?, self.table.get(to.0)?);
         let target = self.fd_for_writing(&written, Writer::of(caller))?;
         self.check_place(&written, &target, to.1)?;
+        written.open_file().into_iter().for_each(|mut file| file.run().written_over());
         let fd = {
             let _tree = self.tree.read();
             let state = source.state.read();

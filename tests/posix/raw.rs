@@ -13,6 +13,15 @@ pub fn map_shared_ro(file: &File) -> Mmap {
     unsafe { Mmap::map(file).unwrap() }
 }
 
+/// Pages of a mapped file that are in the page cache (mincore(2)).
+pub fn resident_pages(map: &Mmap) -> usize {
+    let mut pages = vec![0_u8; map.len().div_ceil(rustix::param::page_size())];
+    // SAFETY: the range is the mapping, and there is a byte for each of its pages.
+    let answer = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), pages.as_mut_ptr()) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+    pages.iter().filter(|page| **page & 1 == 1).count()
+}
+
 /// Maps a whole file shared for reading and writing.
 pub fn map_shared(file: &File) -> MmapMut {
     // SAFETY: the tests never truncate a file below a mapping that they still use.
