@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::corpus::plan;
-use crate::row::{self, Kind};
+use crate::row::{self, Kind, READERS};
 use crate::{big_file, change, read};
 
 /// Does the work of the row `name` on the union and prints a line for each turn.
@@ -38,7 +38,11 @@ fn prepare<'a>(name: &str, union: &'a Path, plans: &'a Path) -> Box<dyn Fn() + '
             Box::new(move || read::open(&names))
         }
         "tar" => Box::new(|| read::tar(union)),
-        "cat4" => Box::new(|| read::cat(union, 4)),
+        "readers" => {
+            let orders: Vec<_> = (0..READERS).map(|number| paths(&format!("order-{number}"))).collect();
+            Box::new(move || read::cat(&orders))
+        }
+        "cat4" => Box::new(|| read::cat_in_step(union, READERS)),
         "sequential" => Box::new(move || big_file::sequential(&big)),
         "random" => Box::new(move || big_file::random(&big)),
         "mapped" => Box::new(move || big_file::mapped(&big)),

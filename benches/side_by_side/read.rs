@@ -43,8 +43,22 @@ pub fn tar(union: &Path) {
     assert!(tar.wait().unwrap().success());
 }
 
-/// So many readers, each of the whole tree in the order of the directories.
-pub fn cat(union: &Path, readers: usize) {
+/// A reader for each list, all at the same time. What one has brought is rarely what another one needs just then, and of what a driver
+/// has decompressed for one file more is needed later.
+pub fn cat(orders: &[Vec<PathBuf>]) {
+    thread::scope(|scope| {
+        for order in orders {
+            scope.spawn(|| {
+                let mut buffer = vec![0; 128 << 10];
+                order.iter().for_each(|name| cat_file(name, &mut buffer));
+            });
+        }
+    });
+}
+
+/// So many readers, each of the whole tree in the order of the directories: in step, as whoever is behind finds what the first has
+/// brought.
+pub fn cat_in_step(union: &Path, readers: usize) {
     thread::scope(|scope| {
         for _ in 0..readers {
             scope.spawn(|| cat_tree(union, &mut vec![0; 128 << 10]));
@@ -59,8 +73,12 @@ fn cat_tree(dir: &Path, buffer: &mut [u8]) {
         if kind.is_dir() {
             cat_tree(&entry.path(), buffer);
         } else if kind.is_file() {
-            let mut file = File::open(entry.path()).unwrap();
-            while file.read(buffer).unwrap() > 0 {}
+            cat_file(&entry.path(), buffer);
         }
     }
+}
+
+fn cat_file(name: &Path, buffer: &mut [u8]) {
+    let mut file = File::open(name).unwrap();
+    while file.read(buffer).unwrap() > 0 {}
 }

@@ -50,13 +50,15 @@ pub const NAMES: usize = 20_000;
 pub const PREADS: usize = 5_000;
 /// Files copied up or removed.
 pub const CHANGES: usize = 3_000;
+/// Readers of the whole tree at the same time.
+pub const READERS: usize = 4;
 /// Files made.
 pub const CREATED: usize = 10_000;
 /// Bytes written at once to a new file.
 pub const WRITTEN: u64 = 512 << 20;
 
 /// All rows, in the order of the table.
-pub const ALL: [Row; 20] = [
+pub const ALL: [Row; 21] = [
     both("find", "find -printf of the whole tree", [0.75, 1.15]),
     both("lstat", "20,000 random lstat", [0.25, 1.05]),
     both("absent", "20,000 absent names", [0.03, 1.1]),
@@ -65,7 +67,8 @@ pub const ALL: [Row; 20] = [
     both("sequential", "big file, 1 MiB at a time", [0.45, 1.05]),
     both("random", "5,000 random 4 KiB preads of it", [1.0, 1.0]),
     cold("mapped", "touching every page of it mapped", 0.8),
-    cold("cat4", "4 readers cat the whole tree", 0.45),
+    cold("readers", "4 readers cat the whole tree, each in an order of its own", 0.45),
+    cold("cat4", "4 readers cat the whole tree, in step", 0.45),
     write("chmod", "chmod of 3,000 lower files", 1.05),
     write("append", "append 1 byte to 3,000 lower files", 1.05),
     write("copy-up", "open the big file O_RDWR, write 1 byte", 0.8),
