@@ -7,6 +7,7 @@ mod disk;
 mod support;
 
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -112,6 +113,50 @@ fn btrfs_is_found() {
 }
 
 /// Two installations of one system have the same GUIDs.
+/// A half of a mirror looks like what is on the mirror, and is not to be written to alone. blkid(8) knows it, too, but takes the bytes of
+/// a file system for an array's.
+#[test]
+fn a_part_of_an_array_is_not_taken_for_what_is_on_it() {
+    const MAGIC: [u8; 4] = 0xa92b_4efc_u32.to_le_bytes();
+    if !possible("a_part_of_an_array_is_not_taken_for_what_is_on_it", "mkfs.ext4") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (guid, size) = (fresh_guid(), SIZE - START - gpt::BEHIND);
+    let disk = Disk::new(&disk_file(&scratch, "disk", &guid), 1);
+    let device = disk.partition(1);
+    // Versions 0.90 and 1.0 (md_p.h): where it is, and what it says.
+    let (old, new) = ((size & !0xffff) - 0x1_0000, ((size / 512 - 16) & !7) * 512);
+    let mut recent = [0; 256];
+    recent[..4].copy_from_slice(&MAGIC);
+    recent[4] = 1;
+    recent[144..152].copy_from_slice(&(new / 512).to_le_bytes());
+    let mut checksum = 0_u64;
+    recent.as_chunks::<4>().0.iter().for_each(|word| checksum += u64::from(u32::from_le_bytes(*word)));
+    recent[216..220].copy_from_slice(&((checksum & 0xffff_ffff) as u32).wrapping_add((checksum >> 32) as u32).to_le_bytes());
+    let mut ancient = [0; 256];
+    ancient[..4].copy_from_slice(&MAGIC);
+    ancient[8] = 90;
+    for (at, superblock) in [(old, ancient), (new, recent)] {
+        // An array leaves its metadata, and more, behind what it shows.
+        let blocks = (size / 1024 - 128).to_string();
+        let made = Command::new("mkfs.ext4").args(["-F", "-b", "1024"]).arg(&device).arg(&blocks).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        assert_eq!(listed(&disk).file_system().map(|found| found.kind), Some("ext4"));
+        fs::OpenOptions::new().write(true).open(&device).unwrap().write_all_at(&superblock, at).unwrap();
+        assert_eq!(listed(&disk).file_system().map(|found| found.kind), Some("linux_raid_member"), "at {at}");
+        assert_eq!(blkid(&device, "TYPE").as_deref(), Some("linux_raid_member"), "at {at}");
+        let refused = located(&format!("PARTUUID={guid},fs=ext4")).unwrap_err();
+        assert!(refused.contains("is part of a RAID, which has the data; assemble that"), "{refused}");
+        let uuid = listed(&disk).file_system().unwrap().uuid.clone();
+        assert_eq!(uuid, None, "what is on the array is looked for");
+        make("mkfs.ext4", &["-F"], &device);
+        fs::OpenOptions::new().write(true).open(&device).unwrap().write_all_at(&superblock, at).unwrap();
+        assert_eq!(listed(&disk).file_system().map(|found| found.kind), Some("ext4"), "these are bytes of its own, at {at}");
+        fs::OpenOptions::new().write(true).open(&device).unwrap().write_all_at(&[0; 256], at).unwrap();
+    }
+}
+
 #[test]
 fn a_second_disk_with_the_same_guid_is_not_passed_over() {
     if !possible("a_second_disk_with_the_same_guid_is_not_passed_over", "mkfs.ext4") {

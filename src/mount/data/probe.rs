@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::partition::{Content, DeviceNumber, Disk, Partition};
-use super::signature::{LOOKED_AT, identify};
+use super::signature::{FileSystem, LOOKED_AT, RAID, identify, is_raid_member};
 use super::table::Table;
 use crate::error::{Errno, Error, Result};
 
@@ -52,8 +52,8 @@ fn partition(path: &Path, disks: &mut Disks) -> Option<Partition> {
         _ => (None, None),
     };
     let (device, number) = (device_node(path)?, device_number(path)?);
-    let content = match read_start(&device, number) {
-        Ok(bytes) => identify(&bytes).map_or(Content::Unknown, Content::FileSystem),
+    let content = match open(&device, number).and_then(|file| content(&file, size)) {
+        Ok(found) => found.map_or(Content::Unknown, Content::FileSystem),
         Err(errno) => Content::Unread(errno),
     };
     Some(Partition { device, number, size, disk: disk.clone(), part_uuid, part_label, content })
@@ -70,11 +70,7 @@ fn read_table(path: &Path) -> Option<Table> {
     let (device, size) = (device_node(path)?, number(&path.join("size"))?.checked_mul(SECTOR)?);
     let block = number(&path.join("queue/logical_block_size")).filter(|block| (512..=65536).contains(block)).unwrap_or(SECTOR);
     let file = open(&device, device_number(path)?).ok()?;
-    let read = |at: u64, len: usize| {
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, at).ok().map(|()| bytes)
-    };
-    Table::read(&read, size, block)
+    Table::read(&|at, len| read_exact(&file, at, len), size, block)
 }
 
 /// Each kind of disk has its own place for it. SCSI has it in a page of its own (SPC, "Unit Serial Number VPD page"), behind four
@@ -130,8 +126,22 @@ fn open(device: &Path, number: DeviceNumber) -> std::result::Result<File, Errno>
     if is_this { Ok(file) } else { Err(Errno::ENODEV) }
 }
 
-fn read_start(device: &Path, number: DeviceNumber) -> std::result::Result<Vec<u8>, Errno> {
-    let file = open(device, number)?;
+/// What is on a device of `size` bytes.
+fn content(file: &File, size: u64) -> std::result::Result<Option<FileSystem>, Errno> {
+    let start = read_start(file)?;
+    let found = identify(&start);
+    // The end of what cannot hold an upper, such as a CD, is not looked at: it may take long.
+    let is_member = found.as_ref().is_some_and(FileSystem::may_hold_uppers)
+        && is_raid_member(&start, &|at, len| read_exact(file, at, len), size);
+    Ok(if is_member { Some(FileSystem { kind: RAID, ..FileSystem::default() }) } else { found })
+}
+
+fn read_exact(file: &File, at: u64, len: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, at).ok().map(|()| bytes)
+}
+
+fn read_start(file: &File) -> std::result::Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; LOOKED_AT];
     let mut done = 0;
     while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {

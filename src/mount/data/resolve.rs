@@ -1,6 +1,7 @@
 //! Which partition is meant: pure, and never a guess.
 
 use super::partition::{Content, DeviceNumber, Partition};
+use super::signature::RAID;
 use crate::config::data_partition::{DataPartition, Identity, Place};
 use crate::error::{Error, Result};
 
@@ -25,6 +26,13 @@ pub fn resolve<'a>(data: &DataPartition, named: Option<DeviceNumber>, partitions
 
 fn check_type<'a>(data: &DataPartition, partition: &'a Partition) -> Result<&'a Partition> {
     match (&data.fs, partition.file_system()) {
+        (_, Some(found)) if found.kind == RAID => refused(
+            data,
+            &format!(
+                "{partition} is part of a RAID, which has the data; assemble that and name what is on it, or `mdadm --zero-superblock` \
+                 where there is none any more"
+            ),
+        ),
         (Some(asked), Some(found)) if family(asked) != family(found.kind) => {
             refused(data, &format!("{partition} has the file system {}, not {asked} as fs= says", found.kind))
         }

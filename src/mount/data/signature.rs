@@ -18,9 +18,69 @@ impl FileSystem {
     /// they are only the wrapping of another.
     #[must_use]
     pub fn may_hold_uppers(&self) -> bool {
-        !matches!(self.kind, "vfat" | "exfat" | "ntfs" | "squashfs" | "erofs" | "crypto_LUKS")
+        !matches!(self.kind, "vfat" | "exfat" | "ntfs" | "squashfs" | "erofs" | "crypto_LUKS" | RAID)
     }
 }
+
+/// What blkid(8) calls a device that is part of an array of the kernel's.
+pub const RAID: &str = "linux_raid_member";
+
+/// Finds out whether a device of `size` bytes is part of an array whose metadata are at the end, versions 0.90 and 1.0
+/// (include/uapi/linux/raid/md_p.h): such a one looks like what is on the array, and whoever writes to it alone leaves the array with parts
+/// that differ. `start` is what it begins with.
+///
+/// A file system on an array ends before them. One that goes on has its own bytes there, whatever they look like, or was made when
+/// the array was no more.
+#[must_use]
+pub fn is_raid_member(start: &[u8], read: &dyn Fn(u64, usize) -> Option<Vec<u8>>, size: u64) -> bool {
+    let old = (size & !(MD_RESERVED - 1)).checked_sub(MD_RESERVED).filter(|at| {
+        let found = read(*at, 8).unwrap_or_default();
+        // In the order of the processor that has made it.
+        [MD_MAGIC.to_le_bytes(), MD_MAGIC.to_be_bytes()].iter().any(|magic| has(&found, 0, magic)) && has(&found, 4, &[0; 4])
+    });
+    let new = (size / SECTOR).checked_sub(16).map(|sector| (sector & !7) * SECTOR);
+    let new = new.filter(|at| is_recent_md(&read(*at, MD_LOOKED_AT).unwrap_or_default(), *at));
+    let ends = end_of(start);
+    [old, new].into_iter().flatten().any(|at| ends.is_none_or(|end| end <= at || end > size))
+}
+
+/// Version 1 says where it stands.
+fn is_recent_md(bytes: &[u8], at: u64) -> bool {
+    has(bytes, 0, &MD_MAGIC.to_le_bytes()) && has(bytes, 4, &1_u32.to_le_bytes()) && has(bytes, 144, &(at / SECTOR).to_le_bytes())
+}
+
+/// Versions 1.1 and 1.2, which stand at the beginning.
+fn md(bytes: &[u8]) -> Option<FileSystem> {
+    let stands = |at: usize| bytes.get(at..).is_some_and(|rest| is_recent_md(rest, at as u64));
+    (stands(0) || stands(4096)).then(|| FileSystem { kind: RAID, ..FileSystem::default() })
+}
+
+/// Where a file system says that it ends; `None` for those that cannot hold an upper, and for what makes no sense.
+fn end_of(start: &[u8]) -> Option<u64> {
+    let le = |at: usize| start.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes).map(u64::from);
+    let le64 = |at: usize| start.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+    let be = |at: usize| start.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes).map(u64::from);
+    let be64 = |at: usize| start.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
+    let shifted = |one: u64, by: u64| (by < 32).then_some(one << by);
+    match identify(start)?.kind {
+        "xfs" => be(4)?.checked_mul(be64(8)?),
+        "btrfs" => le64(BTRFS + 0xc9 + 8),
+        "f2fs" => le64(1024 + 36)?.checked_mul(shifted(1, le(1024 + 16)?)?),
+        "ext2" | "ext3" | "ext4" => {
+            const INCOMPAT_64BIT: u64 = 0x80;
+            let high = if le(1024 + 0x60)? & INCOMPAT_64BIT == 0 { 0 } else { le(1024 + 0x150)? };
+            (high << 32 | le(1024 + 4)?).checked_mul(shifted(1024, le(1024 + 0x18)?)?)
+        }
+        _ => None,
+    }
+}
+
+const MD_MAGIC: u32 = 0xa92b_4efc;
+/// Version 0.90 has the last whole 64 KiB for itself.
+const MD_RESERVED: u64 = 64 << 10;
+const SECTOR: u64 = 512;
+/// To the end of what is looked at of version 1.
+const MD_LOOKED_AT: usize = 152;
 
 /// Bytes from the beginning of a device that are looked at: to the end of a btrfs superblock.
 pub const LOOKED_AT: usize = (64 << 10) + 4096;
@@ -30,7 +90,7 @@ const BTRFS: usize = 64 << 10;
 /// What the first bytes of a device tell; `None` where they tell nothing, or more than one thing.
 #[must_use]
 pub fn identify(bytes: &[u8]) -> Option<FileSystem> {
-    let readers = [ext, xfs, btrfs, f2fs, erofs, squashfs, luks, ntfs, exfat, vfat];
+    let readers = [ext, xfs, btrfs, f2fs, erofs, squashfs, luks, ntfs, exfat, vfat, md];
     let mut found = readers.iter().filter_map(|read| read(bytes));
     let first = found.next()?;
     // What is left of another file system could be the one that is meant.
@@ -188,6 +248,47 @@ mod tests {
         assert_eq!(identify(b"XFSB"), Some(FileSystem { kind: "xfs", uuid: None, label: None }));
         assert_eq!(identify(&with(&[(1080, &[0x53, 0xef]), (BTRFS + 64, b"_BHRfS_M")])), None);
         assert_eq!(identify(&with(&[(510, &[0x55, 0xaa])])), None);
+    }
+
+    #[test]
+    fn arrays_are_known_by_their_metadata() {
+        const SIZE: u64 = (1 << 20) + 5 * 512;
+        let (magic, here, there) = (MD_MAGIC.to_le_bytes(), 2032_u64.to_le_bytes(), 2040_u64.to_le_bytes());
+        let (old, new) = ((1 << 20) - (64 << 10), 2032 * 512);
+        let is_member = |start: &[u8], marks: &[(u64, &[u8])]| {
+            let mut bytes = vec![0; SIZE as usize];
+            marks.iter().for_each(|(at, mark)| bytes[*at as usize..][..mark.len()].copy_from_slice(mark));
+            is_raid_member(start, &|at, len| bytes.get(at as usize..)?.get(..len).map(<[u8]>::to_vec), SIZE)
+        };
+        let alone = |marks: &[(u64, &[u8])]| is_member(&[], marks);
+        assert!(!alone(&[]));
+        assert!(alone(&[(old, &magic)]) && alone(&[(old, &MD_MAGIC.to_be_bytes())]));
+        assert!(!alone(&[(old, &magic), (old + 4, &[1])]), "a version that lies elsewhere");
+        assert!(!alone(&[(old + 512, &magic)]));
+        assert!(alone(&[(new, &magic), (new + 4, &[1]), (new + 144, &here)]));
+        assert!(!alone(&[(new, &magic), (new + 4, &[1]), (new + 144, &there)]), "that of the whole disk");
+        assert!(!alone(&[(new, &magic), (new + 144, &here)]));
+        for size in [0, 512, 8192, 65_535, u64::MAX] {
+            assert!(!is_raid_member(&[], &|_, len| Some(vec![0; len]), size) && !is_raid_member(&[], &|_, _| None, size));
+        }
+        // So many blocks of 1 KiB, 4 KiB, one byte and 4 KiB.
+        let ext4 = |blocks: u32| with(&[(1080, &[0x53, 0xef]), (1028, &blocks.to_le_bytes())]);
+        let xfs = |blocks: u64| with(&[(0, b"XFSB"), (4, &4096_u32.to_be_bytes()), (8, &blocks.to_be_bytes())]);
+        let btrfs = |bytes: u64| with(&[(BTRFS + 64, b"_BHRfS_M"), (BTRFS + 0xd1, &bytes.to_le_bytes())]);
+        let f2fs = |blocks: u64| with(&[(1024, &0xf2f5_2010_u32.to_le_bytes()), (1040, &[12]), (1060, &blocks.to_le_bytes())]);
+        for (on_array, after_it) in
+            [(ext4(960), ext4(1025)), (xfs(240), xfs(256)), (btrfs(old), btrfs(old + 1)), (f2fs(240), f2fs(241))]
+        {
+            assert!(is_member(&on_array, &[(old, &magic)]));
+            assert!(!is_member(&after_it, &[(old, &magic)]), "it has its own bytes there");
+        }
+        assert!(is_member(&ext4(u32::MAX), &[(old, &magic)]), "it was made on something larger");
+        for at in [0, 4096] {
+            let place = (at as u64 / SECTOR).to_le_bytes();
+            let start = [(at, &magic[..]), (at + 4, &[1]), (at + 144, &place)];
+            assert_eq!(identify(&with(&start)).map(|found| (found.kind, found.may_hold_uppers())), Some((RAID, false)));
+            assert_eq!(identify(&with(&[&start[..], &[(1080, &[0x53, 0xef])]].concat())), None);
+        }
     }
 
     proptest! {
