@@ -132,6 +132,28 @@ fn set_changes_lines_and_nothing_else() {
     }
 }
 
+/// Whoever sees to an update writes the keys that it goes by as he has read them, and leaves all others alone.
+#[test]
+fn images_are_not_set_while_an_update_is_seen_to() {
+    let scratch = configured(INI);
+    let set = |change: &[&str]| scratch.haosfs(&[&["config", "set", "haos.ini"], change].concat());
+    set(&["update_image=a.squashfs"]).succeeded();
+    assert!(!scratch.path("trial").exists());
+    scratch.mkdir("trial");
+    let held = fs::File::open(scratch.path("trial")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let before = text(&scratch, "haos.ini");
+    for change in
+        [&["update_image=b.squashfs"][..], &["network.dns=192.0.2.1", "system_image=b.squashfs"], &["--unset", "update_image"]]
+    {
+        set(change).failed(1, "trial: another update is being seen to; try again");
+        assert_eq!(text(&scratch, "haos.ini"), before);
+    }
+    set(&["network.dns=192.0.2.1", "other.update_image=c", "--unset", "colour"]).succeeded();
+    drop(held);
+    set(&["--unset", "update_image"]).succeeded();
+}
+
 #[test]
 fn a_new_file_needs_all_that_must_be_known() {
     let scratch = Scratch::new();

@@ -18,6 +18,16 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Their names, in `[haos]`.
+    const NAMES: [&str; 5] = ["system_image", "update_image", "previous_image", "failed_image", "failed_reason"];
+
+    /// Whether an edit concerns one of them.
+    #[must_use]
+    pub fn are_changed_by(edit: &Edit) -> bool {
+        let (Edit::Set { section, key, .. } | Edit::Unset { section, key }) = edit;
+        section == HAOS && Self::NAMES.contains(&&**key)
+    }
+
     /// Those of a configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
@@ -31,19 +41,20 @@ impl Keys {
 
     fn edits(&self, from: &Self) -> Vec<Edit> {
         let source = |image: &Option<ImageSource>| image.as_ref().map(|image| image.as_str().to_owned());
-        let keys = |keys: &Self| {
+        let values = |keys: &Self| {
             [
-                ("system_image", Some(keys.proven.good.as_str().to_owned())),
-                ("update_image", source(&keys.next)),
-                ("previous_image", source(&keys.proven.previous)),
-                ("failed_image", keys.failed.as_ref().map(|failed| failed.image.as_str().to_owned())),
-                ("failed_reason", keys.failed.as_ref().map(|failed| reason(&failed.why)).filter(|why| !why.is_empty())),
+                Some(keys.proven.good.as_str().to_owned()),
+                source(&keys.next),
+                source(&keys.proven.previous),
+                keys.failed.as_ref().map(|failed| failed.image.as_str().to_owned()),
+                keys.failed.as_ref().map(|failed| reason(&failed.why)).filter(|why| !why.is_empty()),
             ]
         };
-        let changed = keys(self).into_iter().zip(keys(from)).filter(|(to, from)| to != from).map(|(to, _)| to);
-        let (section, edit) = (|| HAOS.to_owned(), |(key, value): (&str, Option<String>)| (key.to_owned(), value));
+        let both = values(self).into_iter().zip(values(from));
+        let changed = Self::NAMES.into_iter().zip(both).filter(|(_, (to, from))| to != from);
+        let section = || HAOS.to_owned();
         changed
-            .map(edit)
+            .map(|(key, (to, _))| (key.to_owned(), to))
             .map(|(key, value)| match value {
                 Some(value) => Edit::Set { section: section(), key, value },
                 None => Edit::Unset { section: section(), key },

@@ -73,11 +73,24 @@ impl Store {
             Err(errno) => return Err(failed(errno)),
         }
         let trial = replace::open_dir(&path).map_err(failed)?;
-        lock::exclusive_soon(&trial).map_err(|errno| match errno {
-            Errno::EAGAIN => Error::Refused(format!("{}: another update is being seen to; try again", path.display())),
-            errno => Error::sys("lock", &path, errno),
-        })?;
+        hold(&trial, &path)?;
         Ok(Self { trial: Some(trial), ..store })
+    }
+
+    /// Keeps everybody from seeing to updates for as long as the answer lives: who changes the keys of a state by hand meanwhile would
+    /// have them changed back. `None` where nobody ever has seen to one.
+    ///
+    /// # Errors
+    /// As for [`Store::take`].
+    pub fn exclude(ini: &Path) -> Result<Option<OwnedFd>> {
+        let path = Self::look(ini)?.trial_directory();
+        let trial = match replace::open_dir(&path) {
+            // A file can be nobody's lock.
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            opened => opened.map_err(|errno| Error::sys("open", &path, errno))?,
+        };
+        hold(&trial, &path)?;
+        Ok(Some(trial))
     }
 
     /// The directory of counts, open.
@@ -202,4 +215,11 @@ impl Store {
     pub fn rights(&self) -> Rights {
         Rights { perm: fs::metadata(&self.ini).map_or(0o644, |found| found.mode() & 0o777), owner: None }
     }
+}
+
+fn hold(trial: &OwnedFd, path: &Path) -> Result<()> {
+    lock::exclusive_soon(trial).map_err(|errno| match errno {
+        Errno::EAGAIN => Error::Refused(format!("{}: another update is being seen to; try again", path.display())),
+        errno => Error::sys("lock", path, errno),
+    })
 }
