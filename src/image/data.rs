@@ -138,7 +138,13 @@ impl Data {
                     let len = self.decompress_to(room, BLOCK, at, size)?;
                     self.check_holds(at, len, holds)?;
                 }
-                None => bytes.extend_from_slice(&self.span(metadata, span)?),
+                None => {
+                    let part = self.span(metadata, span)?;
+                    bytes.extend_from_slice(&part);
+                    if let Bytes::Mapped(part) = part {
+                        self.map.confirm(BLOCK, part)?;
+                    }
+                }
             }
         }
         Ok(bytes)

@@ -6,9 +6,9 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::cache::gives_way;
+use super::mapped::Mapped;
 use crate::error::{Damage, Errno, Error, Result};
 use crate::sys::sigbus::{self, Registration};
 use crate::types::{Announced, BeforeWait};
@@ -24,19 +24,10 @@ pub struct Map {
     bytes: memmap2::Mmap,
     name: Arc<Path>,
     base: u64,
-    /// How often it was used since the pages were last let go.
-    uses: AtomicU32,
+    mapped: Mapped,
     before_use: Announced,
 }
 
-/// How often an image may be used before its pages are let go. They are the page cache's, and come back at once; but as long as
-/// they are mapped they count as the daemon's memory, up to the whole image. Each fault may map a folio of the page cache, which
-/// has up to 2 MiB (mm/filemap.c, `filemap_map_pages`); letting go costs some microseconds, decompressing a block a hundred.
-const USES: u32 = 64;
-/// What a use counts of a data block, and of metadata, which lie close together and have fewer bytes than this.
-const OF_DATA: u32 = 24;
-const OF_METADATA: u32 = 1;
-const FEW: usize = 8195;
 /// Single entries of tables are wanted again and again.
 const ENTRY: usize = 32;
 
@@ -67,7 +58,7 @@ impl Map {
         // costs memory, nothing else.
         let _ = bytes.unlock();
         let registration = sigbus::register(bytes.as_ptr(), bytes.len())?;
-        Ok(Self { registration, bytes, name, base: offset, uses: AtomicU32::new(0), before_use: Announced::default() })
+        Ok(Self { registration, bytes, name, base: offset, mapped: Mapped::default(), before_use: Announced::default() })
     }
 
     /// Tells `listener` before each block that is used from now on; the first stays.
@@ -107,7 +98,9 @@ impl Map {
         let bytes = self.slice(structure, at, len)?;
         let answer = f(bytes);
         self.check(structure, at, bytes)?;
-        self.count(len);
+        if len > ENTRY {
+            self.note(at, len);
+        }
         answer
     }
 
@@ -119,24 +112,21 @@ impl Map {
         let bytes = self.slice(structure, at, len)?;
         sigbus::touch(bytes);
         self.check(structure, at, bytes)?;
-        self.count(len);
+        self.note(at, len);
         Ok(bytes)
     }
 
-    /// Lets go of all pages now and then.
-    fn count(&self, len: usize) {
-        let more = match len {
-            0..=ENTRY => return,
-            _ if len < FEW => OF_METADATA,
-            _ => OF_DATA,
-        };
-        if self.uses.fetch_add(more, Ordering::Relaxed) < USES {
-            return;
+    /// These bytes were used. Lets go of pages that were not used lately.
+    fn note(&self, at: u64, len: usize) {
+        for (from, len) in self.mapped.used(self.base.saturating_add(at), len as u64) {
+            // What lies before the image is not mapped.
+            let end = from.saturating_add(len).saturating_sub(self.base).min(self.len());
+            let from = from.saturating_sub(self.base);
+            let (Ok(from), Ok(len)) = (usize::try_from(from), usize::try_from(end.saturating_sub(from))) else { continue };
+            // SAFETY: the map is never written, so a page that is let go comes back with the file's bytes, or with the zeros that
+            // took its place where the file has none: what others read of it meanwhile does not change. Failing costs memory.
+            let _ = unsafe { self.bytes.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, len) };
         }
-        self.uses.store(0, Ordering::Relaxed);
-        // SAFETY: the map is never written, so a page that is let go comes back with the file's bytes, or with the zeros that
-        // took its place where the file has none: what others read of it meanwhile does not change. Failing costs memory.
-        let _ = unsafe { self.bytes.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
     }
 
     /// Copies the `N` bytes at `at`.
@@ -156,7 +146,28 @@ impl Map {
     #[must_use]
     pub fn is_still_intact(&self, bytes: &[u8]) -> bool {
         sigbus::touch(bytes);
-        self.is_intact(bytes)
+        let is_intact = self.is_intact(bytes);
+        // Others may have had them let go meanwhile, and they have come back.
+        if let Some(at) = bytes.as_ptr().addr().checked_sub(self.bytes.as_ptr().addr()).filter(|at| *at < self.bytes.len()) {
+            self.note(at as u64, bytes.len());
+        }
+        is_intact
+    }
+
+    /// For who has copied bytes of this map: they are still the image's.
+    ///
+    /// # Errors
+    /// `Damage` where they are not.
+    pub fn confirm(&self, structure: &'static str, bytes: &[u8]) -> Result<()> {
+        if self.is_still_intact(bytes) {
+            return Ok(());
+        }
+        let at = bytes.as_ptr().addr().saturating_sub(self.bytes.as_ptr().addr());
+        Err(self.lost(structure, at as u64))
+    }
+
+    fn lost(&self, structure: &'static str, at: u64) -> Error {
+        self.damage(structure, at, "cannot be read: the file was cut off or its device failed")
     }
 
     /// Whether none of these bytes, which were just used, had to be replaced by zeros.
@@ -179,6 +190,6 @@ impl Map {
         if self.is_intact(bytes) {
             return Ok(());
         }
-        Err(self.damage(structure, at, "cannot be read: the file was cut off or its device failed"))
+        Err(self.lost(structure, at))
     }
 }

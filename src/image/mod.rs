@@ -29,6 +29,7 @@ mod image;
 mod inode;
 mod listing;
 mod map;
+mod mapped;
 mod metadata;
 mod reserve;
 mod scattered;
