@@ -42,10 +42,11 @@ impl Run {
         if offset < self.highest {
             self.written_over();
         }
-        self.uneven |= !offset.is_multiple_of(page_size() as u64);
         if offset != self.end {
             self.start = offset.max(self.highest);
+            self.uneven = false;
         }
+        self.uneven |= !offset.is_multiple_of(page_size() as u64);
         self.end = offset.saturating_add(len);
         self.highest = self.highest.max(self.end);
         (self.end.saturating_sub(self.start) >= LONG).then_some(self.start..self.end)
@@ -210,6 +211,9 @@ mod tests {
             assert_eq!(run.grown().upgrade().is_some(), goes, "{writes}");
             run.sent();
         }
+        run.add(run.end + 1, 1);
+        run.add(2 * run.end.next_multiple_of(LONG), LONG);
+        assert!(run.grown().upgrade().is_some(), "what was written before is not in this piece");
     }
 
     #[test]
