@@ -23,6 +23,9 @@ use crate::sys::readiness::is_readable;
 /// How long a worker looks for the next request: who asks for one thing after the other does something in between. As long as it takes
 /// to wake a processor.
 const LOOK: Duration = Duration::from_micros(30);
+/// Not after an answer that took longer: beside it, it matters little that somebody has to be woken. Answers of a disk's file system, as
+/// that a file was made, take up to that.
+const SHORT: Duration = Duration::from_micros(120);
 /// After so many times in vain on end it looks only once in as many requests.
 const VAIN: u32 = 16;
 
@@ -197,11 +200,11 @@ impl Turns {
         self.workers.lock().listening += 1;
     }
 
-    /// Returns as soon as there is a request, or soon; at once after an answer that `took` longer than that.
+    /// Returns as soon as there is a request, or soon; at once after an answer that was not short.
     fn look(&self, took: Duration) {
         let is_queued = is_readable(&self.device);
         self.queued.store(is_queued, Ordering::Relaxed);
-        if is_queued || took > LOOK {
+        if is_queued || took > SHORT {
             return;
         }
         let in_vain = self.in_vain.load(Ordering::Relaxed);
@@ -238,7 +241,9 @@ impl Turn<'_> {
 
     /// The answer is given; what follows is no part of it.
     pub(super) fn answered(&self) {
-        self.took.set(Some(self.begun.elapsed()));
+        if self.took.get().is_none() {
+            self.took.set(Some(self.begun.elapsed()));
+        }
     }
 
     /// The answer is given, and nothing else is to be done at present.
@@ -459,5 +464,15 @@ mod tests {
         asker.write_all(&[0]).unwrap();
         turns.look(Duration::ZERO);
         assert!(turns.queued.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn it_is_waited_for_after_short_answers_only() {
+        let (turns, _asker) = in_burst(1);
+        for (took, waits) in [(SHORT, true), (SHORT + Duration::from_micros(1), false)] {
+            turns.in_vain.store(0, Ordering::Relaxed);
+            turns.look(took);
+            assert_eq!(turns.in_vain.load(Ordering::Relaxed), u32::from(waits));
+        }
     }
 }
