@@ -56,3 +56,10 @@ impl<'a> Asked<'a> {
         });
     }
 }
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.turn.answered();
+        self.tell(Union::tidy);
+    }
+}

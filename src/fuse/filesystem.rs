@@ -19,6 +19,7 @@ use super::burst::Bursts;
 use super::control::Question;
 use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, wire};
 use super::flags;
+use super::foreseen::Foreseen;
 use super::page::Page;
 use super::reply::{attributes, empty, entry, named, sized, written};
 use super::requests::{Operation, Requests};
@@ -60,6 +61,7 @@ pub(super) struct Filesystem {
     first_read: Sender<()>,
     was_read: AtomicBool,
     handles: Handles,
+    foreseen: Foreseen,
 }
 
 /// What the kernel asks to be opened. What it need not ask for costs no request.
@@ -72,7 +74,8 @@ struct Handles {
 impl Filesystem {
     pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>, turns: Arc<Turns>, first_read: Sender<()>) -> Self {
         let (requests, handles) = (Requests::default(), Handles { files: true, dirs: true });
-        Self { union, requests, bursts, turns, first_read, was_read: AtomicBool::new(false), handles }
+        let foreseen = Foreseen::default();
+        Self { union, requests, bursts, turns, first_read, was_read: AtomicBool::new(false), handles, foreseen }
     }
 
     /// A request has come, and is answered before what this returns is dropped.
@@ -88,7 +91,18 @@ impl Filesystem {
 
     fn begin_noticed(&self, req: &Request, operation: Operation) -> Asked<'_> {
         self.requests.count(operation);
+        self.foreseen.notice(operation);
         Asked::new(&self.union, self.turns.begin(req.pid()))
+    }
+
+    /// Who has changed a directory is about to ask for its attributes.
+    fn foresee(&self, asked: &Asked<'_>, dir: INodeNo) {
+        let before = self.foreseen.before();
+        asked.while_idle([node(dir)], |union, dir| {
+            if let Ok(attr) = union.getattr(dir) {
+                self.foreseen.keep(before, dir, attr);
+            }
+        });
     }
 
     /// What is read from pages that the kernel has kept is not asked for, and would get no stamp.
@@ -125,9 +139,13 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.begin(req, Operation::Lookup).ask(|union| union.lookup(node(parent), name)) {
+        let asked = self.begin(req, Operation::Lookup);
+        match asked.ask(|union| union.lookup(node(parent), name)) {
             // An entry without a node: the kernel remembers that the name is absent.
-            Err(Error::Expected(Errno::ENOENT)) => reply.entry(&FOREVER, &convert::absent(), GENERATION),
+            Err(Error::Expected(Errno::ENOENT)) => {
+                reply.entry(&FOREVER, &convert::absent(), GENERATION);
+                asked.while_idle(self.union.made_here(node(parent)), |union, dir| union.expect(&dir, name));
+            }
             answer => entry("lookup", answer, reply),
         }
     }
@@ -139,7 +157,9 @@ impl fuser::Filesystem for Filesystem {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        attributes("getattr", self.begin(req, Operation::Getattr).ask(|union| union.getattr(node(ino))), reply);
+        let asked = self.begin(req, Operation::Getattr);
+        let answer = self.foreseen.of(node(ino)).map_or_else(|| asked.ask(|union| union.getattr(node(ino))), Ok);
+        attributes("getattr", answer, reply);
     }
 
     fn setattr(
@@ -162,11 +182,9 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let perm = mode.map(|mode| mode & 0o7777);
         let set = SetAttr { perm, uid, gid, size, atime: set_time(atime), mtime: set_time(mtime) };
-        attributes(
-            "setattr",
-            self.begin(req, Operation::Setattr).ask(|union| union.setattr(node(ino), &set, caller(req))),
-            reply,
-        );
+        let asked = self.begin(req, Operation::Setattr);
+        self.foreseen.notice_change(node(ino));
+        attributes("setattr", asked.ask(|union| union.setattr(node(ino), &set, caller(req))), reply);
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -181,33 +199,35 @@ impl fuser::Filesystem for Filesystem {
         let new = New { rdev: convert::decode_dev(rdev), ..New::of(name, kind, mode & 0o7777, umask) };
         // Where files are opened without asking, this is how those to be written are made.
         let open = kind == Kind::File && !self.handles.files;
-        entry("mknod", self.begin(req, Operation::Mknod).ask(|union| union.create(node(parent), &new, caller(req), open)), reply);
+        let asked = self.begin(req, Operation::Mknod);
+        entry("mknod", asked.ask(|union| union.create(node(parent), &new, caller(req), open)), reply);
+        self.foresee(&asked, parent);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let new = New::of(name, Kind::Dir, mode & 0o7777, umask);
-        entry(
-            "mkdir",
-            self.begin(req, Operation::Mkdir).ask(|union| union.create(node(parent), &new, caller(req), false)),
-            reply,
-        );
+        let asked = self.begin(req, Operation::Mkdir);
+        entry("mkdir", asked.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
+        self.foresee(&asked, parent);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("unlink", self.begin(req, Operation::Unlink).ask(|union| union.unlink(node(parent), name)), reply);
+        let asked = self.begin(req, Operation::Unlink);
+        empty("unlink", asked.ask(|union| union.unlink(node(parent), name)), reply);
+        self.foresee(&asked, parent);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty("rmdir", self.begin(req, Operation::Rmdir).ask(|union| union.rmdir(node(parent), name)), reply);
+        let asked = self.begin(req, Operation::Rmdir);
+        empty("rmdir", asked.ask(|union| union.rmdir(node(parent), name)), reply);
+        self.foresee(&asked, parent);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let new = New { target: target.as_os_str(), ..New::of(name, Kind::Symlink, 0o777, 0) };
-        entry(
-            "symlink",
-            self.begin(req, Operation::Symlink).ask(|union| union.create(node(parent), &new, caller(req), false)),
-            reply,
-        );
+        let asked = self.begin(req, Operation::Symlink);
+        entry("symlink", asked.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
+        self.foresee(&asked, parent);
     }
 
     fn rename(
@@ -421,12 +441,14 @@ impl fuser::Filesystem for Filesystem {
             return reply.error(wire(Errno::ENOSYS));
         }
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
-        match self.begin(req, Operation::Create).ask(|union| union.create(node(parent), &new, caller(req), true)) {
+        let asked = self.begin(req, Operation::Create);
+        match asked.ask(|union| union.create(node(parent), &new, caller(req), true)) {
             Ok((node, found)) => {
                 reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, self.open_flags());
             }
             Err(e) => reply.error(errno("create", &e)),
         }
+        self.foresee(&asked, parent);
     }
 
     fn fallocate(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {

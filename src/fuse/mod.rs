@@ -8,6 +8,7 @@ mod control;
 mod convert;
 mod filesystem;
 mod flags;
+mod foreseen;
 mod guard;
 mod page;
 mod page_store;

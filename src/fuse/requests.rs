@@ -75,6 +75,28 @@ pub enum Operation {
     CopyFileRange,
 }
 
+impl Operation {
+    /// True where the kernel keeps the attributes of all directories, but of the one that `FUSE_SETATTR` itself is about.
+    #[must_use]
+    pub const fn keeps_directories(self) -> bool {
+        matches!(
+            self,
+            Self::Lookup
+                | Self::Forget
+                | Self::Getattr
+                | Self::Setattr
+                | Self::Readlink
+                | Self::Read
+                | Self::Write
+                | Self::Statfs
+                | Self::Fsync
+                | Self::Getxattr
+                | Self::Listxattr
+                | Self::Lseek
+        )
+    }
+}
+
 /// The names of all, in the order of the enum.
 pub const NAMES: [&str; 33] = [
     "lookup",

@@ -168,7 +168,7 @@ impl Union {
             }
         }
         if let Some(file) = file {
-            self.keep_open(node, file);
+            self.keep_open(node, Arc::new(file));
         }
         Ok(true)
     }

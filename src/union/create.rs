@@ -71,6 +71,7 @@ impl Union {
         let _names = self.change_names(parent);
         // By the daemon's own rights, and before anything is made.
         let dir = self.dir_fd(parent)?;
+        self.note_name(parent, new.name);
         let file = self.make_unless_there(upper, (parent, &dir), new, caller)?;
         if new.kind.is_dir() && self.options.binds_to_lowers() && !parent.state.read().lowers.is_empty() {
             let marked = upper.set_opaque(&Spot::at(&dir, new.name));
@@ -80,7 +81,7 @@ impl Union {
                 Error::sys("mark opaque", new.name, e)
             })?;
         }
-        self.newborn(parent, &dir, new, if open { file } else { None })
+        self.newborn(parent, &dir, new, file.filter(|_| open).map(Arc::new))
     }
 
     /// Makes what is not there yet in a directory with that descriptor; a file is then open.
@@ -112,8 +113,15 @@ impl Union {
         made.map_err(|e| Error::sys("create", new.name, e))
     }
 
-    fn newborn(&self, parent: &Arc<Node>, dir: &Arc<OwnedFd>, new: &New<'_>, file: Option<OwnedFd>) -> Result<(Arc<Node>, Attr)> {
-        let stat = Spot::at(dir, new.name).stat().map_err(|e| Error::sys("stat", new.name, e))?;
+    fn newborn(
+        &self,
+        parent: &Arc<Node>,
+        dir: &Arc<OwnedFd>,
+        new: &New<'_>,
+        file: Option<Arc<OwnedFd>>,
+    ) -> Result<(Arc<Node>, Attr)> {
+        let spot = file.as_ref().map_or_else(|| Spot::at(dir, new.name), |file| Spot::Fd(Arc::clone(file)));
+        let stat = spot.stat().map_err(|e| Error::sys("stat", new.name, e))?;
         let key = Key::upper(stat.dev, stat.attr.ino);
         let ino = || self.ino_of_upper(stat.dev, stat.attr.ino);
         let node = self.table.intern(key, stat.attr.kind, ino, || State::new(Place::Upper, smallvec::smallvec![]));
@@ -121,6 +129,9 @@ impl Union {
             // No file system lets files inherit these of their directory.
             node.remember_protection(Protection::default());
             node.absence.remember(node.absence.before());
+        }
+        if new.kind.is_dir() {
+            self.begin_names(&node, parent, &spot, key);
         }
         let mut state = node.state.write();
         self.table.add_link(&mut state, parent, new.name);
@@ -153,6 +164,7 @@ impl Union {
             if there.found.is_some() {
                 return Err(Errno::EEXIST.into());
             }
+            self.note_name(&parent, name);
             let mut state = node.state.write();
             let Spot::At { dir: from, name: old } = self.upper_spot(&node, &state)? else { return Err(Errno::ENOENT.into()) };
             let dir = self.dir_fd(&parent)?;

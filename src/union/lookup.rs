@@ -156,7 +156,8 @@ impl Union {
                 Place::Upper | Place::Merged => (true, state.lowers.clone()),
             }
         };
-        let upper = if in_upper { self.seen_in_upper(parent, name, &lowers)? } else { None };
+        let asked = in_upper && !(lowers.is_empty() && self.lacks(parent, name));
+        let upper = if asked { self.seen_in_upper(parent, name, &lowers)? } else { None };
         let whiteout = upper.as_ref().is_some_and(|upper| upper.seen == Seen::Whiteout);
         let mut descent = Descent::new(name, upper);
         self.descend(&mut descent, &lowers)?;

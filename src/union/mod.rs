@@ -29,6 +29,7 @@ mod lost;
 pub mod lower;
 pub mod merge;
 mod moves;
+mod names;
 pub mod node;
 pub mod open;
 mod origin;
@@ -72,7 +73,7 @@ pub use node::{NodeId, ROOT};
 pub use squashfs::SquashfsLower;
 pub use upper::{Prefix, Upper};
 
-use node::{LowerAt, Node, Place, State};
+use node::{Key, LowerAt, Node, Place, State};
 use table::Table;
 
 /// When the upper is made durable (overlayfs.rst, "fsync").
@@ -193,6 +194,7 @@ pub struct Union {
     outlet: write_out::Outlet,
     lost: lost::Lost,
     moves: moves::Moves,
+    names: names::Names,
     origins: origin::Origins,
     index: Option<index::Index>,
     listener: OnceLock<Listener>,
@@ -260,6 +262,7 @@ impl Union {
             links: links::Links::default(),
             outlet: write_out::Outlet::default(),
             lost: lost::Lost::default(),
+            names: names::Names::default(),
             listener: OnceLock::new(),
             before_wait: Announced::default(),
         };

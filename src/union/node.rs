@@ -176,6 +176,8 @@ pub struct Node {
     flags: AtomicU8,
     /// Of a file in the upper: fsync(2) was done since it has its name, or its data. fdatasync(2) alone need not make these durable.
     pub(super) synced: AtomicBool,
+    /// Of a directory: it was made here, and [`super::names`] has been told of each of its names.
+    knows_names: AtomicBool,
     /// Of a directory its default ACL, of anything else capabilities.
     pub(super) absence: Absence,
     /// Keys that lead to the node.
@@ -196,6 +198,7 @@ impl Node {
             traces: Mutex::default(),
             flags: AtomicU8::new(0),
             synced: AtomicBool::new(false),
+            knows_names: AtomicBool::new(false),
             absence: Absence::default(),
             keys: Mutex::new(SmallVec::new()),
         }
@@ -215,6 +218,17 @@ impl Node {
 
     fn traces_in<'a>(&self, traces: &'a mut Option<Box<Traces>>) -> &'a mut Traces {
         traces.get_or_insert_with(|| Box::new(Traces::of(self.kind)))
+    }
+
+    /// True for a directory of whose names [`super::names`] has been told.
+    #[must_use]
+    pub fn has_known_names(&self) -> bool {
+        self.knows_names.load(Ordering::Acquire)
+    }
+
+    /// From now on [`super::names`] is told of each name of this directory, which has none yet.
+    pub(super) fn know_names(&self) {
+        self.knows_names.store(true, Ordering::Release);
     }
 
     /// What readers of a directory were told; `None` for anything else.

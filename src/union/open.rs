@@ -50,15 +50,28 @@ impl OpenFile {
 pub struct OpenFiles {
     order: Mutex<VecDeque<Weak<Node>>>,
     most: usize,
+    /// The last one that had to go. Closing it can wait for an answer, but not for the next one.
+    leaving: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 impl Default for OpenFiles {
     fn default() -> Self {
-        Self { order: Mutex::default(), most: (daemon::descriptors() / SHARE).clamp(1, MOST) }
+        Self::of((daemon::descriptors() / SHARE).clamp(1, MOST))
     }
 }
 
 impl OpenFiles {
+    /// So many at most.
+    fn of(most: usize) -> Self {
+        Self { order: Mutex::default(), most, leaving: Mutex::default() }
+    }
+
+    /// Closes what had to go.
+    fn close_leaving(&self) {
+        // Not under the lock.
+        let _closed = self.leaving.lock().take();
+    }
+
     /// Another node has a descriptor; the caller holds no node's open file. One that was not used for longest is closed.
     fn admit(&self, node: &Arc<Node>) {
         let mut next = {
@@ -71,7 +84,9 @@ impl OpenFiles {
             let Some(victim) = next.take().and_then(|victim| victim.upgrade()) else { return };
             let Some(mut data) = victim.open_file() else { return };
             if !data.used || turn > self.most {
-                data.fd = None;
+                let fd = data.fd.take();
+                drop(data);
+                let _closed = std::mem::replace(&mut *self.leaving.lock(), fd);
                 return;
             }
             data.used = false;
@@ -121,14 +136,19 @@ impl Union {
     }
 
     /// Keeps a descriptor that can read and write.
-    pub(super) fn keep_open(&self, node: &Arc<Node>, file: OwnedFd) {
+    pub(super) fn keep_open(&self, node: &Arc<Node>, file: Arc<OwnedFd>) {
         let Some(mut data) = node.open_file() else { return };
-        let first = data.fd.replace(Arc::new(file)).is_none();
+        let first = data.fd.replace(file).is_none();
         (data.readable, data.writable, data.used) = (true, true, true);
         drop(data);
         if first {
             self.open_files.admit(node);
         }
+    }
+
+    /// What an answer need not wait for: to be called when it was given.
+    pub fn tidy(&self) {
+        self.open_files.close_leaving();
     }
 }
 
@@ -156,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_open() {
-        let files = OpenFiles { order: Mutex::default(), most: 2 };
+        let files = OpenFiles::of(2);
         let nodes: Vec<Arc<Node>> = (0..4).map(node).collect();
         let open = || nodes.iter().map(|node| node.open_file().unwrap().fd.is_some()).collect::<Vec<_>>();
         files.admit(&nodes[0]);
@@ -171,8 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn what_has_to_go_is_closed_after_the_answer() {
+        let files = OpenFiles::of(1);
+        let nodes: Vec<Arc<Node>> = (0..3).map(node).collect();
+        let fds: Vec<_> = nodes.iter().map(|node| Arc::downgrade(&node.open_fd().unwrap())).collect();
+        let open = || fds.iter().map(|fd| fd.upgrade().is_some()).collect::<Vec<_>>();
+        nodes.iter().take(2).for_each(|node| files.admit(node));
+        assert!(nodes[0].open_fd().is_none());
+        assert_eq!(open(), [true, true, true]);
+        files.admit(&nodes[2]);
+        assert_eq!(open(), [false, true, true], "one alone waits");
+        files.close_leaving();
+        assert_eq!(open(), [false, false, true]);
+    }
+
+    #[test]
     fn nodes_that_went_need_no_turn() {
-        let files = OpenFiles { order: Mutex::default(), most: 1 };
+        let files = OpenFiles::of(1);
         files.admit(&node(0));
         let kept = node(1);
         files.admit(&kept);

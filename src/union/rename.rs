@@ -127,6 +127,8 @@ impl Union {
             // Replaced between look-up and lock; the caller's kernel asks again.
             return Err(Errno::ESTALE.into());
         }
+        self.note_name(from.dir, from.name);
+        self.note_name(to.dir, to.name);
         let mut plan = Plan { source, target, hide_source: self.shows_through(from.dir, from.name)? };
         match (how, &plan.target.found) {
             (Rename::Exchange, _) => self.exchange(upper, from, to, &plan)?,
