@@ -3,12 +3,13 @@
 
 mod mounted;
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Barrier, Mutex};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use mounted::ground::Ground;
 use mounted::requirement::{Requirement, can_run};
@@ -83,6 +84,14 @@ fn every_name_that_was_given_is_found() {
             renameat_with(CWD, &name, CWD, to, RenameFlags::EXCHANGE).unwrap();
             assert!(!is_absent(&name) && !is_absent(to), "{driver:?} {name:?}");
         }
+        // What was moved knows its names as before.
+        fs::rename(dir.join("tree"), dir.join("elsewhere")).unwrap();
+        assert!(is_absent(&dir.join("elsewhere/later")));
+        fs::write(dir.join("elsewhere/later"), "later").unwrap();
+        let kept = renameat_with(CWD, root.join("old/in"), CWD, dir.join("elsewhere/later"), RenameFlags::NOREPLACE);
+        assert_eq!(kept, Err(rustix::io::Errno::EXIST), "{driver:?}");
+        fs::rename(root.join("old/in"), dir.join("elsewhere/in")).unwrap();
+        drop_caches();
         for _ in 0..2 {
             assert!(is_absent(&dir.join("link")) && is_absent(&root.join("moved")), "{driver:?}");
             for (name, content) in [
@@ -91,7 +100,9 @@ fn every_name_that_was_given_is_found() {
                 ("New/moved", "moved"),
                 ("New/renamed", ""),
                 ("New/again", ""),
-                ("New/tree/inner/file", "inner"),
+                ("New/elsewhere/inner/file", "inner"),
+                ("New/elsewhere/later", "later"),
+                ("New/elsewhere/in", "old/in"),
                 ("New/Directory/other", "exchanged"),
                 ("exchanged", "other"),
             ] {
@@ -100,6 +111,11 @@ fn every_name_that_was_given_is_found() {
             union.remount();
         }
     }
+}
+
+/// The kernel forgets what nobody uses.
+fn drop_caches() {
+    fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
 }
 
 /// The upper is not asked for names that it cannot have: one that somebody has put there meanwhile, which nobody may, is not seen.
@@ -121,6 +137,31 @@ fn the_upper_is_not_asked_for_other_names() {
     assert!(is_seen(&union, "123"), "a name that tells nothing of upper and lower case");
     union.remount();
     assert!(is_seen(&union, "old/made"));
+}
+
+/// Who makes one file after the other is told attributes that were taken before he asked: they do not have the time that somebody has set in
+/// the upper meanwhile, which nobody may.
+#[test]
+fn attributes_are_taken_before_they_are_asked_for() {
+    if !can_run("attributes_are_taken_before_they_are_asked_for", NEEDS) {
+        return;
+    }
+    let ground = ground();
+    let union = ground.mount(Driver::Haosfs, &[]);
+    let (dir, upper) = (union.path().join("new"), union.upper().join("new"));
+    fs::create_dir(&dir).unwrap();
+    begin_burst(&dir);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    let are_taken = |n: usize| {
+        File::create_new(dir.join(n.to_string())).unwrap();
+        // So many, or the burst would end.
+        (0..20).for_each(|m| assert!(is_absent(&dir.join(format!("absent-{n}-{m}")))));
+        File::open(&upper).unwrap().set_times(FileTimes::new().set_modified(long_ago)).unwrap();
+        fs::metadata(&dir).unwrap().modified().unwrap() != long_ago
+    };
+    let taken = (0..500).filter(|&n| are_taken(n)).count();
+    // With one processor nobody has time.
+    assert!(taken > 0 || thread::available_parallelism().is_ok_and(|n| n.get() == 1), "{taken}");
 }
 
 /// Two threads change one directory at a time: what it is shown to be afterwards is what it is in the upper.

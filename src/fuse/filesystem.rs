@@ -95,10 +95,18 @@ impl Filesystem {
         Asked::new(&self.union, self.turns.begin(req.pid()))
     }
 
+    /// Who has looked for an absent name may be about to give it. Where he has to wait for the processor, he should have it now.
+    fn expect(&self, asked: &Asked<'_>, parent: INodeNo, name: &OsStr) {
+        if !self.turns.are_beside() {
+            let made_here = asked.ask(|union| Ok(union.made_here(node(parent)))).ok().flatten();
+            asked.while_idle(made_here, |union, dir| union.expect(&dir, name));
+        }
+    }
+
     /// Who has changed a directory is about to ask for its attributes.
-    fn foresee(&self, asked: &Asked<'_>, dir: INodeNo) {
+    fn foresee(&self, asked: &Asked<'_>, dir: INodeNo, is_changed: bool) {
         let before = self.foreseen.before();
-        asked.while_idle([node(dir)], |union, dir| {
+        asked.while_idle(is_changed.then_some(node(dir)), |union, dir| {
             if let Ok(attr) = union.getattr(dir) {
                 self.foreseen.keep(before, dir, attr);
             }
@@ -144,7 +152,7 @@ impl fuser::Filesystem for Filesystem {
             // An entry without a node: the kernel remembers that the name is absent.
             Err(Error::Expected(Errno::ENOENT)) => {
                 reply.entry(&FOREVER, &convert::absent(), GENERATION);
-                asked.while_idle(self.union.made_here(node(parent)), |union, dir| union.expect(&dir, name));
+                self.expect(&asked, parent, name);
             }
             answer => entry("lookup", answer, reply),
         }
@@ -153,6 +161,7 @@ impl fuser::Filesystem for Filesystem {
     /// Also each of those that the kernel sends at a time, which may be thousands.
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         self.requests.count(Operation::Forget);
+        self.foreseen.notice_change(node(ino));
         Asked::new(&self.union, self.turns.begin_part()).tell(|union| union.forget(node(ino), nlookup));
     }
 
@@ -200,34 +209,44 @@ impl fuser::Filesystem for Filesystem {
         // Where files are opened without asking, this is how those to be written are made.
         let open = kind == Kind::File && !self.handles.files;
         let asked = self.begin(req, Operation::Mknod);
-        entry("mknod", asked.ask(|union| union.create(node(parent), &new, caller(req), open)), reply);
-        self.foresee(&asked, parent);
+        let answer = asked.ask(|union| union.create(node(parent), &new, caller(req), open));
+        let is_changed = answer.is_ok();
+        entry("mknod", answer, reply);
+        self.foresee(&asked, parent, is_changed);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let new = New::of(name, Kind::Dir, mode & 0o7777, umask);
         let asked = self.begin(req, Operation::Mkdir);
-        entry("mkdir", asked.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
-        self.foresee(&asked, parent);
+        let answer = asked.ask(|union| union.create(node(parent), &new, caller(req), false));
+        let is_changed = answer.is_ok();
+        entry("mkdir", answer, reply);
+        self.foresee(&asked, parent, is_changed);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let asked = self.begin(req, Operation::Unlink);
-        empty("unlink", asked.ask(|union| union.unlink(node(parent), name)), reply);
-        self.foresee(&asked, parent);
+        let answer = asked.ask(|union| union.unlink(node(parent), name));
+        let is_changed = answer.is_ok();
+        empty("unlink", answer, reply);
+        self.foresee(&asked, parent, is_changed);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let asked = self.begin(req, Operation::Rmdir);
-        empty("rmdir", asked.ask(|union| union.rmdir(node(parent), name)), reply);
-        self.foresee(&asked, parent);
+        let answer = asked.ask(|union| union.rmdir(node(parent), name));
+        let is_changed = answer.is_ok();
+        empty("rmdir", answer, reply);
+        self.foresee(&asked, parent, is_changed);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let new = New { target: target.as_os_str(), ..New::of(name, Kind::Symlink, 0o777, 0) };
         let asked = self.begin(req, Operation::Symlink);
-        entry("symlink", asked.ask(|union| union.create(node(parent), &new, caller(req), false)), reply);
-        self.foresee(&asked, parent);
+        let answer = asked.ask(|union| union.create(node(parent), &new, caller(req), false));
+        let is_changed = answer.is_ok();
+        entry("symlink", answer, reply);
+        self.foresee(&asked, parent, is_changed);
     }
 
     fn rename(
@@ -442,13 +461,15 @@ impl fuser::Filesystem for Filesystem {
         }
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
         let asked = self.begin(req, Operation::Create);
-        match asked.ask(|union| union.create(node(parent), &new, caller(req), true)) {
+        let answer = asked.ask(|union| union.create(node(parent), &new, caller(req), true));
+        let is_changed = answer.is_ok();
+        match answer {
             Ok((node, found)) => {
                 reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, self.open_flags());
             }
             Err(e) => reply.error(errno("create", &e)),
         }
-        self.foresee(&asked, parent);
+        self.foresee(&asked, parent, is_changed);
     }
 
     fn fallocate(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {

@@ -31,19 +31,19 @@ impl Slot {
 pub(super) struct Before(u64);
 
 impl Foreseen {
-    /// To be told of each request before it is answered, so that no answer is given that precedes it.
+    /// To be told of each request that may change a directory before it is answered, so that no answer is given that precedes it.
     pub(super) fn notice(&self, operation: Operation) {
         if !operation.keeps_directories() {
             self.0.lock().clear();
         }
     }
 
-    /// Attributes of this node are about to change.
+    /// Attributes of this node are about to change, or another one may get its id.
     pub(super) fn notice_change(&self, of: NodeId) {
         let mut slot = self.0.lock();
-        if slot.known.is_none_or(|(dir, _)| dir == of) {
-            slot.clear();
-        }
+        let others = slot.known.filter(|(dir, _)| *dir != of);
+        slot.clear();
+        slot.known = others;
     }
 
     /// To be asked before one makes sure that nothing else is being answered.

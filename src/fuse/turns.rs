@@ -79,7 +79,7 @@ impl Turns {
             (is_queued || workers.slow > 0 && workers.crowd > 0) && workers.call()
         };
         self.notify(is_called);
-        Turn { turns: self, begun: Instant::now(), took: Cell::new(None), is_part: false }
+        Turn { turns: self, begun: Instant::now(), took: Cell::new(None), worked: Cell::new(false), is_part: false }
     }
 
     /// This worker has a message that may be one of many that have come at once: afterwards it neither waits nor looks for another.
@@ -90,7 +90,7 @@ impl Turns {
             workers.begun = workers.begun.wrapping_add(1);
         }
         self.hand_on_if_asked();
-        Turn { turns: self, begun: Instant::now(), took: Cell::new(None), is_part: true }
+        Turn { turns: self, begun: Instant::now(), took: Cell::new(None), worked: Cell::new(false), is_part: true }
     }
 
     /// Has somebody listen, if nobody does: what follows takes long.
@@ -125,6 +125,11 @@ impl Turns {
     fn is_idle(&self) -> bool {
         let is_alone = self.workers.lock().is_alone(self.all);
         is_alone && self.may_look && !is_readable(&self.device)
+    }
+
+    /// True where asker and worker may have to take turns on one processor.
+    pub(super) fn are_beside(&self) -> bool {
+        self.awake.beside().is_some()
     }
 
     /// Who alone asks, for the thread that goes by it.
@@ -168,13 +173,14 @@ impl Turns {
         }
     }
 
-    fn end(&self, took: Duration) {
+    /// `worked` after the answer, which nobody asked for meanwhile.
+    fn end(&self, took: Duration, worked: bool) {
         // Before it listens, as it may take time to get there.
         let is_beside = self.awake.beside().is_some_and(|beside| beside.settle());
         let is_alone = {
             let mut workers = self.workers.lock();
             workers.note_end(took);
-            // Where answers take long anyway, it is better to be woken by the kernel than to be called.
+            // Where answers take longer than others would be looked for, it is better to be woken by the kernel than to be called.
             if workers.is_spare() && took <= LOOK {
                 workers.parked += 1;
                 while workers.in_burst && workers.called == 0 {
@@ -192,7 +198,7 @@ impl Turns {
         }
         // Those who still answer need the processors more, and of those who listen one would be woken all the same.
         if is_alone && self.may_look {
-            self.look(took);
+            self.look(took, worked);
         }
     }
 
@@ -200,10 +206,11 @@ impl Turns {
         self.workers.lock().listening += 1;
     }
 
-    /// Returns as soon as there is a request, or soon; at once after an answer that was not short.
-    fn look(&self, took: Duration) {
+    /// Returns as soon as there is a request, or soon; at once after an answer that was not short. What has come while one `worked` did not
+    /// queue up behind the answer.
+    fn look(&self, took: Duration, worked: bool) {
         let is_queued = is_readable(&self.device);
-        self.queued.store(is_queued, Ordering::Relaxed);
+        self.queued.store(is_queued && !worked, Ordering::Relaxed);
         if is_queued || took > SHORT {
             return;
         }
@@ -230,6 +237,7 @@ pub(super) struct Turn<'a> {
     turns: &'a Turns,
     begun: Instant,
     took: Cell<Option<Duration>>,
+    worked: Cell<bool>,
     is_part: bool,
 }
 
@@ -248,7 +256,9 @@ impl Turn<'_> {
 
     /// The answer is given, and nothing else is to be done at present.
     pub(super) fn is_idle(&self) -> bool {
-        self.turns.is_idle()
+        let is_idle = self.turns.is_idle();
+        self.worked.set(self.worked.get() || is_idle);
+        is_idle
     }
 }
 
@@ -257,7 +267,7 @@ impl Drop for Turn<'_> {
         if self.is_part {
             self.turns.end_part();
         } else {
-            self.turns.end(self.took.get().unwrap_or_else(|| self.begun.elapsed()));
+            self.turns.end(self.took.get().unwrap_or_else(|| self.begun.elapsed()), self.worked.get());
         }
     }
 }
@@ -449,20 +459,22 @@ mod tests {
         let (turns, mut asker) = in_burst(1);
         for _ in 0..VAIN {
             let begun = Instant::now();
-            turns.look(Duration::ZERO);
+            turns.look(Duration::ZERO, false);
             assert!(begun.elapsed() >= LOOK);
         }
         assert_eq!(turns.in_vain.load(Ordering::Relaxed), VAIN);
         // It looks once more, and then not for a while.
         let looks = || {
             let begun = Instant::now();
-            turns.look(Duration::ZERO);
+            turns.look(Duration::ZERO, false);
             begun.elapsed() >= LOOK
         };
         assert!(looks());
         assert!((0..100).filter(|_| looks()).count() < 50, "{turns:?}");
         asker.write_all(&[0]).unwrap();
-        turns.look(Duration::ZERO);
+        turns.look(Duration::ZERO, true);
+        assert!(!turns.queued.load(Ordering::Relaxed));
+        turns.look(Duration::ZERO, false);
         assert!(turns.queued.load(Ordering::Relaxed));
     }
 
@@ -471,7 +483,7 @@ mod tests {
         let (turns, _asker) = in_burst(1);
         for (took, waits) in [(SHORT, true), (SHORT + Duration::from_micros(1), false)] {
             turns.in_vain.store(0, Ordering::Relaxed);
-            turns.look(took);
+            turns.look(took, false);
             assert_eq!(turns.in_vain.load(Ordering::Relaxed), u32::from(waits));
         }
     }

@@ -37,6 +37,15 @@ pub struct RawEntry {
     pub kind: Option<Kind>,
 }
 
+/// ext2 to ext4, XFS, btrfs, tmpfs, F2FS (`<linux/magic.h>`).
+const OF_BYTES: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
+
+/// True for a file system that is known to tell names apart by their bytes, or else to take upper and lower case for one, too: others may
+/// take spellings of one letter for the same that differ in nothing else, as OpenZFS does with `normalization`.
+pub fn compares_bytes(dir: impl AsFd) -> bool {
+    fs::fstatfs(dir).is_ok_and(|found| OF_BYTES.contains(&(found.f_type as u64 & 0xffff_ffff)))
+}
+
 /// All entries of a directory but `.` and `..`, in the file system's order.
 ///
 /// # Errors

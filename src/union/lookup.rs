@@ -120,6 +120,9 @@ impl Union {
         let (node, latent) = {
             let _tree = self.tree.read();
             let _names = parent.children.read();
+            if self.lacks(parent, name) {
+                return Err(Error::Expected(Errno::ENOENT));
+            }
             let found = self.resolve(parent, name)?.found.ok_or(Error::Expected(Errno::ENOENT))?;
             let (node, latent) = self.node_of(parent, name, &found)?;
             if !latent {
@@ -156,8 +159,7 @@ impl Union {
                 Place::Upper | Place::Merged => (true, state.lowers.clone()),
             }
         };
-        let asked = in_upper && !(lowers.is_empty() && self.lacks(parent, name));
-        let upper = if asked { self.seen_in_upper(parent, name, &lowers)? } else { None };
+        let upper = if in_upper { self.seen_in_upper(parent, name, &lowers)? } else { None };
         let whiteout = upper.as_ref().is_some_and(|upper| upper.seen == Seen::Whiteout);
         let mut descent = Descent::new(name, upper);
         self.descend(&mut descent, &lowers)?;

@@ -1,6 +1,6 @@
 //! Names of directories that were made here, with nothing below them. Nobody else changes an upper that is in use (overlayfs.rst,
 //! "Changes to underlying filesystems"), so such a directory has no name but those that it was given here: who looks for another one need
-//! not ask the upper.
+//! not ask the upper. Whoever changes something asks it all the same, for what is taken for absent would be overwritten.
 
 use std::ffi::OsStr;
 use std::hash::BuildHasher;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::fast::RandomState;
 
 use super::node::{Node, NodeId};
-use super::{Key, Union};
+use super::{Key, Union, Upper};
 use crate::error::Errno;
 use crate::sys::spot::Spot;
 
@@ -20,7 +20,8 @@ use crate::sys::spot::Spot;
 /// taken for one of as many that were.
 const BITS: usize = 1 << 20;
 
-/// Which names may have been given. What was removed since stays.
+/// Which names may have been given. What was removed since stays, so in time nothing is known any more: of 300,000 names that were given,
+/// every fifth absent one is asked for, of a million three in four.
 #[derive(Debug, Default)]
 pub struct Names {
     bits: OnceLock<Box<[AtomicU64]>>,
@@ -52,7 +53,7 @@ impl Names {
 }
 
 impl Union {
-    /// True where the directory has no such name, and the upper need not be asked. The caller holds its names.
+    /// True where the directory has no such name, and the upper need not be asked. The caller holds its names, or takes it for a hint.
     pub(super) fn lacks(&self, dir: &Node, name: &OsStr) -> bool {
         dir.has_known_names() && !self.names.may_have(dir.id, name)
     }
@@ -66,7 +67,7 @@ impl Union {
 
     /// A directory was just made in the upper, and has no name yet; that it is `there` says its key.
     pub(super) fn begin_names(&self, dir: &Node, parent: &Node, at: &Spot, there: Key) {
-        if parent.has_known_names() || tells_cases_apart(at, there) {
+        if parent.has_known_names() || self.upper.as_ref().is_some_and(Upper::compares_bytes) && tells_cases_apart(at, there) {
             dir.know_names();
         }
     }
@@ -79,14 +80,22 @@ impl Union {
 
     /// Has the upper find out that a name is absent for which it was not asked: who has looked for it may be about to give it.
     pub fn expect(&self, dir: &Arc<Node>, name: &OsStr) {
-        let _tree = self.tree.read();
-        if let Ok(dir) = self.dir_fd(dir) {
+        if !self.lacks(dir, name) {
+            return;
+        }
+        let fd = {
+            let _tree = self.tree.read();
+            self.dir_fd(dir)
+        };
+        // Nobody waits for this, should the disk hang.
+        if let Ok(dir) = fd {
             let _absent = Spot::at(&dir, name).stat();
         }
     }
 }
 
-/// False where the directory in which something is may have it by another spelling, too (`chattr +F`), as then do those made in it.
+/// False where the directory in which something is may have it by another spelling, too (`chattr +F`, by which upper and lower case are one),
+/// as then do those made in it.
 fn tells_cases_apart(at: &Spot, there: Key) -> bool {
     let Spot::At { dir, name } = at else { return false };
     let swap = |byte: u8| if byte.is_ascii_lowercase() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };

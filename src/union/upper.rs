@@ -104,6 +104,12 @@ impl Upper {
         &self.root
     }
 
+    /// True where names of other bytes are other names, as far as its file system tells.
+    #[must_use]
+    pub fn compares_bytes(&self) -> bool {
+        dir::compares_bytes(&self.root)
+    }
+
     /// The directory for unfinished objects.
     #[must_use]
     pub const fn work(&self) -> &Arc<OwnedFd> {
