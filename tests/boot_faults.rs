@@ -155,7 +155,8 @@ fn a_daemon_that_ends_badly_decides_nothing() {
         let ended = power.on(&format!("{boot} && : >{journal} && umount $MNT && sleep 1 && ls $MNT"));
         assert!(ended.stdout.contains("\"mode\":\"trial\"") && !ended.stdout.contains("\nsbin"), "{what}: {ended:?}");
         let met = fs::read_to_string(&journal).unwrap();
-        assert!(met.starts_with("syncfs\n"), "{what}: {met}");
+        // Whoever records the trial may write meanwhile.
+        assert!(met.lines().any(|step| step == "syncfs"), "{what}: {met}");
         assert!(matches!(power.state(), State::Trying { left: 2, .. }), "{what}: {:?}", power.state());
         power.machine.on_data(|data| assert!(data.join("haosfs/uppers/2/upper/tried").exists(), "{what}"));
     }
