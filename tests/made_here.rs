@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use mounted::ground::Ground;
 use mounted::requirement::{Requirement, can_run};
-use mounted::union::Driver;
+use mounted::union::{Driver, Union};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
@@ -34,6 +34,16 @@ fn is_absent(path: &Path) -> bool {
 /// Names that are not there, each a request: from now on requests come in a burst.
 fn begin_burst(dir: &Path) {
     (0..400).for_each(|n| assert!(is_absent(&dir.join(format!("absent-{n}")))));
+}
+
+/// A union in which a burst has begun in `new`, and what it is made of.
+fn in_a_burst() -> (Ground, Union) {
+    let ground = ground();
+    let union = ground.mount(Driver::Haosfs, &[]);
+    let dir = union.path().join("new");
+    fs::create_dir(&dir).unwrap();
+    begin_burst(&dir);
+    (ground, union)
 }
 
 /// A name, and how the directory, which is in this root, gets it.
@@ -131,7 +141,7 @@ fn the_upper_is_not_asked_for_other_names() {
     for dir in ["old", "old/made", "123"] {
         fs::write(union.upper().join(dir).join("behind"), "").unwrap();
     }
-    let is_seen = |union: &mounted::union::Union, dir: &str| !is_absent(&union.path().join(dir).join("behind"));
+    let is_seen = |union: &Union, dir: &str| !is_absent(&union.path().join(dir).join("behind"));
     assert!(!is_seen(&union, "old/made"));
     assert!(is_seen(&union, "old"), "it was not made here");
     assert!(is_seen(&union, "123"), "a name that tells nothing of upper and lower case");
@@ -146,16 +156,13 @@ fn attributes_are_taken_before_they_are_asked_for() {
     if !can_run("attributes_are_taken_before_they_are_asked_for", NEEDS) {
         return;
     }
-    let ground = ground();
-    let union = ground.mount(Driver::Haosfs, &[]);
+    let (_ground, union) = in_a_burst();
     let (dir, upper) = (union.path().join("new"), union.upper().join("new"));
-    fs::create_dir(&dir).unwrap();
-    begin_burst(&dir);
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
     let are_taken = |n: usize| {
         File::create_new(dir.join(n.to_string())).unwrap();
-        // So many, or the burst would end.
-        (0..20).for_each(|m| assert!(is_absent(&dir.join(format!("absent-{n}-{m}")))));
+        // Elsewhere, for here the kernel would ask for the attributes first; and so many, or the burst would end.
+        (0..20).for_each(|m| assert!(is_absent(&union.path().join(format!("old/absent-{n}-{m}")))));
         File::open(&upper).unwrap().set_times(FileTimes::new().set_modified(long_ago)).unwrap();
         fs::metadata(&dir).unwrap().modified().unwrap() != long_ago
     };
@@ -170,11 +177,8 @@ fn attributes_of_a_directory_are_those_after_its_last_change() {
     if !can_run("attributes_of_a_directory_are_those_after_its_last_change", NEEDS) {
         return;
     }
-    let ground = ground();
-    let union = ground.mount(Driver::Haosfs, &[]);
+    let (_ground, union) = in_a_burst();
     let (dir, upper) = (union.path().join("new"), union.upper().join("new"));
-    fs::create_dir(&dir).unwrap();
-    begin_burst(&dir);
     let (begins, ends) = (Barrier::new(2), Barrier::new(2));
     let take_turns = |name: &str, after: &dyn Fn(usize)| {
         for step in 0..600 {

@@ -24,7 +24,7 @@ use super::page::Page;
 use super::reply::{attributes, empty, entry, named, sized, written};
 use super::requests::{Operation, Requests};
 use super::turns::Turns;
-use crate::error::{Errno, Error};
+use crate::error::{Errno, Error, Result};
 use crate::types::Kind;
 use crate::union::create::New;
 use crate::union::file::Writer;
@@ -96,17 +96,19 @@ impl Filesystem {
     }
 
     /// Who has looked for an absent name may be about to give it. Where he has to wait for the processor, he should have it now.
-    fn expect(&self, asked: &Asked<'_>, parent: INodeNo, name: &OsStr) {
+    fn anticipate(&self, asked: &Asked<'_>, parent: INodeNo, name: &OsStr) {
         if !self.turns.are_beside() {
             let made_here = asked.ask(|union| Ok(union.made_here(node(parent)))).ok().flatten();
-            asked.while_idle(made_here, |union, dir| union.expect(&dir, name));
+            asked.while_idle(made_here, |union, dir| union.anticipate(&dir, name));
         }
     }
 
-    /// Who has changed a directory is about to ask for its attributes.
-    fn foresee(&self, asked: &Asked<'_>, dir: INodeNo, is_changed: bool) {
+    /// Replies to who has changed a directory, if he has, and takes its attributes, for he is about to ask for them.
+    fn answer_change<T>(&self, asked: &Asked<'_>, dir: INodeNo, answer: Result<T>, reply: impl FnOnce(Result<T>)) {
+        let changed = answer.is_ok().then_some(node(dir));
+        reply(answer);
         let before = self.foreseen.before();
-        asked.while_idle(is_changed.then_some(node(dir)), |union, dir| {
+        asked.while_idle(changed, |union, dir| {
             if let Ok(attr) = union.getattr(dir) {
                 self.foreseen.keep(before, dir, attr);
             }
@@ -152,7 +154,7 @@ impl fuser::Filesystem for Filesystem {
             // An entry without a node: the kernel remembers that the name is absent.
             Err(Error::Expected(Errno::ENOENT)) => {
                 reply.entry(&FOREVER, &convert::absent(), GENERATION);
-                self.expect(&asked, parent, name);
+                self.anticipate(&asked, parent, name);
             }
             answer => entry("lookup", answer, reply),
         }
@@ -210,43 +212,33 @@ impl fuser::Filesystem for Filesystem {
         let open = kind == Kind::File && !self.handles.files;
         let asked = self.begin(req, Operation::Mknod);
         let answer = asked.ask(|union| union.create(node(parent), &new, caller(req), open));
-        let is_changed = answer.is_ok();
-        entry("mknod", answer, reply);
-        self.foresee(&asked, parent, is_changed);
+        self.answer_change(&asked, parent, answer, |answer| entry("mknod", answer, reply));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let new = New::of(name, Kind::Dir, mode & 0o7777, umask);
         let asked = self.begin(req, Operation::Mkdir);
         let answer = asked.ask(|union| union.create(node(parent), &new, caller(req), false));
-        let is_changed = answer.is_ok();
-        entry("mkdir", answer, reply);
-        self.foresee(&asked, parent, is_changed);
+        self.answer_change(&asked, parent, answer, |answer| entry("mkdir", answer, reply));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let asked = self.begin(req, Operation::Unlink);
         let answer = asked.ask(|union| union.unlink(node(parent), name));
-        let is_changed = answer.is_ok();
-        empty("unlink", answer, reply);
-        self.foresee(&asked, parent, is_changed);
+        self.answer_change(&asked, parent, answer, |answer| empty("unlink", answer, reply));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let asked = self.begin(req, Operation::Rmdir);
         let answer = asked.ask(|union| union.rmdir(node(parent), name));
-        let is_changed = answer.is_ok();
-        empty("rmdir", answer, reply);
-        self.foresee(&asked, parent, is_changed);
+        self.answer_change(&asked, parent, answer, |answer| empty("rmdir", answer, reply));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let new = New { target: target.as_os_str(), ..New::of(name, Kind::Symlink, 0o777, 0) };
         let asked = self.begin(req, Operation::Symlink);
         let answer = asked.ask(|union| union.create(node(parent), &new, caller(req), false));
-        let is_changed = answer.is_ok();
-        entry("symlink", answer, reply);
-        self.foresee(&asked, parent, is_changed);
+        self.answer_change(&asked, parent, answer, |answer| entry("symlink", answer, reply));
     }
 
     fn rename(
@@ -462,14 +454,12 @@ impl fuser::Filesystem for Filesystem {
         let new = New::of(name, Kind::File, mode & 0o7777, umask);
         let asked = self.begin(req, Operation::Create);
         let answer = asked.ask(|union| union.create(node(parent), &new, caller(req), true));
-        let is_changed = answer.is_ok();
-        match answer {
+        self.answer_change(&asked, parent, answer, |answer| match answer {
             Ok((node, found)) => {
                 reply.created(&FOREVER, &named(&node, &found), GENERATION, NO_HANDLE, self.open_flags());
             }
             Err(e) => reply.error(errno("create", &e)),
-        }
-        self.foresee(&asked, parent, is_changed);
+        });
     }
 
     fn fallocate(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {

@@ -79,7 +79,7 @@ impl Union {
     }
 
     /// Has the upper find out that a name is absent for which it was not asked: who has looked for it may be about to give it.
-    pub fn expect(&self, dir: &Arc<Node>, name: &OsStr) {
+    pub fn anticipate(&self, dir: &Arc<Node>, name: &OsStr) {
         if !self.lacks(dir, name) {
             return;
         }
