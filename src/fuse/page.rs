@@ -16,6 +16,10 @@ use crate::union::{Entry, Union};
 
 /// Of the directories whose names are in one page so many are decoded before they are asked for, at most.
 const PREPARED: usize = 4;
+/// For so many directories of a page a block of metadata is decompressed, at most, but for those that the kernel knows already. Each
+/// further one of those has a block of others before it: whoever goes there has so much more to do that a look-up of its own does not
+/// matter, and `ls` does not go there.
+const DECOMPRESSED: usize = 8;
 
 /// What is answered to one request.
 pub(super) struct Page {
@@ -25,13 +29,15 @@ pub(super) struct Page {
     dirs: Vec<Arc<Node>>,
     /// What the kernel knows of the directory, once somebody had to look.
     known: Option<HashMap<OsString, Arc<Node>>>,
+    /// Directories whose attributes have to be decompressed.
+    far: usize,
     /// The page ends before a name of which the kernel cannot be told.
     failed: Option<Error>,
 }
 
 impl Page {
     pub(super) fn new(reply: ReplyDirectoryPlus) -> Self {
-        Self { reply, is_empty: true, dirs: Vec::new(), known: None, failed: None }
+        Self { reply, is_empty: true, dirs: Vec::new(), known: None, far: 0, failed: None }
     }
 
     /// Adds one entry; false once the page is full. `.` and `..` are not looked up by the kernel.
@@ -40,19 +46,36 @@ impl Page {
             let dot = fuser::FileAttr { ino: INodeNo(entry.ino), kind: fuser::FileType::Directory, ..convert::absent() };
             return self.push(entry, next, &FOREVER, &dot);
         }
+        if union.is_far(entry) {
+            self.far = self.far.saturating_add(1);
+            if self.far > DECOMPRESSED
+                && let Ok(Some(node)) = union.enter_unseen(dir, entry)
+            {
+                return self.push_unseen(union, entry, next, &node);
+            }
+        }
         match union.enter(dir, entry).or_else(|e| self.known(union, dir, entry, e)) {
             Ok((found, attr)) => self.push_found(union, entry, next, found, &attr),
             // A name that went since the listing was taken is left out; the kernel asks for the others by position.
             Err(Error::Expected(Errno::ENOENT)) => true,
             Err(_) if self.failed.is_some() => false,
-            // A name that cannot be looked up stands there all the same. What is said of it holds for no time at all: whoever
-            // wants more asks again, and learns why not.
-            Err(_) => {
-                let ino = INodeNo(union.made_up_number());
-                let bare = fuser::FileAttr { ino, kind: convert::kind(entry.kind), ..convert::absent() };
-                self.push(entry, next, &Duration::ZERO, &bare)
-            }
+            // A name that cannot be looked up stands there all the same. Whoever wants more asks again, and learns why not.
+            Err(_) => self.push_bare(entry, next, union.made_up_number()),
         }
+    }
+
+    fn push_unseen(&mut self, union: &Union, entry: &Entry, next: u64, node: &Node) -> bool {
+        let has_room = self.push_bare(entry, next, node.id.0);
+        if !has_room {
+            union.forget(node.id, 1);
+        }
+        has_room
+    }
+
+    /// What is said of a name holds for no time at all: name and attributes are asked for before either is used.
+    fn push_bare(&mut self, entry: &Entry, next: u64, number: u64) -> bool {
+        let bare = fuser::FileAttr { ino: INodeNo(number), kind: convert::kind(entry.kind), nlink: 1, ..convert::absent() };
+        self.push(entry, next, &Duration::ZERO, &bare)
     }
 
     /// Of a name that cannot be looked up, but is known to the kernel all the same: were it told another number, it would take away

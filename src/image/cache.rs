@@ -118,6 +118,11 @@ impl<K: Eq + Hash + Clone, V: Weight + Clone> Budgeted<K, V> {
         self.0.get(key)
     }
 
+    /// Whether the value of `key` is kept. It does not count as used.
+    pub fn has(&self, key: &K) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// Bytes in use.
     pub fn weight(&self) -> u64 {
         self.0.weight()

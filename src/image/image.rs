@@ -271,6 +271,12 @@ impl Image {
         Ok((attr, found.xattrs.is_some()))
     }
 
+    /// Whether an inode can be looked at without decompressing where it stands.
+    #[must_use]
+    pub fn is_at_hand(&self, inode: InodeRef) -> bool {
+        self.metadata.has(Position::from_reference(self.superblock.inode_table, inode.0))
+    }
+
     fn id(&self, index: u16) -> Result<u32> {
         if let Some(id) = self.known_ids.get().and_then(|ids| ids.get(usize::from(index))) {
             return Ok(*id);

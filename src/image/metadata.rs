@@ -118,6 +118,12 @@ impl Metadata {
         }
     }
 
+    /// Whether the block at a place is kept decompressed.
+    #[must_use]
+    pub fn has(&self, at: Position) -> bool {
+        self.blocks.has(&at.block)
+    }
+
     /// How many blocks were decompressed so far.
     #[must_use]
     pub fn decompressed(&self) -> u64 {

@@ -85,6 +85,46 @@ impl Union {
     fn enter_lower(&self, parent: &Arc<Node>, entry: &super::Entry, id: LowerId) -> Result<Option<(Arc<Node>, Attr)>> {
         let _tree = self.tree.read();
         let _names = parent.children.read();
+        let Some(at) = self.sole_lower(parent, entry, id)? else { return Ok(None) };
+        let (attr, has_xattrs) = self.lower(at)?.look(id)?;
+        let number = self.lower_number(at.layer, attr.ino);
+        if has_xattrs || attr.kind != entry.kind || attr.kind == Kind::Char || number != entry.ino {
+            return Ok(None);
+        }
+        let Some(node) = self.node_of_sole(parent, entry, at, number)? else { return Ok(None) };
+        let state = node.state.read();
+        let shown = self.shown(&node, &state, attr);
+        drop(state);
+        Ok(Some((node, shown)))
+    }
+
+    /// Whether [`Union::enter`] would have to decompress something for a directory, and [`Union::enter_unseen`] would not.
+    #[must_use]
+    pub fn is_far(&self, entry: &super::Entry) -> bool {
+        // With one lower alone no mark on a directory can lead to another one.
+        let [lower] = &self.lowers[..] else { return false };
+        entry.kind.is_dir() && entry.lower.is_some_and(|id| !lower.is_at_hand(id))
+    }
+
+    /// As [`Union::enter`], of a directory whose inode nobody has looked at: without its attributes, and by the number that the
+    /// listing tells. `None` where somebody may know it, or it must be looked up.
+    ///
+    /// # Errors
+    /// As for [`Union::lookup`].
+    pub fn enter_unseen(&self, parent: &Arc<Node>, entry: &super::Entry) -> Result<Option<Arc<Node>>> {
+        let (Some(id), true) = (entry.lower, entry.kind.is_dir()) else { return Ok(None) };
+        let _tree = self.tree.read();
+        let _names = parent.children.read();
+        let Some(at) = self.sole_lower(parent, entry, id)? else { return Ok(None) };
+        if self.table.find_lower(at, entry.ino, entry.kind).is_some() {
+            return Ok(None);
+        }
+        self.node_of_sole(parent, entry, at, entry.ino)
+    }
+
+    /// The inode of a listed name, where its directory has a part in one lower alone, and the upper has no such name still. The caller
+    /// holds `tree` and the names.
+    fn sole_lower(&self, parent: &Arc<Node>, entry: &super::Entry, id: LowerId) -> Result<Option<LowerAt>> {
         let (at, merged) = {
             let state = parent.state.read();
             match (&state.place, &state.lowers[..]) {
@@ -94,25 +134,20 @@ impl Union {
                 _ => return Ok(None),
             }
         };
-        if merged && !matches!(self.writable()?.stat(&Spot::at(&self.dir_fd(parent)?, &entry.name)), Err(Errno::ENOENT)) {
-            return Ok(None);
-        }
-        let (attr, has_xattrs) = self.lower(at)?.look(id)?;
-        if has_xattrs || attr.kind != entry.kind || attr.kind == Kind::Char {
-            return Ok(None);
-        }
-        let lowers = smallvec::smallvec![at];
-        let found = Found { kind: attr.kind, upper: None, lowers, lower_ino: attr.ino, entry: None };
-        let (node, latent) = self.node_of(parent, &entry.name, &found)?;
-        let state = node.state.read();
-        if latent || !matches!(state.place, Place::Lower) {
-            drop(state);
+        let is_in_upper =
+            merged && !matches!(self.writable()?.stat(&Spot::at(&self.dir_fd(parent)?, &entry.name)), Err(Errno::ENOENT));
+        Ok((!is_in_upper).then_some(at))
+    }
+
+    /// The node of what one lower alone has, by its number in the union; `None` where it is in the upper.
+    fn node_of_sole(&self, parent: &Arc<Node>, entry: &super::Entry, at: LowerAt, number: u64) -> Result<Option<Arc<Node>>> {
+        let node = self.intern_lower(at, entry.kind, number, &smallvec::smallvec![at])?;
+        let (node, latent) = self.named(node, parent, &entry.name, None)?;
+        if latent || !matches!(node.state.read().place, Place::Lower) {
             self.forget(node.id, 1);
             return Ok(None);
         }
-        let shown = self.shown(&node, &state, attr);
-        drop(state);
-        Ok(Some((node, shown)))
+        Ok(Some(node))
     }
 
     pub(super) fn lookup_in(&self, parent: &Arc<Node>, name: &OsStr) -> Result<(Arc<Node>, Attr)> {
@@ -222,6 +257,12 @@ impl Union {
     /// has been copied up meanwhile and should join it in the upper.
     pub(super) fn node_of(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<(Arc<Node>, bool)> {
         let node = self.intern_found(parent, name, found)?;
+        self.named(node, parent, name, found.upper.map(|_| found.place()))
+    }
+
+    /// Gives a node the name under which it was found, in the upper at this place or in lowers alone; gives its reference back where
+    /// it cannot have that. True as for [`Union::node_of`].
+    fn named(&self, node: Arc<Node>, parent: &Arc<Node>, name: &OsStr, in_upper: Option<Place>) -> Result<(Arc<Node>, bool)> {
         let mut state = node.state.write();
         if state.has_link(parent, name) {
             if self.index.is_some() {
@@ -230,7 +271,7 @@ impl Union {
             drop(state);
             return Ok((node, false));
         }
-        match (&state.place, &found.upper) {
+        match (&state.place, in_upper) {
             (Place::Upper | Place::Merged | Place::Orphan(_), None) => {
                 self.table.add_link_below(&mut state, parent, name);
                 let latent = state.index.is_none();
@@ -243,7 +284,7 @@ impl Union {
                 self.table.release(&node, 1);
                 return Err(Error::sys("look up, as a directory has another name already,", name, Errno::EIO));
             }
-            (Place::Orphan(_), Some(_)) => state.place = found.place(),
+            (Place::Orphan(_), Some(place)) => state.place = place,
             _ => {}
         }
         self.table.add_link(&mut state, parent, name);
@@ -256,13 +297,7 @@ impl Union {
         if let (None, Some(at)) = (&found.upper, found.lowers.first()) {
             let number = self.lower_number(at.layer, found.lower_ino);
             if found.entry.is_none() {
-                // Nothing is asked of the upper for these, so that nobody waits for it.
-                let state = || State::new(Place::Lower, found.lowers.clone());
-                return Ok(if self.lower(*at)?.has_lasting_numbers() {
-                    self.table.intern_lower(*at, found.kind, number, state)
-                } else {
-                    self.table.intern(key, found.kind, || number, state)
-                });
+                return self.intern_lower(*at, found.kind, number, &found.lowers);
             }
             // A file that is just being copied up has its entry before it has its key.
             if let Some(node) = self.table.find_lower(*at, number, found.kind).filter(|node| node.hold()) {
@@ -279,6 +314,16 @@ impl Union {
         // Asked for beforehand: no other name may have to wait for the upper.
         let number = self.first_number(parent, name, found)?;
         Ok(self.table.intern(key, found.kind, || number, || state))
+    }
+
+    /// The node of what is in lowers alone. Nothing is asked of the upper for these, so that nobody waits for it.
+    fn intern_lower(&self, at: LowerAt, kind: Kind, number: u64, lowers: &SmallVec<[LowerAt; 1]>) -> Result<Arc<Node>> {
+        let state = || State::new(Place::Lower, lowers.clone());
+        Ok(if self.lower(at)?.has_lasting_numbers() {
+            self.table.intern_lower(at, kind, number, state)
+        } else {
+            self.table.intern(Key::lower(at), kind, || number, state)
+        })
     }
 
     /// The live node of what was found, without a new reference.

@@ -108,6 +108,12 @@ pub trait Lower: Send + Sync {
         Ok((self.attr(id)?, true))
     }
 
+    /// Whether [`Lower::look`] at an inode takes no more than a system call: nothing has to be decompressed for it. Always true where the
+    /// number by which it is listed may not be the inode's.
+    fn is_at_hand(&self, _id: LowerId) -> bool {
+        true
+    }
+
     /// Target of a symbolic link.
     ///
     /// # Errors

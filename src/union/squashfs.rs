@@ -1,6 +1,7 @@
 //! A squashfs image as a lower.
 
 use std::ffi::{OsStr, OsString};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::lower::{Blocks, Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Pages, Seek, Spare};
 use super::positions::DOTS;
@@ -12,13 +13,25 @@ use crate::types::{Attr, BeforeWait};
 /// An image; its inodes are named by their place in the inode table, which hard links share.
 pub struct SquashfsLower {
     image: Image,
+    /// A listing has told another number than the inode has: none can be believed.
+    has_lied: AtomicBool,
 }
 
 impl SquashfsLower {
     /// The lower of an open image.
     #[must_use]
     pub const fn new(image: Image) -> Self {
-        Self { image }
+        Self { image, has_lied: AtomicBool::new(false) }
+    }
+
+    /// The number of what a listing tells of. A damaged image may list an inode by another number than it has. One that cannot be read
+    /// at all is no node's.
+    fn number(&self, listed: &LowerEntry) -> u64 {
+        let number = self.image.number(inode(listed.id)).unwrap_or(listed.ino);
+        if number != listed.ino {
+            self.has_lied.store(true, Ordering::Relaxed);
+        }
+        number
     }
 }
 
@@ -37,9 +50,7 @@ impl Lower for SquashfsLower {
 
     fn lookup(&self, dir: LowerId, name: &OsStr) -> Result<Option<LowerEntry>> {
         let found = self.image.lookup(inode(dir), name)?.map(entry);
-        // A damaged image may list an inode by another number than it has. One that cannot be read at all is no node's.
-        let number = |found: LowerEntry| self.image.number(inode(found.id)).unwrap_or(found.ino);
-        Ok(found.map(|found| LowerEntry { ino: number(found), ..found }))
+        Ok(found.map(|found| LowerEntry { ino: self.number(&found), ..found }))
     }
 
     fn has_lasting_numbers(&self) -> bool {
@@ -61,6 +72,10 @@ impl Lower for SquashfsLower {
 
     fn look(&self, id: LowerId) -> Result<(Attr, bool)> {
         self.image.look(inode(id))
+    }
+
+    fn is_at_hand(&self, id: LowerId) -> bool {
+        self.has_lied.load(Ordering::Relaxed) || self.image.is_at_hand(inode(id))
     }
 
     fn readlink(&self, id: LowerId) -> Result<OsString> {
