@@ -7,12 +7,14 @@ use std::fs::{self, File, FileTimes};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mounted::ground::Ground;
 use mounted::requirement::{Requirement, can_run};
+use mounted::scratch::{Fs, Scratch};
 use mounted::union::{Driver, Union};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -212,4 +214,27 @@ fn attributes_of_a_directory_are_those_after_its_last_change() {
         });
     });
     assert_eq!(differences.into_inner().unwrap(), []);
+}
+
+/// By either driver: who could not make a file is not told that others are absent.
+#[test]
+fn an_upper_that_has_failed_is_asked_again() {
+    if !can_run("an_upper_that_has_failed_is_asked_again", NEEDS)
+        || !can_run("an_upper_that_has_failed_is_asked_again", &["mkfs.xfs", "xfs_io"].map(Requirement::Tool))
+    {
+        return;
+    }
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        let (ground, scratch) = (ground(), Scratch::new(Fs::Xfs));
+        let union = ground.mount_with(driver, &scratch.dir("home"), &[]);
+        let dir = union.path().join("New");
+        fs::create_dir(&dir).unwrap();
+        begin_burst(&dir);
+        let shut = Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(scratch.path()).status().unwrap();
+        assert!(shut.success());
+        let made = File::create(dir.join("made")).unwrap_err();
+        assert_eq!(made.raw_os_error(), Some(libc::EIO), "{driver:?} {made}");
+        let other = fs::symlink_metadata(dir.join("other")).unwrap_err();
+        assert_eq!(other.raw_os_error(), Some(libc::EIO), "{driver:?} {other}");
+    }
 }

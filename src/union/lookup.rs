@@ -210,7 +210,10 @@ impl Union {
         match self.writable()?.stat(&spot) {
             Ok(stat) => self.meaning_in_upper(&spot, name, stat, below).map(Some),
             Err(Errno::ENOENT) => Ok(None),
-            Err(e) => Err(Error::sys("look up in the upper", name, e)),
+            Err(e) => {
+                self.doubt_names();
+                Err(Error::sys("look up in the upper", name, e))
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 
@@ -25,6 +25,8 @@ const BITS: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Names {
     bits: OnceLock<Box<[AtomicU64]>>,
+    /// The upper has not answered as it should have: it is asked for everything.
+    is_doubted: AtomicBool,
     hasher: RandomState,
 }
 
@@ -41,6 +43,9 @@ impl Names {
 
     /// False where it was never told so.
     fn may_have(&self, dir: NodeId, name: &OsStr) -> bool {
+        if self.is_doubted.load(Ordering::Relaxed) {
+            return true;
+        }
         let Some(bits) = self.bits.get() else { return false };
         let is_set = |bit: usize| bits.get(bit / 64).is_none_or(|word| word.load(Ordering::Relaxed) & 1 << (bit % 64) != 0);
         self.places(dir, name).into_iter().all(is_set)
@@ -56,6 +61,11 @@ impl Union {
     /// True where the directory has no such name, and the upper need not be asked. The caller holds its names, or takes it for a hint.
     pub(super) fn lacks(&self, dir: &Node, name: &OsStr) -> bool {
         dir.has_known_names() && !self.names.may_have(dir.id, name)
+    }
+
+    /// The upper has failed, as its file system was shut down, say: from now on whoever looks for a name is told.
+    pub fn doubt_names(&self) {
+        self.names.is_doubted.store(true, Ordering::Relaxed);
     }
 
     /// To be told of each name before it is given. The caller holds the directory's names exclusively.
@@ -88,8 +98,11 @@ impl Union {
             self.dir_fd(dir)
         };
         // Nobody waits for this, should the disk hang.
-        if let Ok(dir) = fd {
-            let _absent = Spot::at(&dir, name).stat();
+        if let Ok(dir) = fd
+            && let Err(e) = Spot::at(&dir, name).stat()
+            && e != Errno::ENOENT
+        {
+            self.doubt_names();
         }
     }
 }
