@@ -16,9 +16,9 @@ use crate::union::{Entry, Union};
 
 /// Of the directories whose names are in one page so many are decoded before they are asked for, at most.
 const PREPARED: usize = 4;
-/// For so many directories of a page a block of metadata is decompressed, at most, but for those that the kernel knows already. Each
-/// further one of those has a block of others before it: whoever goes there has so much more to do that a look-up of its own does not
-/// matter, and `ls` does not go there.
+/// For so many directories of a page a block of metadata is decompressed, at most, but for those that the kernel knows already, and for
+/// the second one in a block that was passed over. What is left has a block to itself, with much that is in it: whoever goes there has so
+/// much more to do that a look-up of its own does not matter, and `ls` does not go there.
 const DECOMPRESSED: usize = 8;
 
 /// What is answered to one request.
@@ -29,15 +29,17 @@ pub(super) struct Page {
     dirs: Vec<Arc<Node>>,
     /// What the kernel knows of the directory, once somebody had to look.
     known: Option<HashMap<OsString, Arc<Node>>>,
-    /// Directories whose attributes have to be decompressed.
+    /// Directories whose attributes had to be decompressed.
     far: usize,
+    /// The last block that was passed over.
+    passed: Option<u64>,
     /// The page ends before a name of which the kernel cannot be told.
     failed: Option<Error>,
 }
 
 impl Page {
     pub(super) fn new(reply: ReplyDirectoryPlus) -> Self {
-        Self { reply, is_empty: true, dirs: Vec::new(), known: None, far: 0, failed: None }
+        Self { reply, is_empty: true, dirs: Vec::new(), known: None, far: 0, passed: None, failed: None }
     }
 
     /// Adds one entry; false once the page is full. `.` and `..` are not looked up by the kernel.
@@ -46,13 +48,14 @@ impl Page {
             let dot = fuser::FileAttr { ino: INodeNo(entry.ino), kind: fuser::FileType::Directory, ..convert::absent() };
             return self.push(entry, next, &FOREVER, &dot);
         }
-        if union.is_far(entry) {
-            self.far = self.far.saturating_add(1);
-            if self.far > DECOMPRESSED
+        if let Some(block) = union.far(entry) {
+            if self.far >= DECOMPRESSED
+                && self.passed.replace(block) != Some(block)
                 && let Ok(Some(node)) = union.enter_unseen(dir, entry)
             {
                 return self.push_unseen(union, entry, next, &node);
             }
+            self.far = self.far.saturating_add(1);
         }
         match union.enter(dir, entry).or_else(|e| self.known(union, dir, entry, e)) {
             Ok((found, attr)) => self.push_found(union, entry, next, found, &attr),

@@ -271,10 +271,11 @@ impl Image {
         Ok((attr, found.xattrs.is_some()))
     }
 
-    /// Whether an inode can be looked at without decompressing where it stands.
+    /// The block that has to be decompressed to look at an inode, as its position in the image; `None` where it is kept decompressed.
     #[must_use]
-    pub fn is_at_hand(&self, inode: InodeRef) -> bool {
-        self.metadata.has(Position::from_reference(self.superblock.inode_table, inode.0))
+    pub fn far(&self, inode: InodeRef) -> Option<u64> {
+        let at = Position::from_reference(self.superblock.inode_table, inode.0);
+        (!self.metadata.has(at)).then_some(at.block)
     }
 
     fn id(&self, index: u16) -> Result<u32> {

@@ -98,12 +98,13 @@ impl Union {
         Ok(Some((node, shown)))
     }
 
-    /// Whether [`Union::enter`] would have to decompress something for a directory, and [`Union::enter_unseen`] would not.
+    /// What [`Union::enter`] would have to decompress for a directory, and [`Union::enter_unseen`] would not; others with the same answer
+    /// have it in common.
     #[must_use]
-    pub fn is_far(&self, entry: &super::Entry) -> bool {
+    pub fn far(&self, entry: &super::Entry) -> Option<u64> {
         // With one lower alone no mark on a directory can lead to another one.
-        let [lower] = &self.lowers[..] else { return false };
-        entry.kind.is_dir() && entry.lower.is_some_and(|id| !lower.is_at_hand(id))
+        let [lower] = &self.lowers[..] else { return None };
+        entry.lower.filter(|_| entry.kind.is_dir()).and_then(|id| lower.far(id))
     }
 
     /// As [`Union::enter`], of a directory whose inode nobody has looked at: without its attributes, and by the number that the

@@ -108,10 +108,10 @@ pub trait Lower: Send + Sync {
         Ok((self.attr(id)?, true))
     }
 
-    /// Whether [`Lower::look`] at an inode takes no more than a system call: nothing has to be decompressed for it. Always true where the
-    /// number by which it is listed may not be the inode's.
-    fn is_at_hand(&self, _id: LowerId) -> bool {
-        true
+    /// What has to be decompressed for a [`Lower::look`] at an inode: those with the same answer have it in common. `None` where that takes
+    /// no more than a system call, and where the number by which it is listed may not be the inode's.
+    fn far(&self, _id: LowerId) -> Option<u64> {
+        None
     }
 
     /// Target of a symbolic link.

@@ -74,8 +74,8 @@ impl Lower for SquashfsLower {
         self.image.look(inode(id))
     }
 
-    fn is_at_hand(&self, id: LowerId) -> bool {
-        self.has_lied.load(Ordering::Relaxed) || self.image.is_at_hand(inode(id))
+    fn far(&self, id: LowerId) -> Option<u64> {
+        self.image.far(inode(id)).filter(|_| !self.has_lied.load(Ordering::Relaxed))
     }
 
     fn readlink(&self, id: LowerId) -> Result<OsString> {
