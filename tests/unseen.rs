@@ -22,8 +22,8 @@ const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs
 const DIRS: u32 = 300;
 /// That of nobody.
 const MINE: u32 = DIRS - 5;
-/// Neither among the first of a page nor among those that a walk has read last.
-const AMID: u32 = 50;
+/// Neither among the first of a page, of whatever size, nor among those that a walk has read last.
+const AMID: u32 = 60;
 /// The inodes of so many links take more than a block of metadata, of 8,192 bytes.
 const LINKS: usize = 40;
 const LONG: usize = 240;

@@ -106,8 +106,8 @@ impl Filesystem {
     /// Replies to who has changed a directory, if he has, and takes its attributes, for he is about to ask for them.
     fn answer_change<T>(&self, asked: &Asked<'_>, dir: INodeNo, answer: Result<T>, reply: impl FnOnce(Result<T>)) {
         let changed = answer.is_ok().then_some(node(dir));
-        if answer.as_ref().is_err_and(|e| e.errno() == Errno::EIO) {
-            self.union.doubt_names();
+        if let Err(e) = &answer {
+            self.union.notice_failure(e);
         }
         reply(answer);
         let before = self.foreseen.before();

@@ -17,8 +17,8 @@ use crate::union::{Entry, Union};
 /// Of the directories whose names are in one page so many are decoded before they are asked for, at most.
 const PREPARED: usize = 4;
 /// For so many directories of a page a block of metadata is decompressed, at most, but for those that the kernel knows already, and for
-/// the second one in a block that was passed over. What is left has a block to itself, with much that is in it: whoever goes there has so
-/// much more to do that a look-up of its own does not matter, and `ls` does not go there.
+/// the second one on end in a block that was passed over. What is left mostly has a block to itself, with much that is in it: whoever goes
+/// there has so much more to do that a look-up of its own does not matter. `ls` by itself does not go there.
 const DECOMPRESSED: usize = 8;
 
 /// What is answered to one request.

@@ -212,7 +212,7 @@ impl Union {
             Ok(stat) => self.meaning_in_upper(&spot, name, stat, below).map(Some),
             Err(Errno::ENOENT) => Ok(None),
             Err(e) => {
-                self.doubt_names();
+                self.notice_errno(e);
                 Err(Error::sys("look up in the upper", name, e))
             }
         }

@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 
 use super::node::{Node, NodeId};
 use super::{Key, Union, Upper};
-use crate::error::Errno;
+use crate::error::{Errno, Error};
 use crate::sys::spot::Spot;
 
 /// Bits by which names are known, a power of two: 128 KiB. Each name sets two; of 50,000 names that were never given one in a hundred is
@@ -25,7 +25,7 @@ const BITS: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Names {
     bits: OnceLock<Box<[AtomicU64]>>,
-    /// The upper has not answered as it should have: it is asked for everything.
+    /// The upper has failed: it is asked for everything.
     is_doubted: AtomicBool,
     hasher: RandomState,
 }
@@ -63,9 +63,19 @@ impl Union {
         dir.has_known_names() && !self.names.may_have(dir.id, name)
     }
 
-    /// The upper has failed, as its file system was shut down, say: from now on whoever looks for a name is told.
-    pub fn doubt_names(&self) {
-        self.names.is_doubted.store(true, Ordering::Relaxed);
+    /// A change has failed. Where that was the upper's doing, as its file system was shut down, say, whoever looks for a name is told from
+    /// now on.
+    pub fn notice_failure(&self, failure: &Error) {
+        if let Error::Sys { errno, .. } | Error::Expected(errno) = failure {
+            self.notice_errno(*errno);
+        }
+    }
+
+    /// As [`Union::notice_failure`], of what the upper has answered.
+    pub(super) fn notice_errno(&self, errno: Errno) {
+        if errno == Errno::EIO {
+            self.names.is_doubted.store(true, Ordering::Relaxed);
+        }
     }
 
     /// To be told of each name before it is given. The caller holds the directory's names exclusively.
@@ -100,9 +110,8 @@ impl Union {
         // Nobody waits for this, should the disk hang.
         if let Ok(dir) = fd
             && let Err(e) = Spot::at(&dir, name).stat()
-            && e != Errno::ENOENT
         {
-            self.doubt_names();
+            self.notice_errno(e);
         }
     }
 }
