@@ -108,12 +108,12 @@ impl Union {
     }
 
     /// As [`Union::enter`], of a directory whose inode nobody has looked at: without its attributes, and by the number that the
-    /// listing tells. `None` where somebody may know it, or it must be looked up.
+    /// listing tells. `None` where somebody may know it, and where [`Union::far`] is.
     ///
     /// # Errors
     /// As for [`Union::lookup`].
     pub fn enter_unseen(&self, parent: &Arc<Node>, entry: &super::Entry) -> Result<Option<Arc<Node>>> {
-        let (Some(id), true) = (entry.lower, entry.kind.is_dir()) else { return Ok(None) };
+        let (Some(id), Some(_)) = (entry.lower, self.far(entry)) else { return Ok(None) };
         let _tree = self.tree.read();
         let _names = parent.children.read();
         let Some(at) = self.sole_lower(parent, entry, id)? else { return Ok(None) };
