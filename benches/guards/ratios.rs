@@ -15,9 +15,8 @@ const TURN: Duration = Duration::from_millis(100);
 /// The fewest that criterion takes.
 const SAMPLES: usize = 10;
 
-pub fn of(name: &str) -> f64 {
-    let subject = Subject::new();
-    let (mut operation, mut reference) = (work::operation(&subject, name), work::reference(name));
+pub fn of(name: &str, subject: &Subject) -> f64 {
+    let (mut operation, mut reference) = (work::operation(subject, name), work::reference(name));
     let out = tempfile::tempdir().unwrap();
     let timing = Criterion::default().sample_size(SAMPLES).warm_up_time(WARM_UP).measurement_time(TURN);
     let mut criterion = timing.without_plots().output_directory(out.path());

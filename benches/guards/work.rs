@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
@@ -27,18 +28,27 @@ const BLOCK: usize = 128 << 10;
 
 /// An image of many small files, and one of a large file, stored and compressed.
 pub struct Subject {
-    _trees: [image::Subject; 2],
     small: PathBuf,
     stored: PathBuf,
     compressed: PathBuf,
 }
 
 impl Subject {
-    pub fn new() -> Self {
-        let trees = [image::Subject::new(FILES, 1000), image::Subject::new(1, 4 * BLOCK)];
-        let (small, stored) = (trees[0].pack(&["-comp", "zstd"]), trees[1].pack(&["-comp", "zstd", "-noD", "-noF"]));
-        let compressed = trees[1].pack(&["-comp", "zstd"]);
-        Self { _trees: trees, small, stored, compressed }
+    /// The images that [`Subject::pack`] has made in this directory.
+    pub fn of(dir: &Path) -> Self {
+        let [small, stored, compressed] = ["small", "stored", "compressed"].map(|name| dir.join(name));
+        Self { small, stored, compressed }
+    }
+
+    /// Makes them; all operations are on the same.
+    pub fn pack(dir: &Path) -> Self {
+        let subject = Self::of(dir);
+        let (small, large) = (image::Subject::new(FILES, 1000), image::Subject::new(1, 4 * BLOCK));
+        let compressed = ["-comp", "zstd"];
+        fs::rename(small.pack(&compressed), &subject.small).unwrap();
+        fs::rename(large.pack(&["-comp", "zstd", "-noD", "-noF"]), &subject.stored).unwrap();
+        fs::rename(large.pack(&compressed), &subject.compressed).unwrap();
+        subject
     }
 }
 
