@@ -15,7 +15,8 @@ use mounted::ground::Ground;
 use mounted::mount::run;
 use mounted::requirement::{Requirement, can_run};
 use mounted::scratch::{Fs, Scratch};
-use mounted::union::Driver;
+use mounted::union::{Driver, Lower, Union};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A file system that takes no changes until this is dropped: whoever makes one hangs.
 struct Frozen<'a>(&'a Path);
@@ -80,6 +81,62 @@ fn a_request_that_hangs_stops_nobody() {
         });
     });
     assert!(union.path().join("new").exists());
+}
+
+/// A daemon that answers nothing until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: Pid) -> Self {
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill_process(self.0, Signal::CONT).unwrap();
+    }
+}
+
+/// Whoever moves a directory must not wait for a lower that hangs, and have all others wait for him.
+#[test]
+fn a_lower_that_hangs_stops_nobody() {
+    let needs = [Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
+    if !can_run("a_lower_that_hangs_stops_nobody", &needs) {
+        return;
+    }
+    let (ground, scratch) = (ground(), Scratch::new(Fs::Ext4));
+    let inner = ground.mount_with(Driver::Haosfs, &scratch.dir("inner"), &[]);
+    let union = Union::new(Driver::Haosfs, &[Lower::Dir(inner.path().to_owned())], &scratch.dir("home"));
+    let made = union.path().join("made");
+    fs::create_dir_all(made.join("a")).unwrap();
+    fs::metadata(union.path().join("file")).unwrap();
+    let (is_read, is_moved, answers) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+    within(Duration::from_secs(60), union.path(), || {
+        thread::scope(|scope| {
+            let stopped = Stopped::new(daemon(inner.path()).unwrap());
+            scope.spawn(|| {
+                assert_eq!(fs::read(union.path().join("file")).unwrap(), b"x");
+                is_read.store(true, Ordering::Relaxed);
+            });
+            sleep(Duration::from_millis(200));
+            scope.spawn(|| {
+                fs::rename(made.join("a"), made.join("b")).unwrap();
+                is_moved.store(true, Ordering::Relaxed);
+            });
+            sleep(Duration::from_millis(200));
+            let begun = Instant::now();
+            scope.spawn(|| ask(&made.join("b"), "absent", &answers, |n| n < 10));
+            while begun.elapsed() < Duration::from_secs(5) && answers.load(Ordering::Relaxed) < 10 {
+                sleep(Duration::from_millis(10));
+            }
+            let (read, moved) = (is_read.load(Ordering::Relaxed), is_moved.load(Ordering::Relaxed));
+            drop(stopped);
+            assert!(!read, "nothing hung");
+            assert!(moved && answers.load(Ordering::Relaxed) == 10, "moved: {moved}, {answers:?} answers");
+        });
+    });
 }
 
 #[test]

@@ -224,15 +224,22 @@ fn an_upper_that_has_failed_is_asked_again() {
     {
         return;
     }
-    for driver in [Driver::Kernel, Driver::Haosfs] {
+    let changes: [fn(&Path) -> std::io::Result<()>; 3] = [
+        |dir| File::create(dir.join("made")).map(drop),
+        |dir| fs::rename(dir.join("x"), dir.join("y")),
+        |dir| fs::hard_link(dir.join("x"), dir.join("y")),
+    ];
+    for (driver, change) in [Driver::Kernel, Driver::Haosfs].into_iter().flat_map(|driver| changes.map(|change| (driver, change)))
+    {
         let (ground, scratch) = (ground(), Scratch::new(Fs::Xfs));
         let union = ground.mount_with(driver, &scratch.dir("home"), &[]);
         let dir = union.path().join("New");
         fs::create_dir(&dir).unwrap();
+        File::create(dir.join("x")).unwrap();
         begin_burst(&dir);
         let shut = Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(scratch.path()).status().unwrap();
         assert!(shut.success());
-        let made = File::create(dir.join("made")).unwrap_err();
+        let made = change(&dir).unwrap_err();
         assert_eq!(made.raw_os_error(), Some(libc::EIO), "{driver:?} {made}");
         let other = fs::symlink_metadata(dir.join("other")).unwrap_err();
         assert_eq!(other.raw_os_error(), Some(libc::EIO), "{driver:?} {other}");

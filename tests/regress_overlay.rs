@@ -157,6 +157,35 @@ fn only_y_marks_a_directory_opaque() {
     });
 }
 
+/// What the overlay of an ordinary user would mean is an attribute like any other, be it of an image or set in the union.
+#[test]
+fn marks_of_a_user_s_overlay_are_copied_up() {
+    const MARK: &str = "user.overlay.opaque";
+    if !can_run("marks_of_a_user_s_overlay_are_copied_up", NEEDS) {
+        return;
+    }
+    for driver in BOTH {
+        let ground = Ground::image(&[], |tree| {
+            small_tree(tree);
+            lsetxattr(tree.join("full"), MARK, b"y", XattrFlags::empty()).unwrap();
+        });
+        let mut union = ground.mount(driver, &[]);
+        let full = union.path().join("full");
+        fs::write(full.join("new"), "new").unwrap();
+        lsetxattr(full.join("below"), MARK, b"y", XattrFlags::empty()).unwrap();
+        union.remount();
+        for (name, content) in [("full/new", "new"), ("full/file", "full/file")] {
+            assert_eq!(fs::read_to_string(union.path().join(name)).unwrap(), content, "{driver:?}");
+        }
+        for name in ["full", "full/below"] {
+            let mut value = [0; 8];
+            assert_eq!(lgetxattr(union.path().join(name), MARK, &mut value[..]), Ok(1), "{driver:?} {name}");
+        }
+        fs::rename(&full, union.path().join("moved")).unwrap_err();
+        fs::remove_dir(full.join("below")).unwrap();
+    }
+}
+
 #[test]
 fn chown_without_owners_takes_set_id_from_pipes() {
     let grow = |tree: &Path| {

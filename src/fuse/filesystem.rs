@@ -255,15 +255,18 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyEmpty,
     ) {
         let Some(how) = convert::rename(flags) else { return reply.error(wire(Errno::EINVAL)) };
-        empty(
-            "rename",
-            self.begin(req, Operation::Rename).ask(|union| union.rename((node(parent), name), (node(newparent), newname), how)),
-            reply,
-        );
+        let renamed = self.begin(req, Operation::Rename).ask(|union| {
+            let renamed = union.rename((node(parent), name), (node(newparent), newname), how);
+            renamed.inspect_err(|e| union.notice_failure(e))
+        });
+        empty("rename", renamed, reply);
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        entry("link", self.begin(req, Operation::Link).ask(|union| union.link(node(ino), node(newparent), newname)), reply);
+        let linked = self
+            .begin(req, Operation::Link)
+            .ask(|union| union.link(node(ino), node(newparent), newname).inspect_err(|e| union.notice_failure(e)));
+        entry("link", linked, reply);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

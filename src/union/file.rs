@@ -104,13 +104,15 @@ impl Union {
                     self.data_fd(&node, &spot, false).map_err(|e| Error::sys("open", self.name_of(&state), e))?
                 }
                 Backing::Lower(at) => {
+                    // Whoever waits to move a directory must not wait for a slow disk, and have everybody else wait for him.
+                    drop(tree);
                     let lower = self.lower(at)?;
                     let bytes = lower.read(at.id, offset, len)?;
                     if !lower.is_intact(&bytes) {
                         return Err(Errno::EIO.into());
                     }
                     // The reply may wait for pages that other readers have locked.
-                    drop((state, tree));
+                    drop(state);
                     let replied = reply(&bytes);
                     let spare = if let Bytes::Part(spare, _) = bytes { Some(spare) } else { None };
                     return Ok((replied, spare));

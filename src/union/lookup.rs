@@ -288,7 +288,7 @@ impl Union {
                 self.table.release(&node, 1);
                 return Err(Error::sys("look up, as a directory has another name already,", name, Errno::EIO));
             }
-            (Place::Orphan(_), Some(place)) => state.place = place,
+            (Place::Orphan(_) | Place::Gone, Some(place)) => state.place = place,
             _ => {}
         }
         self.table.add_link(&mut state, parent, name);

@@ -75,6 +75,8 @@ impl Order {
 pub(super) const DOTS: usize = 2;
 /// Listings of unchanged directories that are being read, kept between two requests.
 const UNFINISHED: usize = 8;
+/// Names of them all, some 32 MB; one alone may have more. An image may list one long directory under many names.
+const NAMES: usize = 262_144;
 /// The memory of fewer names is not worth giving back, some 2 MB.
 const MANY: usize = 16_384;
 
@@ -98,31 +100,42 @@ impl Listed {
     }
 }
 
-/// Unchanged directories that are being read, longest unused first.
+/// Unchanged directories that are being read, with how many names they have, longest unused first.
 #[derive(Debug, Default)]
-pub struct Positions(Mutex<VecDeque<Weak<Node>>>);
+pub struct Positions(Mutex<VecDeque<(Weak<Node>, usize)>>);
 
 impl Positions {
     /// Keeps the order of an unchanged directory for the next request; the caller holds nothing of any node's.
-    fn keep(&self, node: &Arc<Node>) {
-        let over = {
+    fn keep(&self, node: &Arc<Node>, names: usize) {
+        let over: Vec<_> = {
             let mut unfinished = self.0.lock();
-            unfinished.push_back(Arc::downgrade(node));
-            if unfinished.len() > UNFINISHED { unfinished.pop_front() } else { None }
+            forget(&mut unfinished, node);
+            unfinished.push_back((Arc::downgrade(node), names));
+            // Of the last ones, those that go in beside the newest.
+            let mut sum = 0_usize;
+            let fitting = unfinished.iter().rev().take(UNFINISHED).take_while(|(_, names)| {
+                let fits = sum == 0 || sum.saturating_add(*names) <= NAMES;
+                sum = sum.saturating_add(*names);
+                fits
+            });
+            let leaving = unfinished.len().saturating_sub(fitting.count());
+            unfinished.drain(..leaving).collect()
         };
-        if let Some(node) = over.and_then(|node| node.upgrade()) {
-            drop_unchanged(&node);
-        }
+        over.iter().filter_map(|(node, _)| node.upgrade()).for_each(|node| drop_unchanged(&node));
     }
 
     /// Somebody has come to the last position, `end`.
     fn finish(&self, node: &Arc<Node>, end: u64) {
-        self.0.lock().retain(|unfinished| !std::ptr::eq(unfinished.as_ptr(), Arc::as_ptr(node)));
+        forget(&mut self.0.lock(), node);
         if let Some(mut listed) = node.listed() {
             listed.end = end;
         }
         drop_unchanged(node);
     }
+}
+
+fn forget(unfinished: &mut VecDeque<(Weak<Node>, usize)>, node: &Arc<Node>) {
+    unfinished.retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(node)));
 }
 
 fn drop_unchanged(node: &Node) {
@@ -201,7 +214,7 @@ impl Union {
             }
             order
         };
-        self.positions.keep(node);
+        self.positions.keep(node, order.entries.len());
         Ok(order)
     }
 
@@ -298,7 +311,7 @@ mod tests {
         let is_kept = |n: usize| nodes[n].listed().unwrap().order.is_some();
         for node in &nodes {
             node.listed().unwrap().order = Some(order());
-            positions.keep(node);
+            positions.keep(node, 3);
         }
         assert!(!is_kept(0) && is_kept(1) && is_kept(UNFINISHED));
         let ends_at = |n: usize, position| nodes[n].listed().unwrap().ends_at(position);
@@ -310,5 +323,11 @@ mod tests {
         nodes[2].listed().unwrap().changed = true;
         positions.finish(&nodes[2], 3);
         assert!(is_kept(2) && !ends_at(2, 3), "positions in a changed directory are lost");
+        nodes[3].listed().unwrap().order = Some(order());
+        positions.keep(&nodes[3], NAMES - 3);
+        assert!(is_kept(3) && is_kept(UNFINISHED) && !is_kept(UNFINISHED - 1), "long ones leave room for fewer");
+        nodes[4].listed().unwrap().order = Some(order());
+        positions.keep(&nodes[4], NAMES + 1);
+        assert!(is_kept(4) && !is_kept(3), "one alone may be longer");
     }
 }

@@ -198,7 +198,8 @@ impl Upper {
         self.readable(&Spot::Fd(Arc::clone(fd)), || dir::read(fd))
     }
 
-    /// True where a directory carries the opaque mark of the name space that this mount does not consult.
+    /// True where a directory carries the opaque mark of the name space that this mount does not consult, and was not copied up by one
+    /// that consults the same as this: then it is an attribute like any other, which came from a lower or from somebody's setfattr(1).
     ///
     /// # Errors
     /// The kernel's answer.
@@ -207,7 +208,8 @@ impl Upper {
             Namespace::Trusted => Namespace::User,
             Namespace::User => return Ok(false),
         };
-        Ok(spot.xattr(&foreign.name(Private::Opaque))?.is_some_and(|value| value == b"y"))
+        let is_marked = spot.xattr(&foreign.name(Private::Opaque))?.is_some_and(|value| value == b"y");
+        Ok(is_marked && self.private(spot, Private::Origin)?.is_none())
     }
 
     /// Marks a directory opaque.
