@@ -499,14 +499,25 @@ fn push_metadata(bytes: &mut Vec<u8>, block: &[u8]) {
     bytes.extend(block);
 }
 
+/// Appends one that cannot be decompressed.
+fn push_damaged(bytes: &mut Vec<u8>) {
+    bytes.extend(8_u16.to_le_bytes());
+    bytes.extend([0xff; 8]);
+}
+
 /// Replaces the attributes of the only file that has some by `count` others with names of 255 bytes and their prefix.
 fn with_long_names(original: &Subject, count: u32) -> Subject {
-    let mut bytes = original.bytes.clone();
-    let lists = bytes.len() as u64;
     // Type, length, name, and an empty value.
     let list: Vec<u8> =
         (0..count).flat_map(|n| [vec![0, 0, 255, 0], format!("{n:0>255}").into_bytes(), vec![0; 4]].concat()).collect();
-    list.chunks(8192).for_each(|block| push_metadata(&mut bytes, block));
+    with_list(original, count, |bytes| list.chunks(8192).for_each(|block| push_metadata(bytes, block)))
+}
+
+/// Replaces them by a list of `count` attributes.
+fn with_list(original: &Subject, count: u32, push: impl FnOnce(&mut Vec<u8>)) -> Subject {
+    let mut bytes = original.bytes.clone();
+    let lists = bytes.len() as u64;
+    push(&mut bytes);
     let ids = bytes.len() as u64;
     push_metadata(&mut bytes, &[&0_u64.to_le_bytes()[..], &count.to_le_bytes(), &1_u32.to_le_bytes()].concat());
     let table = bytes.len() as u64;
@@ -528,4 +539,50 @@ fn more_names_than_listxattr_can_give() {
     let subject = with_long_names(&original, 252);
     let image = subject.open().unwrap();
     assert_damage(image.xattrs(lookup(&image, "victim-name").unwrap()), "xattr", "more than 65536 bytes of names");
+}
+
+/// What follows a long value costs no more than where it is: a file may have thousands behind thousands of those.
+#[test]
+fn values_that_are_passed_over_are_not_decompressed() {
+    let Some(original) = Subject::new("values_that_are_passed_over_are_not_decompressed") else { return };
+    let (len, middle) = (65536_usize, 3);
+    let value = vec![b'v'; len];
+    let list = [&[0, 0, 1, 0, b'a'][..], &65536_u32.to_le_bytes(), &value, &[0, 0, 1, 0, b'b', 1, 0, 0, 0, b'w']].concat();
+    let subject = with_list(&original, 2, |bytes| {
+        for (at, block) in list.chunks(8192).enumerate() {
+            if at == middle { push_damaged(bytes) } else { push_metadata(bytes, block) }
+        }
+    });
+    let image = subject.open().unwrap();
+    let victim = lookup(&image, "victim-name").unwrap();
+    assert_eq!(image.xattrs(victim).unwrap(), ["user.a", "user.b"]);
+    assert_eq!(image.xattr(victim, OsStr::new("user.b")).unwrap().unwrap(), b"w");
+    assert_damage(image.xattr(victim, OsStr::new("user.a")), "metadata block", "");
+    assert!(image.verify(|_| {}).is_err());
+}
+
+/// A table of owners that is damaged behind what is asked for is not read again for each file.
+#[test]
+fn owners_are_known_though_others_are_lost() {
+    let Some(original) = Subject::new("owners_are_known_though_others_are_lost") else { return };
+    let mut bytes = original.bytes.clone();
+    let blocks = [bytes.len() as u64, 0];
+    push_metadata(&mut bytes, &1234_u32.to_le_bytes().repeat(2048));
+    let blocks = [blocks[0], bytes.len() as u64];
+    push_damaged(&mut bytes);
+    let table = bytes.len() as u64;
+    bytes.extend(blocks.map(u64::to_le_bytes).concat());
+    let used = bytes.len() as u64;
+    let mut subject = Subject { dir: tempfile::tempdir().unwrap(), bytes };
+    subject.patch(26, &4096_u16.to_le_bytes());
+    subject.patch(40, &used.to_le_bytes());
+    subject.patch(48, &table.to_le_bytes());
+    let image = subject.open().unwrap();
+    let victim = lookup(&image, "victim-name").unwrap();
+    let before = image.blocks().decompressed;
+    for _ in 0..100 {
+        let attr = image.attr(victim).unwrap();
+        assert_eq!((attr.uid, attr.gid), (1234, 1234));
+    }
+    assert_eq!(image.blocks().decompressed - before, 1, "the damaged block was tried again");
 }

@@ -282,15 +282,12 @@ impl Image {
         if let Some(id) = self.known_ids.get().and_then(|ids| ids.get(usize::from(index))) {
             return Ok(*id);
         }
-        let all = || (0..self.ids.len()).map(|at| self.ids.entry(&self.metadata, at).map(u32::from_le_bytes)).collect();
-        match all() {
-            Ok(ids) => {
-                // Another thread may have been faster; it has read the same.
-                let _same = self.known_ids.set(ids);
-            }
-            // A damaged table may have this one all the same.
-            Err(e) => tracing::debug!("{e}"),
-        }
+        self.known_ids.get_or_init(|| {
+            let all = (0..self.ids.len()).map(|at| self.ids.entry(&self.metadata, at).map(u32::from_le_bytes)).collect();
+            // A damaged table may have this one all the same; all are not asked for again.
+            let all: Result<Vec<u32>> = all;
+            all.inspect_err(|e| tracing::debug!("{e}")).unwrap_or_default()
+        });
         self.ids.entry(&self.metadata, u64::from(index)).map(u32::from_le_bytes)
     }
 

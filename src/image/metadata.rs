@@ -81,14 +81,20 @@ impl Metadata {
         self.blocks.get_or(at, || self.decode(at).map(Arc::new))
     }
 
-    fn decode(&self, at: u64) -> Result<Block> {
+    /// How many bytes the block at `at` has in the image, and whether they are compressed.
+    fn header(&self, at: u64) -> Result<(usize, bool)> {
         let header = u16::from_le_bytes(self.map.array(STRUCTURE, at)?);
         let len = usize::from(header & !STORED);
         if len == 0 || len > METADATA_SIZE {
             return Err(self.map.damage(STRUCTURE, at, format!("a length of {len} bytes is impossible")));
         }
+        Ok((len, header & STORED == 0))
+    }
+
+    fn decode(&self, at: u64) -> Result<Block> {
+        let (len, is_compressed) = self.header(at)?;
         let start = at.saturating_add(HEADER);
-        let bytes = if header & STORED != 0 {
+        let bytes = if !is_compressed {
             self.map.with(STRUCTURE, start, len, |input| Ok(input.into()))?
         } else {
             self.decompress(at, Packed { at: start, size: len as u32 })?
@@ -206,12 +212,25 @@ impl Cursor<'_> {
         Ok(bytes)
     }
 
-    /// Passes over `len` bytes.
+    /// Passes over `len` bytes. Blocks that lie in them as a whole are not decompressed: all but the last of a table are full, and what
+    /// follows a long value must not cost what the value would.
     ///
     /// # Errors
     /// As for [`Cursor::pieces`].
-    pub fn skip(&mut self, len: usize) -> Result<()> {
-        self.pieces(len, |_| {})
+    pub fn skip(&mut self, mut len: usize) -> Result<()> {
+        while len > 0 {
+            let is_at_block = self.block.is_none() && self.at.offset == 0 && self.at.block < self.end;
+            if is_at_block && len >= METADATA_SIZE {
+                let (size, _) = self.metadata.header(self.at.block)?;
+                self.at.block = self.at.block.saturating_add(HEADER + size as u64);
+                len -= METADATA_SIZE;
+            } else {
+                let step = len.min(METADATA_SIZE - self.at.offset % METADATA_SIZE);
+                self.pieces(step, |_| {})?;
+                len -= step;
+            }
+        }
+        Ok(())
     }
 
     /// The next `N` bytes.
