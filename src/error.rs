@@ -137,6 +137,12 @@ impl Error {
         }
     }
 
+    /// True where there is no room, which others may make.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self.errno(), Errno::ENOSPC | Errno::EDQUOT)
+    }
+
     /// True when the error should be told to whoever runs the daemon.
     #[must_use]
     pub const fn is_surprise(&self) -> bool {

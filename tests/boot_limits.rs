@@ -53,6 +53,28 @@ fn a_data_partition_without_inodes_is_booted() {
     assert!(matches!(power.state(), State::Trying { left: 2, .. }), "{:?}", power.state());
 }
 
+/// A trial may fill the disk before it is confirmed: what is confirmed then is finished by the next boot.
+#[test]
+fn what_is_confirmed_on_a_full_disk_is_booted() {
+    if !possible("what_is_confirmed_on_a_full_disk_is_booted") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    power.stage();
+    // As root, who may have the reserve as well; to the last block, and the last inode.
+    let fill = "for bs in 1M 4k 1k; do dd if=/dev/zero of=$MNT/fill.$bs bs=$bs 2>$CONSOLE; sync; done; \
+                n=0; while true 2>$CONSOLE >$MNT/empty.$n; do n=$((n+1)); done";
+    let confirmed = power.on(&format!("$BOOT && echo two >$MNT/mine; {fill}; $HAOSFS update confirm --ini $INI"));
+    assert!(confirmed.stdout.contains("\"mode\":\"trial\""), "{confirmed:?}");
+    assert!(confirmed.code != Some(0) && confirmed.stderr.contains("No space left on device"), "{confirmed:?}");
+    for turn in 0..2 {
+        let next = power.on("$BOOT && cat $MNT/etc/version $MNT/mine");
+        assert!(next.stdout.contains("\"mode\":\"system\"") && next.stdout.ends_with(&format!("{NEW}two\n")), "{turn}: {next:?}");
+        assert!(matches!(power.state(), State::Stable { .. }), "{turn}: {:?}", power.state());
+    }
+}
+
 /// What cannot be copied whole is not begun: at each boot it would take as long again.
 #[test]
 fn a_copy_without_room_is_not_begun() {

@@ -55,6 +55,24 @@ fn without_data_there_is_safe_mode() {
     assert_eq!(power.state(), tried, "an update is not to blame");
 }
 
+/// Images and data stand beside what a link leads to.
+#[test]
+fn a_link_to_haos_ini_is_followed_at_each_boot() {
+    if !possible("a_link_to_haos_ini_is_followed_at_each_boot") {
+        return;
+    }
+    let power = Power::with("ext4");
+    fs::create_dir(power.machine.scratch.path("system/conf")).unwrap();
+    std::os::unix::fs::symlink("../haos.ini", power.machine.scratch.path("system/conf/haos.ini")).unwrap();
+    for turn in 0..2 {
+        let booted = power.on("${BOOT%%--ini*} --ini $SYSTEM/conf/haos.ini --target $MNT --json --wait 0 && echo $MNT/*");
+        assert_eq!(said(&booted.stdout)["mode"].as_str(), Some("system"), "{turn}: {booted:?}");
+    }
+    power.stage();
+    let tried = power.on("${BOOT%%--ini*} --ini $SYSTEM/conf/haos.ini --target $MNT --json --wait 0");
+    assert_eq!(said(&tried.stdout)["mode"].as_str(), Some("trial"), "{tried:?}");
+}
+
 #[test]
 fn both_may_fail() {
     if !possible("both_may_fail") {

@@ -9,15 +9,19 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use haosfs::update::signature::{Manifest, paths};
 use minisign::KeyPair;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::{Finished, Scratch, can_run, is_root, pack};
+use support::{Finished, HAOSFS, Scratch, can_run, has_tool, is_root, pack};
 
 const OLD: &str = "haos-x86_64_7.1.0.0.squashfs";
 const NEW: &str = "haos-x86_64_7.1.1.0.squashfs";
+const NEXT: &str = "haos-x86_64_7.1.2.0.squashfs";
 /// What is kept of a log that is given.
 const LOG: &str =
     "== haosfs: haos-x86_64_7.1.1.0.squashfs, attempt 1\nit went so well\nand then\n== haosfs: ended: no network \\\n";
@@ -157,6 +161,7 @@ fn an_image_that_fails_is_remembered() {
     let status = appliance.status();
     assert_eq!((&status["state"], &status["failed_reason"]), (&"rolled-back".into(), &"no network".into()));
     assert_eq!(fs::read_to_string(status["failed_log"].as_str().unwrap()).unwrap(), LOG);
+    appliance.update(&["rollback"]).failed(5, "was left already, and haos-x86_64_7.1.0.0.squashfs has not been confirmed since");
     let (ini, trials) = (appliance.ini(), appliance.trials());
     assert!(
         ini.contains(&format!("failed_image = {NEW}\nfailed_reason = no network\n")) && !ini.contains("update_image"),
@@ -207,7 +212,7 @@ fn a_bad_image_is_refused_and_nothing_is_left() {
         let mut names: Vec<_> =
             fs::read_dir(appliance.scratch.path("haos")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["data", OLD, "haos.ini", "trial"], "{when}");
+        assert_eq!(names, ["data", OLD, "haos.ini"], "{when}");
     };
     appliance.stage(&["--sha256", &"0".repeat(64)]).failed(3, "its SHA-256 is ");
     unchanged("another digest");
@@ -397,4 +402,96 @@ fn one_update_at_a_time() {
     fs::remove_file(appliance.scratch.path("haos/haos.ini")).unwrap();
     appliance.update(&["status"]).failed(1, "nothing is configured");
     appliance.stage(&[]).failed(1, "nothing is configured");
+}
+
+/// Copying an image takes minutes where a disk is slow; a trial that works must be confirmed meanwhile.
+#[test]
+fn an_image_is_confirmed_while_the_next_is_copied() {
+    if !can_pack_large("an_image_is_confirmed_while_the_next_is_copied") {
+        return;
+    }
+    let appliance = Appliance::new();
+    appliance.stage(&[]).succeeded();
+    appliance.first_attempt();
+    pack_large(&appliance.scratch, NEXT);
+    let mut stage = Command::new(HAOSFS);
+    stage.args(["update", "stage", NEXT, "--ini", "haos/haos.ini"]).current_dir(appliance.scratch.path(""));
+    let copying = Paused::where_it_copies(stage, &appliance.scratch.path(&format!("haos/.{NEXT}.part")));
+    appliance.update(&["stage", NEXT]).failed(1, "another update is being copied there");
+    let removed = appliance.update(&["gc"]).succeeded().stdout;
+    assert!(!removed.contains(".part"), "{removed}");
+    appliance.update(&["confirm", "--unrecorded"]).succeeded();
+    copying.goes_on();
+    let status = appliance.status();
+    assert_eq!([&status["system_image"], &status["update_image"], &status["state"]], [NEW, NEXT, "staged"]);
+    assert!(!appliance.scratch.path(&format!("haos/.{NEXT}.part")).exists());
+    // What nobody is copying any more is taken away.
+    fs::write(appliance.scratch.path(&format!("haos/.{NEXT}.part")), "").unwrap();
+    assert!(appliance.update(&["gc"]).succeeded().stdout.contains(".part"));
+}
+
+/// What the image waits for was decided otherwise while it was copied.
+#[test]
+fn an_image_that_became_the_system_is_not_replaced() {
+    if !can_pack_large("an_image_that_became_the_system_is_not_replaced") {
+        return;
+    }
+    let appliance = Appliance::new();
+    pack_large(&appliance.scratch, NEXT);
+    let mut stage = Command::new(HAOSFS);
+    stage.args(["update", "stage", NEXT, "--ini", "haos/haos.ini"]).current_dir(appliance.scratch.path(""));
+    let copying = Paused::where_it_copies(stage, &appliance.scratch.path(&format!("haos/.{NEXT}.part")));
+    pack(&appliance.scratch.path("haos").join(NEXT));
+    appliance.set(&format!("system_image={NEXT}"));
+    let refused = copying.ends();
+    assert!(refused.code == Some(1) && refused.stderr.contains("is the system image; it is not replaced"), "{refused:?}");
+    assert!(!appliance.scratch.path(&format!("haos/.{NEXT}.part")).exists());
+    assert_eq!(appliance.status()["system_image"], NEXT);
+}
+
+fn can_pack_large(test: &str) -> bool {
+    can_run(test, has_tool("mksquashfs"), "needs mksquashfs")
+}
+
+/// An image of 64 MiB that cannot be compressed.
+fn pack_large(scratch: &Scratch, name: &str) {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut bytes = vec![0; 64 << 20];
+    random.fill(&mut bytes);
+    scratch.mkdir("large");
+    fs::write(scratch.path("large/file"), bytes).unwrap();
+    let mut mksquashfs = Command::new("mksquashfs");
+    mksquashfs.arg(scratch.path("large")).arg(scratch.path(name)).args(["-quiet", "-no-progress", "-noD"]);
+    assert!(mksquashfs.status().unwrap().success());
+}
+
+/// A program that was stopped in the middle of copying.
+struct Paused(Child);
+
+impl Paused {
+    fn where_it_copies(mut program: Command, part: &Path) -> Self {
+        let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while !part.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it copies nothing");
+        }
+        let paused = Self(child);
+        paused.signal(Signal::STOP);
+        // It stops before it has copied all.
+        assert!(part.exists(), "it was faster");
+        paused
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    fn ends(self) -> Finished {
+        self.signal(Signal::CONT);
+        Finished::from(self.0.wait_with_output().unwrap())
+    }
+
+    fn goes_on(self) {
+        self.ends().succeeded();
+    }
 }

@@ -68,6 +68,15 @@ pub fn read_text(path: &Path) -> Result<Option<String>> {
     }
 }
 
+/// A configuration by its own path in full, whatever links lead to it: images and data stand beside that. It may be missing; what is wrong
+/// with anything else is said where it is read.
+///
+/// # Errors
+/// Where the working directory is not known.
+pub fn in_full(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).or_else(|_| std::path::absolute(path)).map_err(|e| Error::sys("find", path, e))
+}
+
 /// The file that a link leads to; the path itself where it is none.
 fn target(path: &Path) -> Result<PathBuf> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {

@@ -1,6 +1,6 @@
 //! A mount by haos.ini: which image, and which upper on which data partition.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub fn is_configuration(source: &Path) -> bool {
 /// What the file, the image, the data partition or the upper has wrong with it.
 pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
     check_options(request)?;
-    let ini = absolute(ini)?;
+    let ini = store::in_full(ini)?;
     let directory = store::directory_of(&ini);
     if let Ground::Memory { image } = &request.ground {
         let claim = Some(in_memory(image, request)?);
@@ -67,14 +67,6 @@ pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
     let image = image_choice::find(image, &directory)?;
     let claim = claim(&stored, &directory, &image, request)?;
     Ok(Appliance { ini, image, claim })
-}
-
-fn absolute(ini: &Path) -> Result<PathBuf> {
-    match fs::canonicalize(ini) {
-        Ok(path) => Ok(path),
-        // It may be missing; what is wrong with anything else is said where it is read.
-        Err(_) => std::path::absolute(ini).map_err(|e| Error::sys("find", ini, e)),
-    }
 }
 
 /// Uppers of images that will be replaced are written in a way that any of them, and both backends, can be mounted over.

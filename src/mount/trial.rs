@@ -20,10 +20,14 @@ use crate::update::meta::Meta;
 use crate::update::rebase::{Request, rebase};
 use crate::update::uppers::{Generation, Uppers};
 
+fn attach(stored: &Stored, home: &Path) -> Result<Attached> {
+    let partition = &stored.config.data_partition;
+    Attached::attach(locate(partition, home)?, partition, Atime::Never)
+}
+
 /// The uppers of a configuration whose directory is `home`; `None` where nothing was mounted yet.
 fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
-    let partition = &stored.config.data_partition;
-    let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
+    let data = attach(stored, home)?;
     let uppers = Uppers::open(data.path()).map_err(|e| data.told(e))?;
     Ok(uppers.map(|uppers| (data, uppers)))
 }
@@ -33,8 +37,17 @@ fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
 /// # Errors
 /// Why it cannot.
 pub fn reach_data(stored: &Stored, home: &Path) -> Result<()> {
-    let partition = &stored.config.data_partition;
-    Attached::attach(locate(partition, home)?, partition, Atime::Never).map(drop)
+    attach(stored, home).map(drop)
+}
+
+/// Gives room free that is kept for a boot, where there is no other.
+///
+/// # Errors
+/// Where the data partition cannot be mounted.
+pub fn release_room(stored: &Stored, home: &Path) -> Result<()> {
+    let data = attach(stored, home)?;
+    ballast::release_if_full(data.path());
+    Ok(())
 }
 
 /// Keeps room on the data partition for the next boot, now that this one has its root: whatever runs on it may fill the rest.
@@ -42,8 +55,7 @@ pub fn reach_data(stored: &Stored, home: &Path) -> Result<()> {
 /// # Errors
 /// Where there is none, or the data partition cannot be written.
 pub fn keep_room(stored: &Stored, home: &Path) -> Result<()> {
-    let partition = &stored.config.data_partition;
-    let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
+    let data = attach(stored, home)?;
     ballast::keep(data.path()).map_err(|e| data.told(e))
 }
 
@@ -55,8 +67,7 @@ pub fn keep_room(stored: &Stored, home: &Path) -> Result<()> {
 /// [`Error::Refused`] where the upper in use is mounted; where one of the images, the data partition or the upper cannot be read,
 /// and where there is no room. Then nothing is changed but that what is not finished may be left, which the next attempt removes.
 pub fn prepare(stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {
-    let partition = &stored.config.data_partition;
-    let data = Attached::attach(locate(partition, home)?, partition, Atime::Never)?;
+    let data = attach(stored, home)?;
     ballast::release_if_full(data.path());
     let uppers = Uppers::open(data.path()).and_then(|uppers| match uppers {
         Some(uppers) => Ok(uppers),

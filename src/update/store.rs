@@ -47,14 +47,9 @@ impl Store {
     /// To be read only.
     ///
     /// # Errors
-    /// Where haos.ini cannot be found for another reason than that it is missing.
+    /// Where the working directory is not known.
     pub fn look(ini: &Path) -> Result<Self> {
-        let ini = match fs::canonicalize(ini) {
-            Ok(ini) => ini,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => std::path::absolute(ini).map_err(|e| Error::sys("find", ini, e))?,
-            Err(e) => return Err(Error::sys("find", ini, e)),
-        };
-        Ok(Self { ini, trial: None })
+        Ok(Self { ini: store::in_full(ini)?, trial: None })
     }
 
     /// To be changed: nobody else does meanwhile. The directory `trial/` is made where it is missing.

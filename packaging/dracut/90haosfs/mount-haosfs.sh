@@ -4,16 +4,18 @@
 #
 #   haosfs.ini=FILE       haos.ini on the system partition, by default /haos.ini
 #   haosfs.options=LIST   options of the mount, as of haosfs boot -o
+#   haosfs.wait=SECONDS   how long the data partition is waited for
 #   init=FILE             the first program, as ever
 
 type getarg > /dev/null 2>&1 || . /lib/dracut-lib.sh
 
 mount_haosfs() {
-    local system=/run/haosfs/system ini options first
+    local system=/run/haosfs/system ini options first patience
 
     ini=$(getarg haosfs.ini=)
     options=$(getarg haosfs.options=)
     first=$(getarg init=)
+    patience=$(getarg haosfs.wait=)
     for module in fuse loop squashfs overlay; do
         modprobe -q "$module"
     done
@@ -23,7 +25,7 @@ mount_haosfs() {
         mount -o rw "${root#haosfs:}" "$system" || die "haosfs: the system partition ${root#haosfs:} cannot be mounted"
     fi
     haosfs boot --ini "$system/${ini:-haos.ini}" --target "$NEWROOT" \
-        ${first:+--init "$first"} ${options:+-o "$options"} || die "haosfs: there is no root file system"
+        ${first:+--init "$first"} ${options:+-o "$options"} ${patience:+--wait "$patience"} || die "haosfs: there is no root file system"
     # What it has found to be there is what is started. dracut's own first program looks there before /sbin/init; systemd is told by
     # switch-root.conf, but not of systemd: up to version 252 it would not hand its state on to what it does not know by itself.
     . /run/haosfs/boot.env

@@ -125,8 +125,16 @@ impl Acts for Machine<'_> {
 
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {
         let stored = self.stored()?;
+        let home = directory_of(&stored.path);
+        let taken = match trial::take_into_use(&stored, &home, image) {
+            Err(e) if e.is_full() => {
+                trial::release_room(&stored, &home)?;
+                trial::take_into_use(&stored, &home, image)
+            }
+            taken => taken,
+        };
         // Whether another's may be mounted with it, the mount says.
-        trial::take_into_use(&stored, &directory_of(&stored.path), image).map(|_its_or_anothers| ())
+        taken.map(|_its_or_anothers| ())
     }
 
     fn discard(&mut self, image: &ImageSource) -> Result<()> {

@@ -48,7 +48,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Where nothing at all can be mounted.
 pub fn run(request: &Request) -> Result<()> {
     let started = proc::since_start().as_secs();
-    let ini = std::path::absolute(&request.ini).map_err(|e| Error::sys("find", &request.ini, e))?;
+    let ini = store::in_full(&request.ini)?;
     let request = &Request { ini, ..request.clone() };
     let termination = Termination::block().map_err(|e| Error::sys("block", "signals", e))?;
     let mut machine = Machine::new(request, termination);

@@ -66,7 +66,7 @@ pub fn run(mut state: State, mut event: Event, acts: &mut impl Acts) -> Ending {
                 let not_now = format!("{image} is not tried at this boot: it cannot be counted, or nobody could end it: {e}");
                 tracing::error!("{not_now}");
                 // It may be counted all the same, where only what makes it durable had no room.
-                if is_full(&e) {
+                if e.is_full() {
                     give_back(&next, Upper::Not, acts);
                 }
                 return boot_good(&next, not_now, acts);
@@ -111,7 +111,7 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
         }
         match effect {
             Effect::Prepare { image, anew } => match acts.prepare(image, *anew) {
-                Err(e) if is_full(&e) => return Ok(Some(boot_without(state, image, Upper::Not, &e, acts))),
+                Err(e) if e.is_full() => return Ok(Some(boot_without(state, image, Upper::Not, &e, acts))),
                 prepared => {
                     prepared.map_err(failed(image))?;
                     acts.begin_time();
@@ -129,7 +129,7 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
                 let why = if matches!(state, State::RolledBack { .. }) { failure() } else { None };
                 let mounted = match acts.mount(image, trial) {
                     Err(e) if e.errno() == Errno::EINTR => return Ok(Some(interrupted(state, &e, acts))),
-                    Err(e) if trial && is_full(&e) => return Ok(Some(boot_without(state, image, Upper::Made, &e, acts))),
+                    Err(e) if trial && e.is_full() => return Ok(Some(boot_without(state, image, Upper::Made, &e, acts))),
                     mounted => mounted,
                 };
                 return match mounted.map_err(failed(image))? {
@@ -149,10 +149,6 @@ fn discard(image: &ImageSource, acts: &mut impl Acts) {
     if let Err(e) = acts.discard(image) {
         tracing::warn!("the upper that {image} was tried with stays: {e}");
     }
-}
-
-fn is_full(e: &Error) -> bool {
-    matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT)
 }
 
 /// What there is of a trial that cannot be begun.

@@ -28,8 +28,12 @@ pub const FAILED: u8 = 2;
 /// How often it is looked whether anything has changed.
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// Where haos.ini stands in a system, whatever its initramfs calls that.
+/// The system partition in a system, and haos.ini on it.
+const SYSTEM: &str = "/haos";
 const INI: &str = "/haos/haos.ini";
+
+/// The system partition in an initramfs of ours, which moves it to [`SYSTEM`] where the system has that directory.
+const BEFORE: &str = "/run/haosfs/system";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +93,10 @@ pub fn run(request: &Request) -> Result<u8> {
 
 /// The initramfs may have had it elsewhere.
 fn usual_ini(booted: &BootRecord) -> PathBuf {
-    if booted.ini.exists() { booted.ini.clone() } else { INI.into() }
+    if booted.ini.exists() {
+        return booted.ini.clone();
+    }
+    booted.ini.strip_prefix(BEFORE).map_or_else(|_| INI.into(), |within| Path::new(SYSTEM).join(within))
 }
 
 /// Its file system may be mounted late, and it may be being written. `None` where this process shall end.
@@ -211,5 +218,24 @@ impl Case<'_> {
         }
         watch.release();
         fate.map(|fate| if matches!(fate, Fate::Failed) { FAILED } else { 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn haos_ini_is_found_where_the_initramfs_has_moved_it() {
+        for (ini, found) in [
+            ("/run/haosfs/system/haos.ini", "/haos/haos.ini"),
+            ("/run/haosfs/system/conf/other.ini", "/haos/conf/other.ini"),
+            ("/elsewhere/haos.ini", INI),
+            ("/proc/self/status", "/proc/self/status"),
+        ] {
+            let (image, init) = (String::new(), String::new());
+            let booted = BootRecord { mode: Mode::Trial, image, why: None, ini: ini.into(), init, started: 0 };
+            assert_eq!(usual_ini(&booted), Path::new(found), "{ini}");
+        }
     }
 }

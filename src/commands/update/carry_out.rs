@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::config::image_source::ImageSource;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Error, Result};
 use crate::mount::trial::{self, InUse};
 use crate::update::state::{Effect, Event, State, step};
 use crate::update::store::{Standing, Store};
@@ -77,7 +77,7 @@ pub fn happen(store: &Store, event: Event, log: Option<&Path>) -> Result<Outcome
 /// Where there is no room, the logs of the trial go: that it is over is worth more.
 fn save(store: &Store, state: &State, tried: Option<&ImageSource>) -> Result<()> {
     match (store.save(state), tried) {
-        (Err(e), Some(image)) if matches!(e.errno(), Errno::ENOSPC | Errno::EDQUOT) => {
+        (Err(e), Some(image)) if e.is_full() => {
             tracing::warn!("{e}: the logs of {image} go, to make room");
             if let Err(e) = store.logs().forget(image) {
                 tracing::warn!("{e}");

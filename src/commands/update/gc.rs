@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::outcome::Failure;
-use super::place::is_one_file;
+use super::place::{is_one_file, remove_left};
 use crate::commands::output::{Output, printable};
 use crate::config::image_source::{IMAGES, ImageSource};
 use crate::error::{Error, Result};
@@ -34,10 +34,9 @@ pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
         match verdict {
             Verdict::Kept(reason) => kept.push((path, reason)),
             Verdict::Garbage => {
-                if !dry_run {
-                    remove(&path)?;
+                if dry_run || remove(&path)? {
+                    removed.push(path);
                 }
-                removed.push(path);
             }
         }
     }
@@ -97,15 +96,17 @@ fn files(home: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// With its manifest and signature.
-fn remove(path: &Path) -> Result<()> {
+/// With its manifest and signature. False for one that is just being copied.
+fn remove(path: &Path) -> Result<bool> {
     let (parent, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
     let failed = |e| Error::sys("remove", path, e);
     let directory = replace::open_dir(parent).map_err(failed)?;
     for beside in signature::paths(path).iter().filter(|path| path.is_file()) {
         dir::unlink(&directory, beside.file_name().unwrap_or_default()).map_err(failed)?;
     }
-    dir::unlink(&directory, name).and_then(|()| data::sync(&directory, false)).map_err(failed)
+    let is_removed = remove_left(&directory, name).map_err(failed)?;
+    data::sync(&directory, false).map_err(failed)?;
+    Ok(is_removed)
 }
 
 fn print(kept: &[(PathBuf, Reason)], removed: &[PathBuf], uppers: &[u64], dry_run: bool, json: bool) -> Result<()> {

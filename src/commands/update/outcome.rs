@@ -1,6 +1,6 @@
 //! Exit codes of `haosfs update`.
 
-use crate::error::{Errno, Error};
+use crate::error::Error;
 
 /// It could not be done: a file, a partition or an argument is not as it must be.
 const FAILURE: u8 = 1;
@@ -37,10 +37,7 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let code = match error.errno() {
-            Errno::ENOSPC | Errno::EDQUOT => NO_ROOM,
-            _ => FAILURE,
-        };
+        let code = if error.is_full() { NO_ROOM } else { FAILURE };
         Self { code, error }
     }
 }

@@ -1,6 +1,6 @@
 //! Where an image is put.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -14,9 +14,8 @@ use super::outcome::{Failure, NO_ROOM};
 use super::progress::Progress;
 use crate::config::image_source::IMAGES;
 use crate::error::{Errno, Error, Result};
-use crate::sys::data;
-use crate::sys::dir;
 use crate::sys::replace::{self, Rights};
+use crate::sys::{data, dir, lock};
 use crate::update::garbage::unfinished;
 
 /// Bytes that are copied at a time.
@@ -77,19 +76,20 @@ impl Place {
         Err(Failure { code: NO_ROOM, error })
     }
 
-    /// Copies a file here, under its unfinished name, durably; returns the SHA-256 of what was written. Who could not read the file, or what
-    /// has `rights`, cannot read the copy.
+    /// Copies a file here, under its unfinished name, durably; returns the copy, and the SHA-256 of what was written. Who could not read
+    /// the file, or what has `rights`, cannot read the copy. For as long as it is open nobody else takes it away.
     ///
     /// # Errors
-    /// What reading and writing answer. Then nothing is left, as far as that can be.
-    pub fn copy(&self, from: &mut File, path: &Path, size: u64, rights: Rights) -> Result<[u8; 32]> {
+    /// [`Error::Refused`] where somebody else is copying one of this name; what reading and writing answer. Then nothing of it is left, as
+    /// far as that can be.
+    pub fn copy(&self, from: &mut File, path: &Path, size: u64, rights: Rights) -> Result<(OwnedFd, [u8; 32])> {
         let name = unfinished(&self.name);
         let failed = |e| Error::sys("write", self.unfinished(), e);
-        match dir::unlink(&self.open, &name) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(e) => return Err(failed(e)),
+        if !remove_left(&self.open, &name).map_err(failed)? {
+            return Err(Error::Refused(format!("{}: another update is being copied there", self.unfinished().display())));
         }
         let to = dir::create(&self.open, &name, 0o600).map_err(failed)?;
+        lock::exclusive(&to).map_err(failed)?;
         let perm = from.metadata().map_or(0o600, |found| found.mode() & rights.perm & 0o777 | 0o600);
         let copied = pour(from, path, &to, size).and_then(|digest| {
             match replace::set_rights(&to, Rights { perm, ..rights }) {
@@ -102,10 +102,13 @@ impl Place {
             let _ = rustix::fs::fadvise(&to, 0, None, Advice::DontNeed);
             Ok(digest)
         });
-        if copied.is_err() {
-            self.discard();
+        match copied {
+            Ok(digest) => Ok((to, digest)),
+            Err(e) => {
+                self.discard();
+                Err(e)
+            }
         }
-        copied
     }
 
     /// Takes the unfinished copy away.
@@ -118,8 +121,7 @@ impl Place {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn finish(&self) -> Result<()> {
-        let copy = File::open(self.unfinished()).map_err(|e| Error::sys("open", self.unfinished(), e))?;
+    pub fn finish(&self, copy: OwnedFd) -> Result<()> {
         let moved = replace::take_place(&self.open, &unfinished(&self.name), copy, &self.name);
         moved.map_err(|e| Error::sys("move the image to", self.path(), e))
     }
@@ -150,6 +152,22 @@ impl Place {
     fn sync(&self) -> Result<(), Errno> {
         data::sync(&self.open, false)
     }
+}
+
+/// Takes away what somebody has left unfinished; false where he is still at it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn remove_left(directory: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
+    let left = dir::look_into(directory, name);
+    match &left {
+        Err(Errno::ENOENT) => return Ok(true),
+        Ok(left) if lock::exclusive(left) == Err(Errno::EAGAIN) => return Ok(false),
+        // Whatever else has the name is nobody's copy.
+        _ => {}
+    }
+    // With the lock: nobody else begins a copy that this would take away.
+    dir::unlink(directory, name).map(|()| true)
 }
 
 fn pour(from: &mut File, path: &Path, to: &OwnedFd, size: u64) -> Result<[u8; 32]> {

@@ -10,7 +10,7 @@ use super::place::{Place, digest_of, is_one_file};
 use super::progress::Progress;
 use super::status;
 use crate::config::image_source::ImageSource;
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::image::{Image, Options};
 use crate::mount::image_choice;
 use crate::update::signature::{Manifest, parse_sha256, paths, public_key, show_sha256, signed_manifest};
@@ -45,7 +45,8 @@ struct Expected {
 /// # Errors
 /// An image that is refused, too little room, and what reading and writing answer.
 pub fn run(request: &Request) -> Result<(), Failure> {
-    let store = Store::take(&request.ini)?;
+    // Copying takes long, and a trial may be confirmed meanwhile: the state is taken where it is written.
+    let store = Store::look(&request.ini)?;
     let standing = store.read()?;
     let path = &request.image;
     let mut file = File::open(path).map_err(|e| Error::sys("open", path, e))?;
@@ -60,29 +61,50 @@ pub fn run(request: &Request) -> Result<(), Failure> {
         return Err(Failure::image(Error::Refused(told)));
     }
     let place = Place::new(&store.directory(), name)?;
-    if may_stage(&standing, &image, &place, request)? == Staged::UnderThisName && !is_staged(&place, path)? {
-        let told = format!("another image is staged as {image}; `haosfs update rollback` before this one");
-        return Err(Error::Refused(told).into());
+    let before = may_stage(&standing, &image, &place, request)?;
+    if before == Staged::UnderThisName && !is_staged(&place, path)? {
+        return Err(another(&image));
     }
-    if is_one_file(path, &place.path()) {
+    let copy = if is_one_file(path, &place.path()) {
         check_digest(path, &digest_if_needed(path, &expected)?, &expected)?;
         verify(path, &expected)?;
         place.make_durable(&file)?;
+        None
     } else {
         place.room_for(found.len())?;
-        let digest = place.copy(&mut file, path, found.len(), store.rights())?;
+        let (copy, digest) = place.copy(&mut file, path, found.len(), store.rights())?;
         let sound = check_digest(path, &Some(digest), &expected).and_then(|()| verify(&place.unfinished(), &expected));
-        if let Err(e) = sound {
-            place.discard();
-            return Err(e);
+        sound.inspect_err(|_| place.discard())?;
+        Some(copy)
+    };
+    let taken = take_unchanged(request, before, &image, &place);
+    let store = match copy {
+        Some(copy) => {
+            let store = taken.inspect_err(|_| place.discard())?;
+            place.finish(copy)?;
+            store
         }
-        place.finish()?;
-    }
+        None if is_one_file(path, &place.path()) => taken?,
+        None => return Err(Error::sys("stage", path, Errno::ENOENT).into()),
+    };
     if expected.manifest.is_some() {
         place.copy_beside(&paths(path), store.rights())?;
     }
     let outcome = happen(&store, Event::Stage { image, tries: standing.rules.tries }, None)?;
     Ok(status::print(&store, &outcome.state, request.json)?)
+}
+
+/// The state, to be written: what was decided meanwhile may have made the place another image's.
+fn take_unchanged(request: &Request, before: Staged, image: &ImageSource, place: &Place) -> Result<Store, Failure> {
+    let store = Store::take(&request.ini)?;
+    match (before, may_stage(&store.read()?, image, place, request)?) {
+        (Staged::No, Staged::UnderThisName) => Err(another(image)),
+        _ => Ok(store),
+    }
+}
+
+fn another(image: &ImageSource) -> Failure {
+    Error::Refused(format!("another image is staged as {image}; `haosfs update rollback` before this one")).into()
 }
 
 /// Its name, as haos.ini says it.
