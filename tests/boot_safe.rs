@@ -15,6 +15,7 @@ mod tree;
 
 use std::fs;
 
+use haosfs::update::state::State;
 use minisign::KeyPair;
 use power::{Power, possible};
 use serde_json::Value;
@@ -87,6 +88,11 @@ fn both_may_fail() {
     let safe = power.on("$BOOT && cat $MNT/etc/version").succeeded().stdout;
     assert_eq!(said(&safe)["mode"].as_str(), Some("safe"), "{safe}");
     assert!(safe.ends_with("7.0.9.0"), "{safe}");
+    assert!(
+        matches!(power.state(), State::Trying { left: 2, tried: 1, .. }),
+        "an update is not decided by that: {:?}",
+        power.state()
+    );
     fs::remove_file(power.machine.image("7.0.9.0")).unwrap();
     let none = power.on("$BOOT");
     assert_eq!((none.code, none.stdout.as_str()), (Some(32), ""), "{none:?}");

@@ -163,6 +163,12 @@ fn a_new_file_needs_all_that_must_be_known() {
     assert_eq!(text(&scratch, "haos.ini"), "[haos]\nsystem_image = a\ndata_partition = LABEL=data\n");
     assert_eq!(text(&scratch, "haos.ini.bak"), text(&scratch, "haos.ini"));
     scratch.haosfs(&["config", "set", "absent/haos.ini", "system_image=a"]).failed(1, "absent");
+    let perm = |name: &str| fs::metadata(scratch.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!([perm("haos.ini"), perm("haos.ini.bak")], [0o644; 2]);
+    scratch
+        .haosfs(&["config", "set", "net.ini", "system_image=a", "data_partition=LABEL=data", "network.psk=secret"])
+        .succeeded();
+    assert_eq!([perm("net.ini"), perm("net.ini.bak")], [0o600; 2], "the key of a network is nobody else's");
 }
 
 #[test]

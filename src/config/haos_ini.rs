@@ -34,7 +34,15 @@ pub struct Config {
 /// The keys of `[haos]`.
 const KEYS: [&str; 6] = ["data_partition", "system_image", "update_image", "previous_image", "failed_image", "failed_reason"];
 
+/// The section that a boot hands on, for whoever sets networks up.
+const NETWORK: &str = "network";
+
 impl Config {
+    /// The sections `[network]`, which may have keys that are nobody else's business.
+    pub fn networks(&self) -> impl Iterator<Item = &Section> {
+        self.extensions.iter().filter(|section| section.name == NETWORK)
+    }
+
     /// Reads and validates a file.
     ///
     /// # Errors

@@ -20,8 +20,9 @@ use crate::sys::replace::{self, Rights};
 /// Added to a file's name for its backup.
 const BACKUP: &str = ".bak";
 
-/// Mode of a file that we make.
+/// Mode of a file that we make, and of one that may have the key of a network.
 const PERM: u32 = 0o644;
+const PRIVATE: u32 = 0o600;
 
 /// A file and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +120,13 @@ pub fn change(path: &Path, edits: &[Edit]) -> Result<Stored> {
         text = edited(&text, edit).map_err(|flaw| refused(&[flaw], ""))?;
     }
     let config = Config::parse(&text).map_err(|flaws| refused(&flaws, "; nothing was changed"))?;
-    put(&directory, &real, old.as_deref(), &text).map_err(at_path)?;
+    let perm = if config.networks().next().is_some() { PRIVATE } else { PERM };
+    put(&directory, &real, old.as_deref(), &text, perm).map_err(at_path)?;
     Ok(Stored { path: path.to_owned(), text, config })
 }
 
-fn put(directory: &OwnedFd, real: &Path, old: Option<&str>, new: &str) -> Result<(), Errno> {
+/// A file that is there keeps its mode; a new one gets `perm`.
+fn put(directory: &OwnedFd, real: &Path, old: Option<&str>, new: &str, perm: u32) -> Result<(), Errno> {
     let name = real.file_name().ok_or(Errno::EISDIR)?;
     let backup = with_backup_suffix(name);
     match old {
@@ -138,7 +141,7 @@ fn put(directory: &OwnedFd, real: &Path, old: Option<&str>, new: &str) -> Result
             replace::file_with(directory, name, new.as_bytes(), rights, acl.as_deref())
         }
         None => {
-            let rights = Rights { perm: PERM, owner: None };
+            let rights = Rights { perm, owner: None };
             replace::file(directory, name, new.as_bytes(), rights)?;
             replace::file(directory, &backup, new.as_bytes(), rights)
         }

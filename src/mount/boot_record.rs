@@ -17,9 +17,6 @@ pub const BOOT: &str = "boot.env";
 /// What haos.ini says in `[network]`.
 pub const NETWORK: &str = "network.env";
 
-/// The section of haos.ini that is handed on.
-const SECTION: &str = "network";
-
 /// A file is never larger than this, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -138,8 +135,7 @@ pub fn read() -> Result<Option<BootRecord>> {
 
 /// `NETWORK_KEY="value"` for each key: upper case, and `_` for what no name of a variable can have.
 fn network(config: &Config) -> String {
-    let sections = config.extensions.iter().filter(|section| section.name == SECTION);
-    let entries = sections.flat_map(|section| &section.entries);
+    let entries = config.networks().flat_map(|section| &section.entries);
     entries.map(|entry| line(&format!("NETWORK_{}", variable(&entry.key)), &entry.value)).collect()
 }
 

@@ -56,10 +56,13 @@ pub enum Ending {
 
 /// Boots from a state on which `event` follows.
 pub fn run(mut state: State, mut event: Event, acts: &mut impl Acts) -> Ending {
+    // A trial that has failed in this boot. Where the good image fails, too, the fault is neither's, and it goes on as it was.
+    let mut undecided = None;
     // Of a trial and of the image before it; any more would be a defect.
     for _ in 0..4 {
         let (next, effects) = step(state.clone(), event);
-        let effects = match acts.save(&next).and_then(|()| acts.stand_by(&next)) {
+        let lasts = undecided.as_ref().filter(|_| matches!(next, State::Safe { .. })).unwrap_or(&next);
+        let effects = match acts.save(lasts).and_then(|()| acts.stand_by(&next)) {
             Err(e) if e.errno() == Errno::EINTR => return interrupted(&next, &e, acts),
             Err(e) if matches!(next, State::Trying { .. }) => {
                 let image = next.next().unwrap_or(&next.proven().good);
@@ -84,6 +87,9 @@ pub fn run(mut state: State, mut event: Event, acts: &mut impl Acts) -> Ending {
             Ok(None) => break,
             Err(failure) => {
                 tracing::error!("{}: {}", failure.image, failure.why);
+                if state.next() == Some(&failure.image) {
+                    undecided = Some(state.clone());
+                }
                 event = Event::MountFailed { image: failure.image, why: failure.why };
             }
         }
