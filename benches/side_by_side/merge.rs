@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::contender::{self, Contender};
 use crate::facts::Facts;
 use crate::report;
-use crate::rounds::{Results, Seconds};
+use crate::rounds::{Results, Seconds, median};
 use crate::row::{self, Row};
 
 /// Reads `results.json` of these directories.
@@ -51,14 +51,24 @@ fn rounds_of(list: &Value) -> Vec<f64> {
     list.as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
 }
 
-/// The measurements as if each were a round; of the rows and drivers of the first.
+/// The measurements as if each were a round of a machine on which the kernel takes the median of its times: machines are not equally fast,
+/// and what is told are multiples of the kernel's. Times to mount, which are told as they are, stay. Of the rows and drivers of the first.
 pub fn as_one(all: &[Results]) -> Results {
     let first = &all[0];
     let mut one =
         Results { rows: first.rows.clone(), drivers: first.drivers.clone(), seconds: BTreeMap::new(), peaks: BTreeMap::new() };
     for row in &one.rows {
         for driver in &one.drivers {
-            let medians = |turn| all.iter().filter_map(|results| results.median(row.name, driver.name(), turn)).collect();
+            let kernel = |results: &Results, turn| results.median(row.name, Contender::Kernel.name(), turn);
+            let medians = |turn| {
+                let usual = median(all.iter().filter_map(|results| kernel(results, turn)).collect());
+                let scaled = |results: &Results| {
+                    let seconds = results.median(row.name, driver.name(), turn)?;
+                    let scale = if report::is_mount(row) { None } else { usual.zip(kernel(results, turn)) };
+                    Some(scale.map_or(seconds, |(usual, kernel)| seconds * usual / kernel))
+                };
+                all.iter().filter_map(scaled).collect()
+            };
             one.seconds.insert((row.name, driver.name()), [medians(0), medians(1)]);
         }
     }

@@ -30,14 +30,18 @@ impl Results {
     /// The median of a row's turn.
     pub fn median(&self, row: &str, driver: &str, turn: usize) -> Option<f64> {
         let (_, seconds) = self.seconds.iter().find(|((r, d), _)| *r == row && *d == driver)?;
-        let mut sorted = seconds[turn].clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        match sorted.len() {
-            0 => None,
-            n if n % 2 == 1 => Some(sorted[middle]),
-            _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
-        }
+        median(seconds[turn].clone())
+    }
+}
+
+/// `None` of none.
+pub fn median(mut all: Vec<f64>) -> Option<f64> {
+    all.sort_by(f64::total_cmp);
+    let middle = all.len() / 2;
+    match all.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(all[middle]),
+        _ => Some(f64::midpoint(all[middle - 1], all[middle])),
     }
 }
 
