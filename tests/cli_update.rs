@@ -212,7 +212,7 @@ fn a_bad_image_is_refused_and_nothing_is_left() {
         let mut names: Vec<_> =
             fs::read_dir(appliance.scratch.path("haos")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["data", OLD, "haos.ini"], "{when}");
+        assert_eq!(names, ["data", OLD, "haos.ini", "trial"], "{when}");
     };
     appliance.stage(&["--sha256", &"0".repeat(64)]).failed(3, "its SHA-256 is ");
     unchanged("another digest");
@@ -472,7 +472,8 @@ impl Paused {
     fn where_it_copies(mut program: Command, part: &Path) -> Self {
         let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
-        while !part.exists() {
+        // It has the lock before it writes.
+        while !fs::metadata(part).is_ok_and(|part| part.len() > 0) {
             assert!(begun.elapsed() < Duration::from_secs(20), "it copies nothing");
         }
         let paused = Self(child);

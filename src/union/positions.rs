@@ -75,8 +75,8 @@ impl Order {
 pub(super) const DOTS: usize = 2;
 /// Listings of unchanged directories that are being read, kept between two requests.
 const UNFINISHED: usize = 8;
-/// Names of them all, some 32 MB; one alone may have more. An image may list one long directory under many names.
-const NAMES: usize = 262_144;
+/// Names of them all, some 130 MB; one alone may have more. An image may list one long directory under many names.
+const NAMES: usize = 1 << 20;
 /// The memory of fewer names is not worth giving back, some 2 MB.
 const MANY: usize = 16_384;
 

@@ -57,6 +57,18 @@ impl Store {
     /// # Errors
     /// [`Error::Refused`] where somebody else is at it; what the kernel answers.
     pub fn take(ini: &Path) -> Result<Self> {
+        Self::taken(ini, hold)
+    }
+
+    /// The same, for whoever has done much for it: waits while somebody else is at it.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn await_turn(ini: &Path) -> Result<Self> {
+        Self::taken(ini, |trial, path| lock::wait_exclusive(trial).map_err(|errno| Error::sys("lock", path, errno)))
+    }
+
+    fn taken(ini: &Path, hold: impl FnOnce(&OwnedFd, &Path) -> Result<()>) -> Result<Self> {
         let store = Self::look(ini)?;
         // A file that is not sound is told of before anything is made.
         store.stored()?;

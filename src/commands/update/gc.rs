@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::outcome::Failure;
-use super::place::{is_one_file, remove_left};
+use super::place::{is_held, is_one_file};
 use crate::commands::output::{Output, printable};
 use crate::config::image_source::{IMAGES, ImageSource};
 use crate::error::{Error, Result};
@@ -96,17 +96,20 @@ fn files(home: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// With its manifest and signature. False for one that is just being copied.
+/// With its manifest and signature. False for one that is just being copied, or checked.
 fn remove(path: &Path) -> Result<bool> {
     let (parent, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
     let failed = |e| Error::sys("remove", path, e);
     let directory = replace::open_dir(parent).map_err(failed)?;
+    let file = dir::look_into(&directory, name);
+    if is_held(&file) {
+        return Ok(false);
+    }
     for beside in signature::paths(path).iter().filter(|path| path.is_file()) {
         dir::unlink(&directory, beside.file_name().unwrap_or_default()).map_err(failed)?;
     }
-    let is_removed = remove_left(&directory, name).map_err(failed)?;
-    data::sync(&directory, false).map_err(failed)?;
-    Ok(is_removed)
+    dir::unlink(&directory, name).and_then(|()| data::sync(&directory, false)).map_err(failed)?;
+    Ok(true)
 }
 
 fn print(kept: &[(PathBuf, Reason)], removed: &[PathBuf], uppers: &[u64], dry_run: bool, json: bool) -> Result<()> {

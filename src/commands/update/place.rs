@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -85,11 +85,15 @@ impl Place {
     pub fn copy(&self, from: &mut File, path: &Path, size: u64, rights: Rights) -> Result<(OwnedFd, [u8; 32])> {
         let name = unfinished(&self.name);
         let failed = |e| Error::sys("write", self.unfinished(), e);
+        let busy = || Error::Refused(format!("{}: another update is being copied there", self.unfinished().display()));
         if !remove_left(&self.open, &name).map_err(failed)? {
-            return Err(Error::Refused(format!("{}: another update is being copied there", self.unfinished().display())));
+            return Err(busy());
         }
         let to = dir::create(&self.open, &name, 0o600).map_err(failed)?;
-        lock::exclusive(&to).map_err(failed)?;
+        // Before that was locked somebody may have taken it for what was left.
+        if lock::exclusive(&to) == Err(Errno::EAGAIN) || !is_open(&to, &self.unfinished()) {
+            return Err(busy());
+        }
         let perm = from.metadata().map_or(0o600, |found| found.mode() & rights.perm & 0o777 | 0o600);
         let copied = pour(from, path, &to, size).and_then(|digest| {
             match replace::set_rights(&to, Rights { perm, ..rights }) {
@@ -154,20 +158,31 @@ impl Place {
     }
 }
 
+/// Whether what is open has this name.
+pub fn is_open(file: impl AsFd, path: &Path) -> bool {
+    let named = fs::metadata(path).map(|named| (named.dev(), named.ino()));
+    rustix::fs::fstat(file).is_ok_and(|open| named.is_ok_and(|named| named == (open.st_dev, open.st_ino)))
+}
+
 /// Takes away what somebody has left unfinished; false where he is still at it.
 ///
 /// # Errors
 /// The kernel's answer.
 pub fn remove_left(directory: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
     let left = dir::look_into(directory, name);
-    match &left {
-        Err(Errno::ENOENT) => return Ok(true),
-        Ok(left) if lock::exclusive(left) == Err(Errno::EAGAIN) => return Ok(false),
-        // Whatever else has the name is nobody's copy.
-        _ => {}
+    if left.as_ref().err() == Some(&Errno::ENOENT) {
+        return Ok(true);
+    }
+    if is_held(&left) {
+        return Ok(false);
     }
     // With the lock: nobody else begins a copy that this would take away.
     dir::unlink(directory, name).map(|()| true)
+}
+
+/// Whether somebody is copying or checking a file. If not, nobody does while it is open. Whatever cannot be opened is nobody's image.
+pub fn is_held(file: &Result<OwnedFd, Errno>) -> bool {
+    file.as_ref().is_ok_and(|file| lock::exclusive(file) == Err(Errno::EAGAIN))
 }
 
 fn pour(from: &mut File, path: &Path, to: &OwnedFd, size: u64) -> Result<[u8; 32]> {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::carry_out::happen;
 use super::outcome::Failure;
-use super::place::{Place, digest_of, is_one_file};
+use super::place::{Place, digest_of, is_one_file, is_open};
 use super::progress::Progress;
 use super::status;
 use crate::config::image_source::ImageSource;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Error, Result};
 use crate::image::{Image, Options};
 use crate::mount::image_choice;
+use crate::sys::lock;
 use crate::update::signature::{Manifest, parse_sha256, paths, public_key, show_sha256, signed_manifest};
 use crate::update::state::Event;
 use crate::update::store::{Standing, Store};
@@ -45,7 +46,9 @@ struct Expected {
 /// # Errors
 /// An image that is refused, too little room, and what reading and writing answer.
 pub fn run(request: &Request) -> Result<(), Failure> {
-    // Copying takes long, and a trial may be confirmed meanwhile: the state is taken where it is written.
+    // Nothing is begun where somebody else is at it. But copying takes long, and a trial may be confirmed meanwhile: so the state is let go
+    // again, and taken where it is written.
+    drop(Store::take(&request.ini)?);
     let store = Store::look(&request.ini)?;
     let standing = store.read()?;
     let path = &request.image;
@@ -66,6 +69,8 @@ pub fn run(request: &Request) -> Result<(), Failure> {
         return Err(another(&image));
     }
     let copy = if is_one_file(path, &place.path()) {
+        // As a copy is: nobody takes it away meanwhile.
+        lock::exclusive(&file).map_err(|errno| Error::sys("lock", path, errno))?;
         check_digest(path, &digest_if_needed(path, &expected)?, &expected)?;
         verify(path, &expected)?;
         place.make_durable(&file)?;
@@ -77,15 +82,15 @@ pub fn run(request: &Request) -> Result<(), Failure> {
         sound.inspect_err(|_| place.discard())?;
         Some(copy)
     };
-    let taken = take_unchanged(request, before, &image, &place);
+    let taken = take_unchanged(request, (before, &standing), &image, &place);
     let store = match copy {
         Some(copy) => {
             let store = taken.inspect_err(|_| place.discard())?;
             place.finish(copy)?;
             store
         }
-        None if is_one_file(path, &place.path()) => taken?,
-        None => return Err(Error::sys("stage", path, Errno::ENOENT).into()),
+        None if is_open(&file, &place.path()) => taken?,
+        None => return Err(Error::Refused(format!("{} was replaced while it was checked", path.display())).into()),
     };
     if expected.manifest.is_some() {
         place.copy_beside(&paths(path), store.rights())?;
@@ -94,10 +99,19 @@ pub fn run(request: &Request) -> Result<(), Failure> {
     Ok(status::print(&store, &outcome.state, request.json)?)
 }
 
-/// The state, to be written: what was decided meanwhile may have made the place another image's.
-fn take_unchanged(request: &Request, before: Staged, image: &ImageSource, place: &Place) -> Result<Store, Failure> {
-    let store = Store::take(&request.ini)?;
-    match (before, may_stage(&store.read()?, image, place, request)?) {
+/// The state, to be written: what was decided meanwhile may have made the place another image's, and haos.ini may ask for more.
+fn take_unchanged(
+    request: &Request,
+    (before, standing): (Staged, &Standing),
+    image: &ImageSource,
+    place: &Place,
+) -> Result<Store, Failure> {
+    let store = Store::await_turn(&request.ini)?;
+    let now = store.read()?;
+    if now.rules != standing.rules {
+        return Err(Error::Refused(format!("{}: [update] was changed meanwhile; try again", store.ini().display())).into());
+    }
+    match (before, may_stage(&now, image, place, request)?) {
         (Staged::No, Staged::UnderThisName) => Err(another(image)),
         _ => Ok(store),
     }

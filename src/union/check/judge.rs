@@ -28,7 +28,9 @@ pub(super) fn directory(facts: &Facts, space: Namespace, under: &Under) -> Vec<D
         defects.push(MarkDefect::OpaqueValue(marked.value.clone()).into());
     }
     let may_merge = !matches!(under, Under::Pure | Under::Absent);
-    let unseen = facts.unseen(space, Says::Opaque).find(|marked| may_merge && marked.value == b"y");
+    // A mark that came along in a copy-up is an attribute like any other (`Upper::has_foreign_mark`).
+    let is_copy = facts.own(space, Says::Origin).is_some();
+    let unseen = facts.unseen(space, Says::Opaque).find(|marked| may_merge && !is_copy && marked.value == b"y");
     defects.extend(unseen.map(|marked| MarkDefect::UnseenOpaque(marked.name.clone()).into()));
     if let Under::Failed(why) = under {
         defects.push(NameDefect::Below(why.clone()).into());

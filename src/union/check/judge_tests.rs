@@ -35,6 +35,8 @@ fn directories() {
         (&[("trusted.overlay.opaque", b"")], PRESENT, &["opaque-value"]),
         (&[("user.overlay.opaque", b"y")], PRESENT, &["unseen-opaque"]),
         (&[("user.overlay.opaque", b"y")], Under::Unknown, &["unseen-opaque"]),
+        (&[("user.overlay.opaque", b"y"), ("trusted.overlay.origin", b"")], PRESENT, &[]),
+        (&[("user.overlay.opaque", b"y"), ("user.overlay.origin", b"")], PRESENT, &["unseen-opaque"]),
         (&[("user.overlay.opaque", b"y")], Under::Absent, &[]),
         (&[("user.overlay.opaque", b"x")], PRESENT, &[]),
         (&[("user.fuseoverlayfs.opaque", b"y"), ("user.overlay.opaque", b"y")], PRESENT, &["unseen-opaque"]),
