@@ -244,6 +244,12 @@ fn an_image_in_its_place_is_checked_there() {
     let path = format!("haos/images/{NEW}");
     appliance.update(&["stage", &path, "--sha256", &"1".repeat(64)]).failed(3, "its SHA-256");
     assert!(appliance.scratch.path(&path).exists());
+    // As long as somebody checks it there, nobody else does, or takes it away.
+    let checked = fs::File::open(appliance.scratch.path(&path)).unwrap();
+    checked.lock().unwrap();
+    appliance.update(&["stage", &path]).failed(1, "another update is being seen to there");
+    assert!(!appliance.update(&["gc"]).succeeded().stdout.contains(NEW));
+    drop(checked);
     appliance.update(&["stage", &path]).succeeded();
     assert_eq!(appliance.state(), "staged");
     pack(&appliance.scratch.path("haos-x86_64_8.0.squashfs"));

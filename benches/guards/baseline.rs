@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/guards/baseline");
 /// Instructions may grow by this factor, times by that.
@@ -33,7 +34,7 @@ pub fn read() -> Baseline {
 /// Of the multiples the greatest of all machines where it was written stays; a line that is taken out begins anew.
 pub fn write(found: &Baseline) {
     let mut text = String::from("# operation, instructions, time as a multiple of the reference's; written by --bless\n");
-    let known = read();
+    let known = if Path::new(FILE).exists() { read() } else { Baseline::new() };
     for (name, cost) in found {
         let ratio = known.get(name).map_or(cost.ratio, |known| known.ratio.max(cost.ratio));
         writeln!(text, "{name} {} {ratio:.2}", cost.instructions).unwrap();

@@ -279,16 +279,13 @@ impl Image {
     }
 
     fn id(&self, index: u16) -> Result<u32> {
-        if let Some(id) = self.known_ids.get().and_then(|ids| ids.get(usize::from(index))) {
-            return Ok(*id);
-        }
-        self.known_ids.get_or_init(|| {
-            let all = (0..self.ids.len()).map(|at| self.ids.entry(&self.metadata, at).map(u32::from_le_bytes)).collect();
-            // A damaged table may have this one all the same; all are not asked for again.
-            let all: Result<Vec<u32>> = all;
+        let entry = |at| self.ids.entry(&self.metadata, at).map(u32::from_le_bytes);
+        let known = self.known_ids.get_or_init(|| {
+            let all: Result<Vec<u32>> = (0..self.ids.len()).map(entry).collect();
             all.inspect_err(|e| tracing::debug!("{e}")).unwrap_or_default()
         });
-        self.ids.entry(&self.metadata, u64::from(index)).map(u32::from_le_bytes)
+        // A damaged table may have this one all the same; all are not asked for again.
+        known.get(usize::from(index)).map_or_else(|| entry(u64::from(index)), |id| Ok(*id))
     }
 
     /// The inode with number `ino`, in images made for export by NFS; `None` in others.

@@ -10,7 +10,7 @@ use super::place::{Place, digest_of, is_one_file, is_open};
 use super::progress::Progress;
 use super::status;
 use crate::config::image_source::ImageSource;
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::image::{Image, Options};
 use crate::mount::image_choice;
 use crate::sys::lock;
@@ -70,7 +70,9 @@ pub fn run(request: &Request) -> Result<(), Failure> {
     }
     let copy = if is_one_file(path, &place.path()) {
         // As a copy is: nobody takes it away meanwhile.
-        lock::exclusive(&file).map_err(|errno| Error::sys("lock", path, errno))?;
+        if lock::exclusive(&file) == Err(Errno::EAGAIN) {
+            return Err(Error::Refused(format!("{}: another update is being seen to there; try again", path.display())).into());
+        }
         check_digest(path, &digest_if_needed(path, &expected)?, &expected)?;
         verify(path, &expected)?;
         place.make_durable(&file)?;
