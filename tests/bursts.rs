@@ -89,7 +89,19 @@ struct Stopped(Pid);
 impl Stopped {
     fn new(pid: Pid) -> Self {
         kill_process(pid, Signal::STOP).unwrap();
-        Self(pid)
+        let stopped = Self(pid);
+        // One thread is told, and stops the others when it runs: until then they may answer.
+        let begun = Instant::now();
+        while !stopped.has_come_to_rest() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
+            sleep(Duration::from_millis(1));
+        }
+        stopped
+    }
+
+    fn has_come_to_rest(&self) -> bool {
+        let mut tasks = fs::read_dir(format!("/proc/{}/task", self.0.as_raw_nonzero())).unwrap();
+        tasks.all(|task| fs::read_to_string(task.unwrap().path().join("status")).is_ok_and(|status| status.contains("State:\tT")))
     }
 }
 

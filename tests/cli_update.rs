@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use haosfs::update::signature::{Manifest, paths};
 use minisign::KeyPair;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{Finished, HAOSFS, Scratch, can_run, has_tool, is_root, pack};
@@ -484,6 +484,8 @@ impl Paused {
         }
         let paused = Self(child);
         paused.signal(Signal::STOP);
+        let stopped = waitpid(Some(Pid::from_child(&paused.0)), WaitOptions::UNTRACED).unwrap();
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it ended: {stopped:?}");
         // It stops before it has copied all.
         assert!(part.exists(), "it was faster");
         paused
