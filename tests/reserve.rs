@@ -298,6 +298,43 @@ fn a_killed_daemon_ends() {
     }
 }
 
+/// The processes whose parent this is.
+fn children(of: Pid) -> Vec<Pid> {
+    let list = format!("/proc/{0}/task/{0}/children", of.as_raw_nonzero());
+    let pids = fs::read_to_string(list).unwrap_or_default();
+    pids.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
+}
+
+/// Whoever makes the pages answers himself for what he asks.
+#[test]
+fn who_is_killed_while_pages_are_made_ends() {
+    if !can_run("who_is_killed_while_pages_are_made_ends", NEEDS) {
+        return;
+    }
+    let (_alone, ground) = (alone(), ground());
+    let mut killed = 0;
+    for turn in 0..80 {
+        let mut union = ground.mount_with(Driver::Haosfs, &ground.home(), &[]);
+        let daemon = daemon(union.path()).unwrap();
+        let all: Vec<Pid> = children(daemon).into_iter().chain([daemon]).collect();
+        killed += all.len() - 1;
+        // With the first read they are begun.
+        let mut first = [0];
+        File::open(union.path().join("long")).unwrap().read_exact_at(&mut first, 0).unwrap();
+        thread::sleep(Duration::from_micros(turn * 40));
+        for pid in &all {
+            let _may_have_ended = kill_process(*pid, Signal::KILL);
+        }
+        let begun = Instant::now();
+        while all.iter().any(|pid| Path::new(&format!("/proc/{}/exe", pid.as_raw_nonzero())).exists()) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "turn {turn}: {all:?} do not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+        union.abandon();
+    }
+    assert!(killed > 40, "only {killed} were there");
+}
+
 #[test]
 fn nobody_else_sees_the_pages() {
     if !can_run("nobody_else_sees_the_pages", NEEDS) {

@@ -113,7 +113,7 @@ impl Beside {
     /// daemon or by another one that hangs. Should this process be killed meanwhile, /dev/fuse must be closed all the same.
     fn settle_down(&self) -> std::io::Result<()> {
         processors::give_way()?;
-        descriptors::keep_alone(self.threads.as_fd())
+        descriptors::keep_alone(&[self.threads.as_fd()])
     }
 
     fn attend(&self, requests: &Known) {

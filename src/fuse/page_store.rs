@@ -3,7 +3,8 @@
 //!
 //! A child makes it: it answers the kernel until the file is open, breaks the connection, and hands the file over. A page that is not
 //! there then fails to be read, at once. Were there somebody to ask for it, a daemon that is killed meanwhile could not end, for the
-//! thread that has asked waits for an answer, and keeps the connection open that would have to break.
+//! thread that has asked waits for an answer, and keeps the connection open that would have to break. So the child's own thread that asks
+//! has no descriptor of the connection.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -59,9 +60,7 @@ pub fn begin() -> Option<Begun> {
             let _as_far_as_possible = daemon::give_up_stdio();
             // Until it is let go on, or the parent has ended or has no use for it.
             let asked = (&theirs).read_exact(&mut [0]);
-            let sent = asked
-                .and_then(|()| make())
-                .and_then(|(device, file)| descriptors::send(&theirs, &[device.as_fd(), file.as_fd()]));
+            let sent = asked.and_then(|()| make(&theirs));
             child::exit_now(i32::from(sent.is_err()))
         }
     });
@@ -90,7 +89,7 @@ impl Begun {
         self.child.end().map_err(failed)?;
         let mut received = received.map_err(failed)?.into_iter();
         match (received.next(), received.next()) {
-            (Some(device), Some(file)) => Ok((device, file)),
+            (Some(file), Some(device)) => Ok((device, file)),
             _ => Err(failed(io::ErrorKind::PermissionDenied.into())),
         }
     }
@@ -98,21 +97,37 @@ impl Begun {
     fn receive(&self) -> io::Result<Vec<OwnedFd>> {
         self.socket.set_read_timeout(Some(PATIENCE))?;
         (&self.socket).write_all(&[0])?;
-        descriptors::receive(&self.socket)
+        let mut received = descriptors::receive(&self.socket)?;
+        received.extend(descriptors::receive(&self.socket)?);
+        Ok(received)
     }
 }
 
-/// Makes the file; for a child that ends then.
-fn make() -> io::Result<(OwnedFd, OwnedFd)> {
+/// Makes the file and sends it, and then the device; for a child that ends then.
+fn make(to: &UnixStream) -> io::Result<()> {
     let Private { device, root } = private_fuse::build(SOURCE)?;
     let session = fuser::Session::from_fd(Empty, device.try_clone()?, SessionACL::All, fuser::Config::default())?;
-    let _until_it_is_cut_off = std::thread::Builder::new().spawn(move || session.run())?;
-    let root = Arc::new(root);
+    let sends = to.try_clone()?;
+    let asking = std::thread::Builder::new().spawn(move || {
+        if ask(&Arc::new(root), &sends).is_err() {
+            // Nobody else would break the connection.
+            child::exit_now(1);
+        }
+    })?;
+    // Until it is cut off, whichever way that is told.
+    let _ended = session.run();
+    let _sent = asking.join();
+    descriptors::send(to, &[device.as_fd()])
+}
+
+/// Opens the file, sends it and breaks the connection.
+fn ask(root: &Arc<OwnedFd>, to: &UnixStream) -> io::Result<()> {
+    descriptors::keep_alone(&[root.as_fd(), to.as_fd()])?;
     let raw = |e: Errno| io::Error::from_raw_os_error(e.0);
-    let file = Spot::at(&root, OsStr::new(NAME)).open(data::OFlags::RDONLY).map_err(raw)?;
+    let file = Spot::at(root, OsStr::new(NAME)).open(data::OFlags::RDONLY).map_err(raw)?;
     data::never_read_ahead(&file).map_err(raw)?;
-    private_fuse::cut_off(&root)?;
-    Ok((device, file))
+    descriptors::send(to, &[file.as_fd()])?;
+    private_fuse::cut_off(root)
 }
 
 /// One image's share of the file.

@@ -49,19 +49,24 @@ pub fn receive(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     Ok(received)
 }
 
-/// From now on this thread has one descriptor, by the same number, and none of the others' any more, not even the standard ones. So it
+/// From now on this thread has these descriptors, by the same numbers, and none of the others' any more, not even the standard ones. So it
 /// keeps nothing open that they close, should it hang while its process is killed.
 ///
 /// # Errors
 /// What close_range(2) answers, for instance `ENOSYS` before Linux 5.9; then it has those of all.
-pub fn keep_alone(kept: BorrowedFd<'_>) -> io::Result<()> {
-    let kept = kept.as_raw_fd().unsigned_abs();
-    // Those behind it are not even copied.
-    close_all(kept.saturating_add(1), u32::MAX, libc::CLOSE_RANGE_UNSHARE)?;
-    match kept.checked_sub(1) {
-        Some(last) => close_all(0, last, 0),
-        None => Ok(()),
+pub fn keep_alone(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    // Those behind the last are not even copied.
+    close_all(kept.last().map_or(0, |last| last.saturating_add(1)), u32::MAX, libc::CLOSE_RANGE_UNSHARE)?;
+    let mut first = 0;
+    for fd in kept {
+        if let Some(last) = fd.checked_sub(1).filter(|last| first <= *last) {
+            close_all(first, last, 0)?;
+        }
+        first = fd.saturating_add(1);
     }
+    Ok(())
 }
 
 fn close_all(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()> {
@@ -90,15 +95,16 @@ mod tests {
             numbers
         };
         let number = kept.as_raw_fd();
-        let kept_there = kept.try_clone().unwrap();
-        let there = std::thread::spawn(move || {
-            let number = kept_there.as_raw_fd();
-            keep_alone(kept_there.as_fd()).unwrap();
-            let is_ours = |n: &i32| *n != number && rustix::fs::fstat(&kept_there).is_ok();
-            // One more is the directory of them itself.
-            numbers().into_iter().filter(is_ours).count()
-        });
-        assert!(there.join().unwrap() <= 1);
+        for kept_there in [vec![kept.try_clone().unwrap()], vec![kept.try_clone().unwrap(), other.try_clone().unwrap()]] {
+            let there = std::thread::spawn(move || {
+                let ours: Vec<i32> = kept_there.iter().map(AsRawFd::as_raw_fd).collect();
+                keep_alone(&kept_there.iter().map(AsFd::as_fd).collect::<Vec<_>>()).unwrap();
+                assert!(kept_there.iter().all(|fd| rustix::fs::fstat(fd).is_ok()));
+                // One more is the directory of them itself.
+                numbers().into_iter().filter(|n| !ours.contains(n)).count()
+            });
+            assert!(there.join().unwrap() <= 1);
+        }
         assert!(numbers().contains(&number));
         assert!(kept.metadata().unwrap().is_dir() && other.metadata().is_ok(), "those of others stay");
     }
