@@ -4,11 +4,15 @@
 
 mod mounted;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::SystemTime;
 
 use mounted::ground::Ground;
 use mounted::requirement::{Requirement, can_run};
@@ -17,6 +21,10 @@ use mounted::union::{Driver, Union};
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
 const DIRS: usize = 12;
 const FILES: usize = 30;
+/// Bytes of the long file.
+const LONG: usize = 8 << 20;
+/// What the kernel asks for at a time, at most.
+const PIECE: usize = 128 << 10;
 /// Asking costs these; and when the kernel forgets is its own affair.
 const NOT_COUNTED: [&str; 3] = ["statfs", "ioctl", "forget"];
 /// Somebody may make the kernel drop what it knows at any moment: what counts is the best of so many fresh mounts.
@@ -24,9 +32,11 @@ const TRIES: usize = 4;
 
 type Counts = BTreeMap<String, u64>;
 
-/// A tree of `DIRS` directories of `FILES` files each, and the root.
+/// A tree of `DIRS` directories of `FILES` files each, and the root with one long file.
 fn ground() -> Ground {
     Ground::image(&[], |tree| {
+        let lines: String = (0..LONG / 8).map(|n| format!("{n:07}\n")).collect();
+        fs::write(tree.join("long"), lines).unwrap();
         for d in 0..DIRS {
             let dir = tree.join(format!("dir-{d}"));
             fs::create_dir(&dir).unwrap();
@@ -60,6 +70,16 @@ fn costs(expected: &[(&str, usize)]) -> Counts {
     expected.iter().map(|(name, n)| ((*name).to_owned(), *n as u64)).collect()
 }
 
+/// The root's attributes and the first opening of each kind are asked for once in the life of a mount.
+fn prepare(union: &Path) {
+    fs::symlink_metadata(union).unwrap();
+    fs::read_dir(union.join("dir-0")).unwrap();
+    let mut made = File::create(union.join("made")).unwrap();
+    made.write_all(b"x").unwrap();
+    drop(made);
+    drop(File::open(union.join("made")).unwrap());
+}
+
 /// Does `work` on fresh mounts until each turn costs what is expected of it.
 fn turns(expected: &[&[(&str, usize)]], work: impl Fn(&Path)) {
     let ground = ground();
@@ -69,13 +89,7 @@ fn turns(expected: &[&[(&str, usize)]], work: impl Fn(&Path)) {
         let home = ground.home().join(attempt.to_string());
         fs::create_dir_all(&home).unwrap();
         let union = ground.mount_with(Driver::Haosfs, &home, &[]);
-        // The root's attributes and the first opening of each kind are asked for once in the life of a mount.
-        fs::symlink_metadata(union.path()).unwrap();
-        fs::read_dir(union.path().join("dir-0")).unwrap();
-        let mut made = File::create(union.path().join("made")).unwrap();
-        made.write_all(b"x").unwrap();
-        drop(made);
-        drop(File::open(union.path().join("made")).unwrap());
+        prepare(union.path());
         last = expected.iter().map(|_| cost(&union, &work)).collect();
         if last == expected {
             return;
@@ -144,7 +158,7 @@ fn a_new_file_takes_five() {
     if !can_run("a_new_file_takes_five", NEEDS) {
         return;
     }
-    let next = std::cell::Cell::new(0);
+    let next = Cell::new(0);
     let create = |union: &Path| {
         next.set(next.get() + 1);
         File::create_new(union.join(format!("dir-0/new-{}", next.get()))).unwrap().write_all(&[7; 4096]).unwrap();
@@ -153,4 +167,164 @@ fn a_new_file_takes_five() {
     // of a directory for its mode (fs/fuse/dir.c, `fuse_dir_changed`). What was made by MKNOD need not be released.
     let next: &[(&str, usize)] = &[("getattr", 1), ("lookup", 1), ("mknod", 1), ("getxattr", 1), ("write", 1)];
     turns(&[&next[1..], next, next], create);
+}
+
+/// Names of a directory that the preparation has looked up.
+fn siblings(union: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let dir = union.join("dir-0");
+    (0..FILES).map(move |n| dir.join(format!("file-{n}")))
+}
+
+#[test]
+fn an_empty_file_takes_three() {
+    if !can_run("an_empty_file_takes_three", NEEDS) {
+        return;
+    }
+    let turn = Cell::new(0);
+    let create = |union: &Path| {
+        turn.set(turn.get() + 1);
+        for name in siblings(union) {
+            File::create_new(name.with_extension(turn.get().to_string())).unwrap();
+        }
+    };
+    // The directory's attributes are forgotten with each change in it (fs/fuse/dir.c, `fuse_dir_changed`).
+    let first: &[(&str, usize)] = &[("getattr", FILES - 1), ("lookup", FILES), ("mknod", FILES)];
+    let next: &[(&str, usize)] = &[("getattr", FILES), ("lookup", FILES), ("mknod", FILES)];
+    turns(&[first, next], create);
+}
+
+#[test]
+fn a_lower_file_is_changed_by_one_beside_its_name() {
+    if !can_run("a_lower_file_is_changed_by_one_beside_its_name", NEEDS) {
+        return;
+    }
+    turns(&[&[("lookup", FILES), ("setattr", FILES)]], |union| {
+        for name in siblings(union) {
+            fs::set_permissions(name, Permissions::from_mode(0o640)).unwrap();
+        }
+    });
+    // Before it is written to it is asked for capabilities.
+    turns(&[&[("getxattr", FILES), ("lookup", FILES), ("write", FILES)]], |union| {
+        for name in siblings(union) {
+            OpenOptions::new().append(true).open(name).unwrap().write_all(b"1").unwrap();
+        }
+    });
+    turns(&[&[("getxattr", 1), ("lookup", 1), ("write", 1)]], |union| {
+        OpenOptions::new().read(true).write(true).open(union.join("long")).unwrap().write_all_at(b"1", 1 << 20).unwrap();
+    });
+    turns(&[&[("getattr", FILES - 1), ("lookup", FILES), ("unlink", FILES)]], |union| {
+        for name in siblings(union) {
+            fs::remove_file(name).unwrap();
+        }
+    });
+}
+
+#[test]
+fn long_writes_and_scattered_ones_take_one_each() {
+    if !can_run("long_writes_and_scattered_ones_take_one_each", NEEDS) {
+        return;
+    }
+    let write = |union: &Path| {
+        let mut file = File::create(union.join("made")).unwrap();
+        (0..8).for_each(|_| file.write_all(&[7; 1 << 20]).unwrap());
+        (0..100).for_each(|n| file.write_all_at(&[8; 4096], (n * 37 % 2048) * 4096).unwrap());
+        file.sync_all().unwrap();
+    };
+    // To truncate it is one more.
+    turns(&[&[("fsync", 1), ("getxattr", 1), ("setattr", 1), ("write", 108)]], write);
+}
+
+/// What tar(1) does as root for a file with less than a page.
+fn unpack(name: &Path) {
+    let mut file = File::create_new(name).unwrap();
+    file.write_all(&[7; 1000]).unwrap();
+    file.set_times(fs::FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
+    fchown(&file, Some(1), Some(1)).unwrap();
+    file.set_permissions(Permissions::from_mode(0o644)).unwrap();
+}
+
+#[test]
+fn a_file_is_unpacked_by_nine() {
+    if !can_run("a_file_is_unpacked_by_nine", NEEDS) {
+        return;
+    }
+    turns(
+        &[&[
+            ("getattr", FILES - 1),
+            ("getxattr", 2 * FILES),
+            ("lookup", FILES),
+            ("mknod", FILES),
+            ("setattr", 3 * FILES),
+            ("write", FILES),
+        ]],
+        |union| siblings(union).for_each(|name| unpack(&name.with_extension("new"))),
+    );
+}
+
+/// At most so many requests, and no others.
+fn at_most(bounds: &[(&str, usize)], work: impl Fn(&Path)) {
+    let (ground, mut last) = (ground(), Counts::new());
+    let bounds = costs(bounds);
+    for attempt in 0..TRIES {
+        let home = ground.home().join(attempt.to_string());
+        fs::create_dir_all(&home).unwrap();
+        let union = ground.mount_with(Driver::Haosfs, &home, &[]);
+        prepare(union.path());
+        last = cost(&union, &work);
+        if last.iter().all(|(name, n)| bounds.get(name).is_some_and(|bound| n <= bound)) {
+            return;
+        }
+    }
+    panic!("{last:?}, at most {bounds:?}");
+}
+
+#[test]
+fn a_long_file_is_read_in_long_pieces() {
+    if !can_run("a_long_file_is_read_in_long_pieces", NEEDS) {
+        return;
+    }
+    at_most(&[("lookup", 1), ("read", LONG / PIECE)], |union| {
+        assert_eq!(fs::read(union.join("long")).unwrap().len(), LONG);
+    });
+    // What is anywhere is not followed by what nobody asks for.
+    at_most(&[("lookup", 1), ("read", 100)], |union| {
+        let file = File::open(union.join("long")).unwrap();
+        (0..100).for_each(|n| file.read_exact_at(&mut [0; 4096], (n * 37 % 2048) * 4096).unwrap());
+    });
+}
+
+#[test]
+fn a_tree_is_read_by_one_for_each_file() {
+    if !can_run("a_tree_is_read_by_one_for_each_file", NEEDS) {
+        return;
+    }
+    // Made by the preparation: one more file. Where reading ahead begins, pieces are smaller.
+    let reads = DIRS * FILES + LONG / PIECE + 1 + 8;
+    let lists = 2 * (DIRS + 1);
+    // tar(1) looks once more at what it has read, whose time of access is stale then (fs/fuse/file.c, `fuse_readpages_end`).
+    at_most(&[("getattr", DIRS + 1 + DIRS * FILES + 2), ("readdirplus", lists), ("read", reads)], |union| {
+        let mut tar = Command::new("tar").arg("-C").arg(union).args(["-cf", "-", "."]).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::copy(&mut tar.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
+        assert!(tar.wait().unwrap().success());
+    });
+    // Each of four who do it at the same time may have to list a directory, as a listing is kept when somebody has come to its end; and
+    // who finds a page of a piece that another one reads may read a part of it.
+    at_most(&[("getattr", 4 * (DIRS + 1)), ("readdirplus", 4 * lists), ("read", reads + reads / 8)], |union| {
+        thread::scope(|scope| {
+            (0..4).for_each(|_| drop(scope.spawn(|| read_all(union))));
+        });
+    });
+}
+
+/// Reads a tree as cat(1) would.
+fn read_all(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            read_all(&entry.path());
+        } else {
+            let mut file = File::open(entry.path()).unwrap();
+            while file.read(&mut [0; 64 << 10]).unwrap() > 0 {}
+        }
+    }
 }
