@@ -1,6 +1,7 @@
 //! Between fuser's words and ours.
 
 use std::ffi::OsString;
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, FileType, Generation, INodeNo, RenameFlags, Request, TimeOrNow};
@@ -15,6 +16,9 @@ use crate::union::NodeId;
 pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Nodes' numbers are not used twice while the kernel knows them.
 pub(super) const GENERATION: Generation = Generation(0);
+
+/// What system calls may answer (include/linux/err.h and errno.h keep the rest to the kernel).
+const ERRNOS: Range<i32> = 1..512;
 
 pub(super) fn caller(req: &Request) -> Caller {
     Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
@@ -133,16 +137,34 @@ pub(super) fn errno(doing: &'static str, e: &Error) -> fuser::Errno {
     if e.is_surprise() {
         tracing::warn!("{doing}: {e}");
     }
-    wire(e.errno())
+    wire(told(e.errno()))
 }
 
+/// What a layer lacks is no lack of the union's: the kernel would not ask again, and take what it does not ask for as done.
+fn told(errno: Errno) -> Errno {
+    if errno == Errno::ENOSYS { Errno::EOPNOTSUPP } else { errno }
+}
+
+/// What is no errno of programs' the kernel does not take for an answer (fs/fuse/dev.c, `fuse_dev_do_write`), and whoever has asked would
+/// wait for ever: file systems have others among themselves.
 pub(super) fn wire(errno: Errno) -> fuser::Errno {
-    fuser::Errno::from_i32(errno.0)
+    fuser::Errno::from_i32(if ERRNOS.contains(&errno.0) { errno.0 } else { libc::EIO })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_takes_every_answer() {
+        // EBADCOOKIE of NFS (include/linux/errno.h).
+        for (errno, answered) in
+            [(libc::ENOENT, libc::ENOENT), (511, 511), (512, libc::EIO), (523, libc::EIO), (0, libc::EIO), (-5, libc::EIO)]
+        {
+            assert_eq!(wire(Errno(errno)).code(), answered, "{errno}");
+        }
+        assert_eq!(errno("fsync", &Errno::ENOSYS.into()).code(), libc::EOPNOTSUPP);
+    }
 
     #[test]
     fn device_numbers_survive_the_wire() {
