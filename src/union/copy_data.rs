@@ -137,7 +137,8 @@ fn copy_piece(lower: &dyn Lower, source: LowerAt, (start, len): (u64, u64), to: 
             return Err(Errno::EIO.into());
         }
         let written = data::write_at(&to, &bytes, at).map_err(|e| Error::sys("write copied data", "", e))?;
-        if written < bytes.len() {
+        // Why it was not all the next one tells.
+        if written == 0 {
             return Err(Errno::ENOSPC.into());
         }
         if !lower.is_intact(&bytes) {
