@@ -260,15 +260,11 @@ impl Union {
         if self.namespace.unescape(name).is_none() {
             return Ok(());
         }
-        let bytes = name.as_bytes();
-        let security = bytes.starts_with(b"security.") || bytes.starts_with(b"system.");
         match spot.set_xattr(name, value, 0) {
-            Ok(()) => Ok(()),
-            // As the kernel's: what the upper's file system cannot hold is left out, unless access depends on it.
-            Err(Errno::EOPNOTSUPP) if !security => Ok(()),
-            // An ordinary user cannot set these; nobody gains rights by their absence (SEMANTICS.md).
-            Err(Errno::EPERM) if self.namespace == Namespace::User && !bytes.starts_with(b"user.") => Ok(()),
-            Err(e) => Err(Error::sys("keep an extended attribute in copy-up:", name, e)),
+            Err(e) if !may_be_left(name.as_bytes(), e, self.namespace) => {
+                Err(Error::sys("keep an extended attribute in copy-up:", name, e))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -283,5 +279,45 @@ impl Union {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// By these security modules label what is made, each in its own way; the kernel's copy-up leaves that to them
+/// (`security_inode_copy_up_xattr`).
+const LABELS: [&[u8]; 3] = [b"security.selinux", b"security.SMACK64", b"security.evm"];
+
+/// Whether a copy is whole without an attribute that could not be set.
+fn may_be_left(name: &[u8], why: Errno, namespace: Namespace) -> bool {
+    let is_in = |space: &[u8]| name.starts_with(space);
+    match why {
+        // As the kernel's: what the upper's file system cannot hold is left out, unless access depends on it.
+        Errno::EOPNOTSUPP if !is_in(b"security.") && !is_in(b"system.") => true,
+        // An ordinary user cannot set these; nobody gains rights by their absence (SEMANTICS.md).
+        Errno::EPERM if namespace == Namespace::User && !is_in(b"user.") => true,
+        Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES | Errno::EINVAL => LABELS.iter().any(|label| is_in(label)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_access_depends_on_is_never_left() {
+        let left = |name: &str, why| may_be_left(name.as_bytes(), why, Namespace::Trusted);
+        for name in ["security.selinux", "security.SMACK64EXEC", "security.evm"] {
+            assert!(
+                [Errno::EOPNOTSUPP, Errno::EPERM, Errno::EACCES, Errno::EINVAL].into_iter().all(|why| left(name, why)),
+                "{name}"
+            );
+            assert!(!left(name, Errno::ENOSPC) && !left(name, Errno::EIO), "{name}");
+        }
+        for name in ["security.capability", "security.ima", "system.posix_acl_access"] {
+            assert!(!left(name, Errno::EOPNOTSUPP) && !left(name, Errno::EPERM), "{name}");
+        }
+        assert!(left("user.a", Errno::EOPNOTSUPP) && !left("user.a", Errno::EPERM) && !left("user.a", Errno::ENOSPC));
+        let as_user = |name: &str| may_be_left(name.as_bytes(), Errno::EPERM, Namespace::User);
+        assert!(as_user("security.capability") && as_user("trusted.a") && !as_user("user.a"));
     }
 }
