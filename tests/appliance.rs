@@ -195,6 +195,25 @@ fn ending_the_reader_does_not_end_the_writer() {
     assert_eq!(machine.meta("clean"), "no");
 }
 
+/// What a daemon that is ended leaves behind was written to until then.
+#[test]
+fn an_upper_that_is_in_use_to_the_end_is_not_noted_as_clean() {
+    if !possible("an_upper_that_is_in_use_to_the_end_is_not_noted_as_clean", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    for (is_in_use, clean) in [(true, "no"), (false, "yes")] {
+        machine.mount("backend=fuse").succeeded();
+        let open = is_in_use.then(|| fs::File::create(machine.scratch.path("mnt/open")).unwrap());
+        let [pid] = machine.scratch.daemons()[..] else { panic!("{:?}", machine.scratch.daemons()) };
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
+        support::wait_until("the daemon ends", || machine.scratch.daemons().is_empty());
+        drop(open);
+        machine.assert_nothing_is_left();
+        assert_eq!(machine.meta("clean"), clean, "in use: {is_in_use}");
+    }
+}
+
 /// Notes of root's are believed by root's umount.
 #[test]
 fn notes_are_written_by_their_owner_only() {

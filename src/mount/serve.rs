@@ -226,19 +226,18 @@ impl Ending {
                 std::thread::sleep(GRACE);
             }
         }
-        self.conclude();
+        self.give_up();
         std::process::exit(0);
     }
 
-    /// An upper that the kernel writes to is used on, by whoever still has files of it open: nothing is known of its end.
-    fn conclude(&self) {
-        match self.union.close() {
-            Ok(()) if self.writer == Writer::Daemon => {
-                conclude(&self.plan);
-                forget(self.note.as_ref());
-            }
-            Ok(()) => {}
-            Err(e) => tracing::error!("{e}"),
+    /// The union is used on, to the end of this process or longer: what has come so far is made durable, and the upper keeps the marks of
+    /// one whose last user did not end in order.
+    fn give_up(&self) {
+        if let Err(e) = self.union.synchronise() {
+            tracing::error!("{e}");
+        }
+        if self.writer == Writer::Daemon {
+            forget(self.note.as_ref());
         }
     }
 

@@ -60,7 +60,6 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::error::{Errno, Error, Result};
 use crate::ovl::xattr::{Namespace, Private};
-use crate::sys::data;
 use crate::sys::spot::Spot;
 use crate::types::{Announced, BeforeWait, Kind};
 
@@ -282,6 +281,9 @@ impl Union {
         let Some(upper) = &self.upper else { return Ok(()) };
         upper.announce_end();
         self.synchronise()?;
+        if let Some(e) = upper.failure() {
+            return Err(Error::sys("make durable what was written to", upper.path(), e));
+        }
         if self.options.fsync == Durability::Volatile { upper.clear_volatile() } else { Ok(()) }
     }
 
@@ -291,8 +293,7 @@ impl Union {
     /// The kernel's answer where the upper cannot be synchronised.
     pub fn synchronise(&self) -> Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
-        let root = Spot::Fd(Arc::clone(upper.root())).open(data::OFlags::RDONLY | data::OFlags::DIRECTORY);
-        root.and_then(data::sync_all).map_err(|e| Error::sys("synchronise", upper.path(), e))
+        upper.synchronise().map_err(|e| Error::sys("synchronise", upper.path(), e))
     }
 
     /// Whether it can be written.
