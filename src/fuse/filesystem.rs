@@ -120,8 +120,7 @@ impl Filesystem {
 
     /// What is read from pages that the kernel has kept is not asked for, and would get no stamp.
     fn open_flags(&self) -> FopenFlags {
-        let kept = if self.union.stamps_every_reading() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE };
-        kept | FopenFlags::FOPEN_NOFLUSH
+        if self.union.stamps_every_reading() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
     }
 
     fn notice_read(&self) {

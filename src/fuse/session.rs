@@ -14,6 +14,7 @@ use super::guard;
 use super::page_store::{self, Begun};
 use super::turns::Turns;
 use crate::error::{Error, Result};
+use crate::sys::fuse_mount;
 use crate::types::Latency;
 use crate::union::Union;
 
@@ -54,7 +55,8 @@ impl Session {
     pub fn start(union: Arc<Union>, device: OwnedFd, options: &Options) -> Result<Self> {
         let mut config = Config::default();
         config.n_threads = Some(options.threads());
-        config.clone_fd = true;
+        // Each worker's is opened by the name, which a sandbox may not have.
+        config.clone_fd = fuse_mount::open_device().is_ok();
         config.acl = SessionACL::All;
         let listens = device.try_clone().map_err(|e| Error::sys("clone", "/dev/fuse", e))?;
         let known = Arc::<Known>::default();
