@@ -1,6 +1,5 @@
 //! Several measurements as one: of each the medians, and of those the median.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use serde_json::Value;
 use crate::contender::{self, Contender};
 use crate::facts::Facts;
 use crate::report;
-use crate::rounds::{Results, Seconds, median};
+use crate::rounds::{Results, Seconds, median, raise};
 use crate::row::{self, Row};
 
 /// Reads `results.json` of these directories.
@@ -21,7 +20,7 @@ pub fn read(dirs: &[PathBuf]) -> Vec<Results> {
 fn results(dir: &Path) -> Results {
     let file = dir.join("results.json");
     let whole: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    let mut results = Results { rows: Vec::new(), drivers: Vec::new(), seconds: BTreeMap::new(), peaks: BTreeMap::new() };
+    let mut results = Results::default();
     for measured in whole["rows"].as_array().unwrap() {
         let name = measured["row"].as_str().unwrap();
         let row = row::named(name).unwrap_or_else(|| panic!("{}: no row {name}", file.display()));
@@ -55,8 +54,7 @@ fn rounds_of(list: &Value) -> Vec<f64> {
 /// and what is told are multiples of the kernel's. Times to mount, which are told as they are, stay. Of the rows and drivers of the first.
 pub fn as_one(all: &[Results]) -> Results {
     let first = &all[0];
-    let mut one =
-        Results { rows: first.rows.clone(), drivers: first.drivers.clone(), seconds: BTreeMap::new(), peaks: BTreeMap::new() };
+    let mut one = Results { rows: first.rows.clone(), drivers: first.drivers.clone(), ..Results::default() };
     for row in &one.rows {
         for driver in &one.drivers {
             let kernel = |results: &Results, turn| results.median(row.name, Contender::Kernel.name(), turn);
@@ -73,8 +71,7 @@ pub fn as_one(all: &[Results]) -> Results {
         }
     }
     for (driver, peaks) in all.iter().flat_map(|results| &results.peaks) {
-        let most = one.peaks.entry(driver).or_default();
-        *most = [most[0].max(peaks[0]), most[1].max(peaks[1])];
+        raise(one.peaks.entry(driver).or_default(), *peaks);
     }
     one
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::contender::Contender;
 use crate::facts::Facts;
 use crate::rounds::Results;
-use crate::row::{Kind, Row};
+use crate::row::{Kind, MEMORY, Row};
 
 /// A table in Markdown: the kernel's seconds, and the others' as ratios to them.
 pub fn table(results: &Results, facts: &Facts) -> String {
@@ -19,14 +19,24 @@ pub fn table(results: &Results, facts: &Facts) -> String {
         let cells: Vec<String> = results.drivers.iter().map(|driver| cell(results, row, *driver)).collect();
         writeln!(text, "| {} | {} | {} |", row.title, cells.join(" | "), bars(row)).unwrap();
     }
-    let peaks: Vec<String> = head
-        .iter()
-        .map(|name| {
-            results.peaks.get(name).map_or_else(String::new, |[rss, anon]| format!("{} / {} MB", rss / 1000, anon / 1000))
-        })
-        .collect();
-    writeln!(text, "| daemons, peak resident / anonymous | {} | 48 / 32 MB |", peaks.join(" | ")).unwrap();
+    let peaks: Vec<String> = results.drivers.iter().map(|driver| peaks(results, *driver)).collect();
+    let [resident, anonymous] = MEMORY;
+    writeln!(text, "| daemons, resident / anonymous at most | {} | {resident} / {anonymous} MiB |", peaks.join(" | ")).unwrap();
     text
+}
+
+/// Of which daemons there are none for the kernel.
+fn peaks(results: &Results, driver: Contender) -> String {
+    let told = |(kib, bar): (&u64, u64)| {
+        let told = format!("{:.1}", *kib as f64 / 1024.0);
+        if has_bar(driver) && *kib > bar * 1024 { format!("**{told}**") } else { told }
+    };
+    let peaks = results.peaks.get(driver.name());
+    peaks.map_or_else(String::new, |peaks| peaks.iter().zip(MEMORY).map(told).collect::<Vec<_>>().join(" / "))
+}
+
+const fn has_bar(driver: Contender) -> bool {
+    matches!(driver, Contender::Haosfs | Contender::Rootless)
 }
 
 /// How often a row's work is done on one mount.
@@ -50,8 +60,7 @@ fn cell(results: &Results, row: &Row, driver: Contender) -> String {
             _ => return format!("{seconds:.3} s"),
         };
         let bar = row.bars[turn] * if driver == Contender::Rootless { row.user_factor } else { 1.0 };
-        let has_bar = matches!(driver, Contender::Haosfs | Contender::Rootless);
-        if has_bar && compared > bar { format!("**{told}**") } else { told }
+        if has_bar(driver) && compared > bar { format!("**{told}**") } else { told }
     });
     shown.collect::<Vec<_>>().join(" / ")
 }
@@ -79,7 +88,8 @@ pub fn json(results: &Results, facts: &Facts) -> String {
                     Some((driver.name().to_owned(), json!(turns)))
                 })
                 .collect();
-            json!({ "row": row.name, "title": row.title, "bars": row.bars, "seconds": drivers })
+            let peaks = results.peaks_of(row.name);
+            json!({ "row": row.name, "title": row.title, "bars": row.bars, "seconds": drivers, "peak_kib": peaks })
         })
         .collect();
     let facts: serde_json::Map<String, Value> = facts.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();

@@ -14,7 +14,7 @@ use crate::row::{Kind, Row};
 pub type Seconds = [Vec<f64>; 2];
 
 /// What was measured.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Results {
     /// In the order of the table.
     pub rows: Vec<Row>,
@@ -22,11 +22,18 @@ pub struct Results {
     pub drivers: Vec<Contender>,
     /// By the names of row and driver.
     pub seconds: BTreeMap<(&'static str, &'static str), Seconds>,
-    /// By driver: resident and anonymous KiB of its daemons at most, over all rows.
+    /// By driver: resident and anonymous KiB of its daemons at most, over all rows. What is anonymous is looked at fifty times a second.
     pub peaks: BTreeMap<&'static str, [u64; 2]>,
+    /// The same by row and driver.
+    pub row_peaks: BTreeMap<(&'static str, &'static str), [u64; 2]>,
 }
 
 impl Results {
+    /// What daemons had at most in a row.
+    pub fn peaks_of(&self, row: &str) -> BTreeMap<&'static str, [u64; 2]> {
+        self.row_peaks.iter().filter(|((of, _), _)| *of == row).map(|((_, driver), peaks)| (*driver, *peaks)).collect()
+    }
+
     /// The median of a row's turn.
     pub fn median(&self, row: &str, driver: &str, turn: usize) -> Option<f64> {
         let (_, seconds) = self.seconds.iter().find(|((r, d), _)| *r == row && *d == driver)?;
@@ -50,8 +57,7 @@ pub fn run(corpus: &Corpus, rows: &[Row], drivers: &[Contender], rounds: usize, 
     // The measuring program itself must be where the ordinary user finds it.
     let program = corpus.dir.join("side-by-side");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let mut results =
-        Results { rows: rows.to_vec(), drivers: drivers.to_vec(), seconds: BTreeMap::new(), peaks: BTreeMap::new() };
+    let mut results = Results { rows: rows.to_vec(), drivers: drivers.to_vec(), ..Results::default() };
     contender::clear(&corpus.dir);
     for round in 0..rounds {
         for (number, row) in rows.iter().enumerate() {
@@ -61,14 +67,19 @@ pub fn run(corpus: &Corpus, rows: &[Row], drivers: &[Contender], rounds: usize, 
                 turns.iter().zip(seconds.iter_mut()).for_each(|(turn, all)| all.push(*turn));
                 println!("round {} {:<12} {:<12} {turns:.3?} {}", round + 1, row.name, driver.name(), shown(peaks));
                 if let Some(peaks) = peaks {
-                    let most = results.peaks.entry(driver.name()).or_default();
-                    *most = [most[0].max(peaks[0]), most[1].max(peaks[1])];
+                    raise(results.peaks.entry(driver.name()).or_default(), peaks);
+                    raise(results.row_peaks.entry((row.name, driver.name())).or_default(), peaks);
                 }
             }
         }
     }
     contender::clear(&corpus.dir);
     results
+}
+
+/// Where there were more.
+pub fn raise(most: &mut [u64; 2], peaks: [u64; 2]) {
+    *most = [most[0].max(peaks[0]), most[1].max(peaks[1])];
 }
 
 /// Each begins in turn, and each comes behind each other one: what one leaves, such as pages that the host takes back, another one finds.

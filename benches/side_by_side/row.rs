@@ -57,6 +57,9 @@ pub const CREATED: usize = 10_000;
 /// Bytes written at once to a new file.
 pub const WRITTEN: u64 = 512 << 20;
 
+/// MiB of the daemon, resident and anonymous.
+pub const MEMORY: [u64; 2] = [48, 32];
+
 /// All rows, in the order of the table.
 pub const ALL: [Row; 21] = [
     both("find", "find -printf of the whole tree", [0.75, 1.15]),
