@@ -60,6 +60,31 @@ fn what_is_installed_works_and_goes_without_a_trace() {
     scratch.haosfs(&["install", "--destdir", "root", "--remove"]).failed(1, "haosfs install has put nothing there");
 }
 
+/// systemd would start what is not there, and each update would be taken back since nobody confirms it.
+#[test]
+fn what_names_the_program_names_it_where_it_is() {
+    let scratch = Scratch::new();
+    for prefix in ["/usr", "/usr/local", "/opt/ha"] {
+        let root = format!("root{prefix}");
+        scratch.mkdir(&root);
+        assert_eq!(scratch.haosfs(&["install", "--destdir", &root, "--prefix", prefix]).code, Some(0));
+        let below = scratch.path(&root).join(&prefix[1..]);
+        let read = |path: &str| fs::read_to_string(below.join(path)).unwrap();
+        let program = format!("{prefix}/bin/haosfs");
+        for (path, line) in [
+            ("lib/systemd/system/haosfs-boot-guard.service", format!("\nExecStart={program} boot-guard\n")),
+            ("share/initramfs-tools/hooks/haosfs", format!("\ncopy_exec {program} ")),
+            ("lib/dracut/modules.d/90haosfs/module-setup.sh", format!("inst_binary {program} ")),
+        ] {
+            assert!(read(path).contains(&line), "{}", read(path));
+        }
+        let of_texts = files(&below).into_iter().filter(|path| path != "bin/haosfs" && path != "lib/haosfs/rauc-backend");
+        for (text, path) in of_texts.map(|path| (read(&path), path)) {
+            assert!(prefix == "/usr" || !text.contains("/usr/bin/haosfs"), "{prefix}: {path}");
+        }
+    }
+}
+
 #[test]
 fn nothing_of_others_is_touched() {
     let scratch = Scratch::new();
@@ -70,7 +95,8 @@ fn nothing_of_others_is_touched() {
     scratch.haosfs(&["install", "--destdir", "root"]).failed(1, words);
     assert_eq!(tree(&scratch.path("root")), before);
     // Elsewhere there is room; the links stand in a /sbin of its own.
-    scratch.haosfs(&["install", "--destdir", "root", "--prefix", "/usr/local"]).succeeded();
+    let elsewhere = scratch.haosfs(&["install", "--destdir", "root", "--prefix", "/usr/local"]);
+    elsewhere.succeeded_warning("initramfs-tools and dracut do not look below /usr/local");
     assert_eq!(tree(&scratch.path("root"))["sbin/umount.fuse.haosfs"].1, "../usr/local/bin/haosfs");
     // What others put into our directories since then stays, and with it these directories.
     fs::write(scratch.path("root/usr/local/share/doc/haosfs/note"), "").unwrap();

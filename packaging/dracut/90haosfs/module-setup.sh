@@ -2,7 +2,7 @@
 # A dracut module for a root file system by haos.ini: dracut --add haosfs.
 
 check() {
-    require_binaries haosfs || return 1
+    require_binaries /usr/bin/haosfs || return 1
     # Only where it is asked for.
     return 255
 }
@@ -19,7 +19,8 @@ installkernel() {
 }
 
 install() {
-    inst_multiple haosfs mount modprobe
+    inst_multiple mount modprobe
+    inst_binary /usr/bin/haosfs /bin/haosfs
     inst_hook cmdline 30 "$moddir/parse-haosfs.sh"
     inst_hook mount 20 "$moddir/mount-haosfs.sh"
     if dracut_module_included systemd; then

@@ -17,38 +17,41 @@ pub enum What {
     /// The running program, executable.
     Program,
     /// A text, readable.
-    Text(&'static [u8]),
+    Text(&'static str),
     /// A text that can be executed.
-    Script(&'static [u8]),
+    Script(&'static str),
     /// A symbolic link.
     Link(PathBuf),
 }
+
+/// Where texts name the program; they are installed with the path that it has.
+pub const PROGRAM: &str = "/usr/bin/haosfs";
 
 /// The names by which mount(8) and umount(8) look for helpers, nowhere but in /sbin (libmount, `FS_SEARCH_PATH`).
 const HELPERS: [&str; 4] = ["mount.haosfs", "mount.fuse.haosfs", "umount.haosfs", "umount.fuse.haosfs"];
 
 /// What others execute, below the prefix.
-const SCRIPTS: [(&str, &[u8]); 4] = [
-    ("share/initramfs-tools/hooks/haosfs", include_bytes!("../../../packaging/initramfs-tools/hooks/haosfs")),
-    ("lib/dracut/modules.d/90haosfs/module-setup.sh", include_bytes!("../../../packaging/dracut/90haosfs/module-setup.sh")),
-    ("lib/dracut/modules.d/90haosfs/parse-haosfs.sh", include_bytes!("../../../packaging/dracut/90haosfs/parse-haosfs.sh")),
-    ("lib/dracut/modules.d/90haosfs/mount-haosfs.sh", include_bytes!("../../../packaging/dracut/90haosfs/mount-haosfs.sh")),
+const SCRIPTS: [(&str, &str); 4] = [
+    ("share/initramfs-tools/hooks/haosfs", include_str!("../../../packaging/initramfs-tools/hooks/haosfs")),
+    ("lib/dracut/modules.d/90haosfs/module-setup.sh", include_str!("../../../packaging/dracut/90haosfs/module-setup.sh")),
+    ("lib/dracut/modules.d/90haosfs/parse-haosfs.sh", include_str!("../../../packaging/dracut/90haosfs/parse-haosfs.sh")),
+    ("lib/dracut/modules.d/90haosfs/mount-haosfs.sh", include_str!("../../../packaging/dracut/90haosfs/mount-haosfs.sh")),
 ];
 
 /// Everything else but programs and links, below the prefix.
-const TEXTS: [(&str, &[u8]); 12] = [
-    ("share/man/man1/haosfs.1", include_bytes!("../../../packaging/man/haosfs.1")),
-    ("share/man/man5/haos.ini.5", include_bytes!("../../../packaging/man/haos.ini.5")),
-    ("share/man/man8/mount.haosfs.8", include_bytes!("../../../packaging/man/mount.haosfs.8")),
-    ("share/man/man8/umount.haosfs.8", include_bytes!("../../../packaging/man/umount.haosfs.8")),
-    ("share/bash-completion/completions/haosfs", include_bytes!("../../../packaging/completions/haosfs.bash")),
-    ("share/zsh/vendor-completions/_haosfs", include_bytes!("../../../packaging/completions/_haosfs")),
-    ("share/fish/vendor_completions.d/haosfs.fish", include_bytes!("../../../packaging/completions/haosfs.fish")),
-    ("share/doc/haosfs/examples/mnt.mount", include_bytes!("../../../packaging/units/mnt.mount")),
-    ("share/doc/haosfs/examples/mnt.automount", include_bytes!("../../../packaging/units/mnt.automount")),
-    ("lib/systemd/system/haosfs-boot-guard.service", include_bytes!("../../../packaging/units/haosfs-boot-guard.service")),
-    ("share/initramfs-tools/scripts/haosfs", include_bytes!("../../../packaging/initramfs-tools/scripts/haosfs")),
-    ("lib/dracut/modules.d/90haosfs/switch-root.conf", include_bytes!("../../../packaging/dracut/90haosfs/switch-root.conf")),
+const TEXTS: [(&str, &str); 12] = [
+    ("share/man/man1/haosfs.1", include_str!("../../../packaging/man/haosfs.1")),
+    ("share/man/man5/haos.ini.5", include_str!("../../../packaging/man/haos.ini.5")),
+    ("share/man/man8/mount.haosfs.8", include_str!("../../../packaging/man/mount.haosfs.8")),
+    ("share/man/man8/umount.haosfs.8", include_str!("../../../packaging/man/umount.haosfs.8")),
+    ("share/bash-completion/completions/haosfs", include_str!("../../../packaging/completions/haosfs.bash")),
+    ("share/zsh/vendor-completions/_haosfs", include_str!("../../../packaging/completions/_haosfs")),
+    ("share/fish/vendor_completions.d/haosfs.fish", include_str!("../../../packaging/completions/haosfs.fish")),
+    ("share/doc/haosfs/examples/mnt.mount", include_str!("../../../packaging/units/mnt.mount")),
+    ("share/doc/haosfs/examples/mnt.automount", include_str!("../../../packaging/units/mnt.automount")),
+    ("lib/systemd/system/haosfs-boot-guard.service", include_str!("../../../packaging/units/haosfs-boot-guard.service")),
+    ("share/initramfs-tools/scripts/haosfs", include_str!("../../../packaging/initramfs-tools/scripts/haosfs")),
+    ("lib/dracut/modules.d/90haosfs/switch-root.conf", include_str!("../../../packaging/dracut/90haosfs/switch-root.conf")),
 ];
 
 /// All of it for a prefix and a directory of helpers, both from the root of the system and without a leading slash.

@@ -72,7 +72,15 @@ pub fn install(to: &Destination) -> Result<()> {
     }
     make_parents(&to.root, &place)?;
     write(&to.root.join(&place), &record.to_bytes(), 0o644)?;
-    items.iter().try_for_each(|item| put(to, item, &program))
+    items.iter().try_for_each(|item| put(to, item, &program))?;
+    if to.prefix != Path::new("/usr") {
+        tracing::warn!(
+            "initramfs-tools and dracut do not look below {}: copy share/initramfs-tools/{{hooks,scripts}}/haosfs from there to \
+             /etc/initramfs-tools, lib/dracut/modules.d/90haosfs to /usr/lib/dracut/modules.d",
+            to.prefix.display()
+        );
+    }
+    Ok(())
 }
 
 /// Removes what [`install`] put there, and the directories that it made, as far as nothing else is in them.
@@ -115,8 +123,8 @@ fn put(to: &Destination, item: &Item, program: &[u8]) -> Result<()> {
     let at = to.root.join(&item.path);
     match &item.what {
         What::Program => write(&at, program, 0o755)?,
-        What::Text(text) => write(&at, text, 0o644)?,
-        What::Script(text) => write(&at, text, 0o755)?,
+        What::Text(text) => write(&at, own(to, text).as_bytes(), 0o644)?,
+        What::Script(text) => write(&at, own(to, text).as_bytes(), 0o755)?,
         What::Link(target) => {
             let (directory, name) = parted(&at)?;
             let directory = replace::open_dir(directory).map_err(|e| Error::sys("open", directory, e))?;
@@ -124,6 +132,11 @@ fn put(to: &Destination, item: &Item, program: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A text that names the program as it is installed.
+fn own(to: &Destination, text: &str) -> String {
+    text.replace(content::PROGRAM, &to.prefix.join("bin/haosfs").to_string_lossy())
 }
 
 fn write(at: &Path, bytes: &[u8], perm: u32) -> Result<()> {
