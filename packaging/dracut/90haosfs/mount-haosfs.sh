@@ -28,12 +28,14 @@ mount_haosfs() {
         ${first:+--init "$first"} ${options:+-o "$options"} ${patience:+--wait "$patience"} || die "haosfs: there is no root file system"
     # What it has found to be there is what is started. dracut's own first program looks there before /sbin/init; systemd is told by
     # switch-root.conf, but not of systemd: up to version 252 it would not hand its state on to what it does not know by itself.
-    . /run/haosfs/boot.env
-    echo "rd.distroinit=$HAOSFS_INIT" > /etc/cmdline.d/00-haosfs.conf
-    case $HAOSFS_INIT:$(readlink "$NEWROOT$HAOSFS_INIT") in
-        */systemd/systemd | */systemd/systemd:) ;;
-        *) echo "HAOSFS_SWITCH_TO=\"$HAOSFS_INIT\"" > /run/haosfs/switch-root.env ;;
-    esac
+    if [ -f /run/haosfs/boot.env ]; then
+        . /run/haosfs/boot.env
+        echo "rd.distroinit=$HAOSFS_INIT" > /etc/cmdline.d/00-haosfs.conf
+        case $HAOSFS_INIT:$(readlink "$NEWROOT$HAOSFS_INIT") in
+            */systemd/systemd | */systemd/systemd:) ;;
+            *) echo "HAOSFS_SWITCH_TO=\"$HAOSFS_INIT\"" > /run/haosfs/switch-root.env ;;
+        esac
+    fi
     if [ -d "$NEWROOT/haos" ]; then
         # systemd makes all mounts shared, and those cannot be moved.
         mount --bind "$system" "$NEWROOT/haos" && umount -l "$system"

@@ -1,0 +1,94 @@
+//! The scripts for initramfs-tools and dracut on a machine with a disk, in namespaces of its own; the makers' own functions are stood in
+//! for. `machine_full` has archives that they make themselves.
+
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod disk;
+#[path = "appliance/machine.rs"]
+#[allow(dead_code)]
+mod machine;
+#[path = "boot/power.rs"]
+#[allow(dead_code)]
+mod power;
+#[path = "cli/support.rs"]
+mod support;
+mod tree;
+
+use std::process::Command;
+
+use disk::run;
+use power::{Power, possible};
+use support::Finished;
+
+const OLD: &str = "7.1.0.0";
+const NEW: &str = "7.1.1.0";
+
+/// What both makers have, and what tests look at.
+const COMMON: &str = "haosfs() { \"$HAOSFS\" \"$@\" >&2; }\nmodprobe() { :; }\n";
+
+/// As of initramfs-tools 0.142 (scripts/functions, scripts/local), and its init once `boot=haosfs` was read.
+const INITRAMFS_TOOLS: &str = r#"
+    panic() { echo "PANIC $*"; exit 9; }
+    local_top() { :; }
+    local_premount() { :; }
+    local_device_setup() { DEV=$1; }
+    get_fstype() { blkid -o value -s TYPE "$1"; }
+    ROOT=$DISK rootmnt=$MNT init=/sbin/init
+    . $PACKAGING/initramfs-tools/scripts/haosfs && mountroot && echo "init $init"
+"#;
+
+/// As of dracut 059 (dracut-lib.sh), and its first program once the root was found.
+const DRACUT: &str = r#"
+    mount -t tmpfs none /etc && mkdir /etc/cmdline.d
+    die() { echo "PANIC $*"; exit 9; }
+    getarg() { for word in $(cat /proc/cmdline); do case $word in "$1"*) echo "${word#*=}"; return 0 ;; esac; done; return 1; }
+    ismounted() { mountpoint -q "$1"; }
+    NEWROOT=$MNT root=haosfs:$DISK
+    . $PACKAGING/dracut/90haosfs/mount-haosfs.sh && cat /etc/cmdline.d/* 2>/dev/null; echo "init ${HAOSFS_INIT:-/sbin/init}"
+"#;
+
+const MAKERS: [(&str, &str); 2] = [("initramfs-tools", INITRAMFS_TOOLS), ("dracut", DRACUT)];
+
+/// A machine whose system partition is mounted by the scripts alone.
+fn machine() -> Power {
+    let power = Power::with("ext4");
+    run(Command::new("umount").arg(power.machine.scratch.path("system")));
+    power
+}
+
+/// Starts it by a maker's script, and then has a look.
+fn start(power: &Power, before: &str, (name, maker): (&str, &str), after: &str) -> Finished {
+    let disk = power.machine.disk.partition(1);
+    let set =
+        format!("PACKAGING={}/packaging DISK={} && cat /proc/cmdline >$CONSOLE", env!("CARGO_MANIFEST_DIR"), disk.display());
+    let seen = power.on(&format!("{set}\n{COMMON}{before}\n{maker}\n{after}"));
+    println!("{name}: {seen:?}");
+    seen
+}
+
+#[test]
+fn a_root_is_gone_over_to() {
+    if !possible("a_root_is_gone_over_to") {
+        return;
+    }
+    let power = machine();
+    for maker in MAKERS {
+        let seen = start(&power, "", maker, "cat $MNT/etc/version && ls /run/haosfs/system/haos.ini");
+        assert!(seen.code == Some(0) && seen.stdout.contains("init /sbin/init\n"), "{seen:?}");
+        assert!(seen.stdout.ends_with(&format!("{OLD}/run/haosfs/system/haos.ini\n")), "{seen:?}");
+    }
+}
+
+/// A shell ends where it shall read what is not there, and with it the first program of the initramfs.
+#[test]
+fn without_a_word_of_what_was_booted_there_is_a_root() {
+    if !possible("without_a_word_of_what_was_booted_there_is_a_root") {
+        return;
+    }
+    let power = machine();
+    for maker in MAKERS {
+        let seen = start(&power, "mkdir -p /run/haosfs/boot.env", maker, "cat $MNT/etc/version");
+        assert!(seen.code == Some(0) && seen.stdout.contains("init /sbin/init\n"), "{seen:?}");
+        assert!(seen.stdout.ends_with(OLD) && !seen.stdout.contains("distroinit"), "{seen:?}");
+    }
+}
