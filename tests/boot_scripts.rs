@@ -41,6 +41,7 @@ const INITRAMFS_TOOLS: &str = r#"
 const DRACUT: &str = r#"
     mount -t tmpfs none /etc && mkdir /etc/cmdline.d
     die() { echo "PANIC $*"; exit 9; }
+    warn() { echo "$*" >>/dev/kmsg; }
     getarg() { for word in $(cat /proc/cmdline); do case $word in "$1"*) echo "${word#*=}"; return 0 ;; esac; done; return 1; }
     ismounted() { mountpoint -q "$1"; }
     NEWROOT=$MNT root=haosfs:$DISK
@@ -91,4 +92,26 @@ fn without_a_word_of_what_was_booted_there_is_a_root() {
         assert!(seen.code == Some(0) && seen.stdout.contains("init /sbin/init\n"), "{seen:?}");
         assert!(seen.stdout.ends_with(OLD) && !seen.stdout.contains("distroinit"), "{seen:?}");
     }
+}
+
+/// What was booted, how the system partition is mounted, and what was said.
+const LOOK: &str = "cat /run/haosfs/boot.env $KMSG; grep ' /run/haosfs/system ' /proc/mounts";
+
+/// Which is how a memory card ends: in the middle of something.
+#[test]
+fn a_medium_that_can_only_be_read_is_booted() {
+    if !possible("a_medium_that_can_only_be_read_is_booted") {
+        return;
+    }
+    let power = machine();
+    let system = power.machine.disk.partition(1);
+    run(Command::new("debugfs").args(["-w", "-R", "feature needs_recovery"]).arg(&system));
+    run(Command::new("blockdev").arg("--setro").arg(&system));
+    for maker in MAKERS {
+        let seen = start(&power, ": >$KMSG", maker, LOOK);
+        assert!(seen.code == Some(0) && seen.stdout.contains("HAOSFS_MODE=\"system\"\n"), "{seen:?}");
+        assert!(seen.stdout.contains("/run/haosfs/system ext4 ro,"), "{seen:?}");
+        assert!(seen.stdout.contains("cannot be mounted"), "{seen:?}");
+    }
+    run(Command::new("blockdev").arg("--setrw").arg(&system));
 }

@@ -10,7 +10,7 @@
 type getarg > /dev/null 2>&1 || . /lib/dracut-lib.sh
 
 mount_haosfs() {
-    local system=/run/haosfs/system ini options first patience
+    local system=/run/haosfs/system device=${root#haosfs:} ini options first patience way
 
     ini=$(getarg haosfs.ini=)
     options=$(getarg haosfs.options=)
@@ -19,11 +19,13 @@ mount_haosfs() {
     for module in fuse loop squashfs overlay; do
         modprobe -q "$module"
     done
-    # Attempts are counted there, so it is writable whatever "ro" says of the root.
-    if ! ismounted "$system"; then
-        mkdir -p "$system"
-        mount -o rw "${root#haosfs:}" "$system" || die "haosfs: the system partition ${root#haosfs:} cannot be mounted"
-    fi
+    # Attempts are counted there, so it is writable whatever "ro" says of the root. A medium that has gone read-only has the good image
+    # all the same, and nobody can write its journal back.
+    mkdir -p "$system"
+    for way in rw ro ro,norecovery; do
+        ismounted "$system" || mount -o "$way" "$device" "$system" || warn "haosfs: $device cannot be mounted with the options $way"
+    done
+    ismounted "$system" || die "haosfs: the system partition $device cannot be mounted"
     haosfs boot --ini "$system/${ini:-haos.ini}" --target "$NEWROOT" \
         ${first:+--init "$first"} ${options:+-o "$options"} ${patience:+--wait "$patience"} || die "haosfs: there is no root file system"
     # What it has found to be there is what is started. dracut's own first program looks there before /sbin/init; systemd is told by
