@@ -14,6 +14,7 @@ mod power;
 mod support;
 mod tree;
 
+use std::fs;
 use std::process::Command;
 
 use disk::run;
@@ -114,4 +115,21 @@ fn a_medium_that_can_only_be_read_is_booted() {
         assert!(seen.stdout.contains("cannot be mounted"), "{seen:?}");
     }
     run(Command::new("blockdev").arg("--setrw").arg(&system));
+}
+
+/// Where systemd is not in the initramfs, nobody else mounts what the kernel said last.
+#[test]
+fn the_last_words_of_a_kernel_are_mounted() {
+    let test = "the_last_words_of_a_kernel_are_mounted";
+    let has_pstore = fs::read_to_string("/proc/filesystems").unwrap().contains("\tpstore\n");
+    if !possible(test) || !support::can_run(test, has_pstore, "needs a kernel with pstore") {
+        return;
+    }
+    let power = machine();
+    for maker in MAKERS {
+        for before in ["umount /sys/fs/pstore 2>/dev/null", "mount -t pstore pstore /sys/fs/pstore"] {
+            let seen = start(&power, before, maker, "grep -c ' /sys/fs/pstore ' /proc/mounts");
+            assert!(seen.code == Some(0) && seen.stdout.ends_with("\n1\n"), "{seen:?}");
+        }
+    }
 }

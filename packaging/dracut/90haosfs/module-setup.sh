@@ -16,6 +16,8 @@ installkernel() {
     hostonly='' instmods fuse loop squashfs overlay
     # What system and data partitions have, and the encodings that FAT asks for.
     hostonly='' instmods ext4 btrfs xfs vfat nls_cp437 nls_ascii nls_iso8859_1 nls_utf8
+    # Where some machines keep what the kernel said last.
+    hostonly='' instmods efi_pstore ramoops
 }
 
 install() {

@@ -16,9 +16,11 @@ mount_haosfs() {
     options=$(getarg haosfs.options=)
     first=$(getarg init=)
     patience=$(getarg haosfs.wait=)
-    for module in fuse loop squashfs overlay; do
+    for module in fuse loop squashfs overlay efi_pstore; do
         modprobe -q "$module"
     done
+    # Where the machine keeps what the kernel said last; it may be mounted already.
+    ismounted /sys/fs/pstore || mount -t pstore pstore /sys/fs/pstore > /dev/null 2>&1
     # Attempts are counted there, so it is writable whatever "ro" says of the root. A medium that has gone read-only has the good image
     # all the same, and nobody can write its journal back.
     mkdir -p "$system"
