@@ -34,6 +34,7 @@ const INITRAMFS_TOOLS: &str = r#"
     local_premount() { :; }
     local_device_setup() { DEV=$1; }
     get_fstype() { blkid -o value -s TYPE "$1"; }
+    checkfs() { until fsck -a -t "$3" "$1" >&2; [ $(($? & 4)) = 0 ]; do panic "The $2 filesystem on $1 requires a manual fsck"; done; }
     ROOT=$DISK rootmnt=$MNT init=/sbin/init
     . $PACKAGING/initramfs-tools/scripts/haosfs && mountroot && echo "init $init"
 "#;
@@ -42,6 +43,9 @@ const INITRAMFS_TOOLS: &str = r#"
 const DRACUT: &str = r#"
     mount -t tmpfs none /etc && mkdir /etc/cmdline.d
     die() { echo "PANIC $*"; exit 9; }
+    getargbool() { return $((1 - $1)); }
+    fsck_ask_err() { echo "PANIC: a shell is opened"; exit 9; }
+    fsck_single() { fsck $4 "$1" >&2; ret=$?; [ $ret -lt 4 ] || fsck_ask_err; return $ret; }
     warn() { echo "$*" >>/dev/kmsg; }
     getarg() { for word in $(cat /proc/cmdline); do case $word in "$1"*) echo "${word#*=}"; return 0 ;; esac; done; return 1; }
     ismounted() { mountpoint -q "$1"; }
@@ -131,5 +135,29 @@ fn the_last_words_of_a_kernel_are_mounted() {
             let seen = start(&power, before, maker, "grep -c ' /sys/fs/pstore ' /proc/mounts");
             assert!(seen.code == Some(0) && seen.stdout.ends_with("\n1\n"), "{seen:?}");
         }
+    }
+}
+
+/// Nobody else does: the root is a union, and this partition is mounted when the system comes up.
+#[test]
+fn the_system_partition_is_checked() {
+    if !possible("the_system_partition_is_checked") {
+        return;
+    }
+    let power = machine();
+    let system = power.machine.disk.partition(1);
+    for maker in MAKERS {
+        // "Errors detected", and a count that is wrong; the kernel mounts it all the same.
+        for order in ["set_super_value state 2", "set_super_value free_blocks_count 7"] {
+            run(Command::new("debugfs").args(["-w", "-R", order]).arg(&system));
+        }
+        let seen = start(&power, ": >$KMSG", maker, LOOK);
+        assert!(seen.stdout.contains("HAOSFS_MODE=\"system\"\n") && !seen.stdout.contains("not mended"), "{seen:?}");
+        assert!(seen.stdout.contains("/run/haosfs/system ext4 rw,"), "{seen:?}");
+        assert!(run(Command::new("dumpe2fs").arg("-h").arg(&system)).contains("Filesystem state:         clean\n"));
+        // What it does not mend without asking.
+        let seen = start(&power, ": >$KMSG; fsck() { return 4; }", maker, LOOK);
+        assert!(seen.stdout.contains("HAOSFS_MODE=\"system\"\n") && seen.stdout.contains("not mended"), "{seen:?}");
+        assert!(seen.stdout.contains("/run/haosfs/system ext4 ro,"), "{seen:?}");
     }
 }

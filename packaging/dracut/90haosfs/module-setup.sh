@@ -8,7 +8,7 @@ check() {
 }
 
 depends() {
-    echo base udev-rules
+    echo base fs-lib udev-rules
 }
 
 installkernel() {
@@ -22,6 +22,7 @@ installkernel() {
 
 install() {
     inst_multiple mount modprobe
+    inst_multiple -o fsck fsck.ext4 fsck.vfat e2fsck
     inst_binary /usr/bin/haosfs /bin/haosfs
     inst_hook cmdline 30 "$moddir/parse-haosfs.sh"
     inst_hook mount 20 "$moddir/mount-haosfs.sh"

@@ -9,8 +9,21 @@
 
 type getarg > /dev/null 2>&1 || . /lib/dracut-lib.sh
 
+type fsck_single > /dev/null 2>&1 || . /lib/fs-lib.sh
+
+# Nobody is asked. 255 stands for what was not checked.
+haosfs_is_sound() {
+    getargbool 0 rd.skipfsck || (
+        fsck_ask_err() { :; }
+        fsck_ask_reboot() { :; }
+        fsck_single "$1" auto "" -a
+        ret=$?
+        [ $ret = 255 ] || [ $((ret & 4)) = 0 ]
+    )
+}
+
 mount_haosfs() {
-    local system=/run/haosfs/system device=${root#haosfs:} ini options first patience way
+    local system=/run/haosfs/system device=${root#haosfs:} ini options first patience way ways="rw ro ro,norecovery"
 
     ini=$(getarg haosfs.ini=)
     options=$(getarg haosfs.options=)
@@ -21,10 +34,14 @@ mount_haosfs() {
     done
     # Where the machine keeps what the kernel said last; it may be mounted already.
     ismounted /sys/fs/pstore || mount -t pstore pstore /sys/fs/pstore > /dev/null 2>&1
-    # Attempts are counted there, so it is writable whatever "ro" says of the root. A medium that has gone read-only has the good image
-    # all the same, and nobody can write its journal back.
+    # Attempts are counted there, so it is writable whatever "ro" says of the root; but what was not mended is only read. So is a medium
+    # that has gone read-only, whose journal nobody can write back.
     mkdir -p "$system"
-    for way in rw ro ro,norecovery; do
+    if ! ismounted "$system" && ! haosfs_is_sound "$device"; then
+        ways=${ways#rw}
+        warn "haosfs: the system partition $device has errors that fsck has not mended"
+    fi
+    for way in $ways; do
         ismounted "$system" || mount -o "$way" "$device" "$system" || warn "haosfs: $device cannot be mounted with the options $way"
     done
     ismounted "$system" || die "haosfs: the system partition $device cannot be mounted"
