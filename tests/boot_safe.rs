@@ -14,6 +14,7 @@ mod support;
 mod tree;
 
 use std::fs;
+use std::process::Command;
 
 use haosfs::update::state::State;
 use minisign::KeyPair;
@@ -162,4 +163,24 @@ fn mistakes_keep_nobody_from_the_good_image() {
     }
     // A root of which nothing can be said is one.
     assert_eq!(power.on("$BOOT >/dev/full && test -e $MNT/etc/version").code, Some(0));
+}
+
+/// The kernel mounts it all the same, and nobody sees it afterwards.
+#[test]
+fn the_data_partition_is_checked() {
+    if !possible("the_data_partition_is_checked") {
+        return;
+    }
+    let power = Power::with("ext4");
+    let data = power.machine.disk.partition(2);
+    // "Errors detected", and a count that is wrong.
+    for order in ["set_super_value state 2", "set_super_value free_blocks_count 7"] {
+        disk::run(Command::new("debugfs").args(["-w", "-R", order]).arg(&data));
+    }
+    let boot = "PATH=$PATH:/sbin:/usr/sbin $BOOT && cat $KMSG && $HAOSFS umount $MNT";
+    let seen = power.on(boot).succeeded().stdout;
+    assert!(said(&seen)["mode"].as_str() == Some("system") && seen.contains("fsck.ext4: exit status: 1: "), "{seen}");
+    assert!(disk::run(Command::new("dumpe2fs").arg("-h").arg(&data)).contains("Filesystem state:         clean\n"));
+    // Without that program it is booted all the same.
+    assert_eq!(said(&power.on("PATH=/nowhere $BOOT").succeeded().stdout)["mode"].as_str(), Some("system"));
 }

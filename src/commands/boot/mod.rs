@@ -12,6 +12,7 @@ mod sequence;
 pub(super) mod trust;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, backup_of, directory_of};
 use crate::error::{Errno, Error, Result};
 use crate::mount::boot_record::{BootRecord, Mode};
-use crate::mount::data::locate;
+use crate::mount::data::{DataPlace, locate};
 use crate::mount::trial;
 use crate::sys::proc;
 use crate::sys::signals::Termination;
@@ -145,15 +146,28 @@ fn end_log(ini: &Path, state: &State) -> Result<()> {
 /// be that of the data.
 fn await_data(request: &Request, found: &Found, go_on: impl Fn() -> bool) -> Result<()> {
     let (home, end) = (directory_of(&found.stored.path), Instant::now() + request.wait);
-    while let Err(e) = locate(&found.stored.config.data_partition, &home) {
-        if Instant::now() >= end || !go_on() {
-            return Err(e);
+    loop {
+        match locate(&found.stored.config.data_partition, &home) {
+            Err(e) if Instant::now() >= end || !go_on() => return Err(e),
+            Err(_) => std::thread::sleep(GLANCE),
+            Ok(place) => break check(&place),
         }
-        std::thread::sleep(GLANCE);
     }
     match found.state {
         State::Staged { .. } | State::Trying { .. } => trial::reach_data(&found.stored, &home),
         _ => Ok(()),
+    }
+}
+
+/// Nobody does so later: it is mounted for the union alone. What is not mended is mounted all the same; the kernel may refuse it.
+fn check(place: &DataPlace) {
+    let DataPlace::Partition(partition) = place else { return };
+    let Some(found) = partition.file_system() else { return };
+    let program = format!("fsck.{}", found.kind);
+    match Command::new(&program).arg("-a").arg(&partition.device).output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => tracing::warn!("{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stdout).trim_end()),
+        Err(e) => tracing::debug!("{program}: {e}"),
     }
 }
 
