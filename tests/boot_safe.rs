@@ -13,9 +13,12 @@ mod power;
 mod support;
 mod tree;
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use disk::Disk;
 use haosfs::update::state::State;
 use minisign::KeyPair;
 use power::{Power, possible};
@@ -183,4 +186,35 @@ fn the_data_partition_is_checked() {
     assert!(disk::run(Command::new("dumpe2fs").arg("-h").arg(&data)).contains("Filesystem state:         clean\n"));
     // Without that program it is booted all the same.
     assert_eq!(said(&power.on("PATH=/nowhere $BOOT").succeeded().stdout)["mode"].as_str(), Some("system"));
+}
+
+/// A file system that spans two disks is there when both are, and udev, which would tell the kernel of them, does not run everywhere.
+#[test]
+fn a_second_disk_is_waited_for() {
+    let test = "a_second_disk_is_waited_for";
+    if !possible(test) || !support::can_run(test, support::has_tool("btrfs"), "needs btrfs") {
+        return;
+    }
+    let power = Power::with("btrfs");
+    let (one, file) = (power.machine.disk.partition(2), power.machine.scratch.path("second"));
+    File::create(&file).unwrap().set_len(200 << 20).unwrap();
+    let forget = |device: &Path| drop(disk::run(Command::new("btrfs").args(["device", "scan", "--forget"]).arg(device)));
+    let two = Disk::new(&file, 0);
+    disk::make("mkfs.btrfs", &["-q", "-f", "-m", "raid1", "-d", "single", two.device.to_str().unwrap()], &one);
+    [&one, &two.device].into_iter().for_each(|device| forget(device));
+    drop(two);
+    for mode in ["system", "trial"] {
+        let seen = power.on("$BOOT").stdout;
+        assert_eq!(said(&seen)["mode"].as_str(), Some("safe"), "{seen}");
+        let (seen, two) = std::thread::scope(|scope| {
+            let later = scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(1500));
+                Disk::new(&file, 0)
+            });
+            (power.on("${BOOT%0}20 && $HAOSFS umount $MNT"), later.join().unwrap())
+        });
+        assert_eq!(said(&seen.stdout)["mode"].as_str(), Some(mode), "{seen:?}");
+        [&one, &two.device].into_iter().for_each(|device| forget(device));
+        power.stage();
+    }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::appliance::base_and_root;
-use super::data::{Attached, ballast, locate};
+use super::data::{Attached, DataPlace, ballast, locate};
 use super::generation::{self, lock_if_free};
 use super::image_choice;
 use super::layers::open_lower_at;
@@ -36,8 +36,8 @@ fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
 ///
 /// # Errors
 /// Why it cannot.
-pub fn reach_data(stored: &Stored, home: &Path) -> Result<()> {
-    attach(stored, home).map(drop)
+pub fn reach_data(stored: &Stored, place: DataPlace) -> Result<()> {
+    Attached::attach(place, &stored.config.data_partition, Atime::Never).map(drop)
 }
 
 /// Gives room free that is kept for a boot, where there is no other.

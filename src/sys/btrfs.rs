@@ -1,9 +1,11 @@
-//! Subvolumes and snapshots of btrfs (uapi/linux/btrfs.h).
+//! Subvolumes, snapshots and devices of btrfs (uapi/linux/btrfs.h).
 #![allow(unsafe_code)]
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::fs::{fstat, fstatfs};
 
@@ -18,8 +20,9 @@ const MAGIC: u64 = 0x9123_683e;
 /// The root of every subvolume (`BTRFS_FIRST_FREE_OBJECTID`).
 const ROOT: u64 = 256;
 
-/// `_IOW(BTRFS_IOCTL_MAGIC, 14, struct btrfs_ioctl_vol_args)` and `_IOW(BTRFS_IOCTL_MAGIC, 23, struct btrfs_ioctl_vol_args_v2)`; both
-/// structures have 4096 bytes.
+/// `_IOW(BTRFS_IOCTL_MAGIC, 4, struct btrfs_ioctl_vol_args)`, the same with 14, and `_IOW(BTRFS_IOCTL_MAGIC, 23,
+/// struct btrfs_ioctl_vol_args_v2)`; both structures have 4096 bytes.
+const SCAN_DEV: libc::c_ulong = 0x5000_9404;
 const SUBVOL_CREATE: libc::c_ulong = 0x5000_940e;
 const SNAP_CREATE_V2: libc::c_ulong = 0x5000_9417;
 
@@ -62,6 +65,17 @@ pub fn create_subvolume(directory: impl AsFd, name: &OsStr) -> Result<()> {
     let mut arguments = VolArgs { fd: 0, name: [0; 4088] };
     write_name(&mut arguments.name, name)?;
     order(directory.as_fd().as_raw_fd(), SUBVOL_CREATE, &arguments)
+}
+
+/// Tells the driver of a device, so that what spans several can be mounted by one of them.
+///
+/// # Errors
+/// `EINVAL` where no btrfs is on it, and the kernel's other answers.
+pub fn scan(device: &Path) -> Result<()> {
+    let control = File::open("/dev/btrfs-control")?;
+    let mut arguments = VolArgs { fd: 0, name: [0; 4088] };
+    write_name(&mut arguments.name, device.as_os_str())?;
+    order(control.as_raw_fd(), SCAN_DEV, &arguments)
 }
 
 /// Makes a writable snapshot of a subvolume in a directory of the same file system.

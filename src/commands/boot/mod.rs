@@ -40,8 +40,10 @@ use sequence::{Acts as _, Ending};
 /// What is said of an attempt of which nothing was heard any more.
 const CUT_OFF: &str = "it was cut off: power failed, or the machine stopped or was reset";
 
-/// How often it is looked for the data partition.
+/// How soon it is looked again for the data partition, and how much later each time, but at the most: what is there and cannot be mounted
+/// is told of by the kernel each time.
 const GLANCE: Duration = Duration::from_millis(100);
+const LONGEST_NAP: Duration = Duration::from_secs(1);
 
 /// Boots: counts the attempt, chooses the image, mounts it, and goes back to the good one where that fails.
 ///
@@ -142,20 +144,26 @@ fn end_log(ini: &Path, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Disks appear when they like; whoever asks this process to end does not wait for them. Where an update is tried, its failure must not
-/// be that of the data.
+/// Disks appear when they like, and so do the devices of a file system that has several; whoever asks this process to end does not wait
+/// for them. Where an update is tried, its failure must not be that of the data.
 fn await_data(request: &Request, found: &Found, go_on: impl Fn() -> bool) -> Result<()> {
     let (home, end) = (directory_of(&found.stored.path), Instant::now() + request.wait);
+    let (mut nap, mut checked) = (Duration::ZERO, false);
     loop {
-        match locate(&found.stored.config.data_partition, &home) {
+        let reached = locate(&found.stored.config.data_partition, &home).and_then(|place| {
+            if !std::mem::replace(&mut checked, true) {
+                check(&place);
+            }
+            trial::reach_data(&found.stored, place)
+        });
+        match reached {
             Err(e) if Instant::now() >= end || !go_on() => return Err(e),
-            Err(_) => std::thread::sleep(GLANCE),
-            Ok(place) => break check(&place),
+            Err(_) => {
+                nap = (nap + GLANCE).min(LONGEST_NAP);
+                std::thread::sleep(nap);
+            }
+            reached => return reached,
         }
-    }
-    match found.state {
-        State::Staged { .. } | State::Trying { .. } => trial::reach_data(&found.stored, &home),
-        _ => Ok(()),
     }
 }
 

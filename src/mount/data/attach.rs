@@ -9,10 +9,12 @@ use parking_lot::Mutex;
 
 use super::locate::DataPlace;
 use super::partition::{Content, Partition};
+use super::probe::partitions;
 use crate::config::data_partition::DataPartition;
 use crate::error::{Errno, Error, Result};
 use crate::mount::kernel_fs::{KernelFs, Refusal};
 use crate::mount::stage::Stage;
+use crate::sys::btrfs;
 use crate::sys::fuse_mount::Attributes;
 use crate::sys::kernel_mount;
 use crate::types::Atime;
@@ -183,13 +185,28 @@ fn mount(partition: &Partition, data: &DataPartition, atime: Atime) -> Result<At
     })?;
     let mut stage = None;
     let source = partition.device.as_os_str();
-    let root = KernelFs { driver, source, options: &options, attributes }.mount(&mut stage)?;
+    let wanted = KernelFs { driver, source, options: &options, attributes };
+    let mut root = wanted.mount(&mut stage)?;
+    if root.is_err() && driver == "btrfs" {
+        tell_of_devices(partition);
+        root = wanted.mount(&mut stage)?;
+    }
     let root = root.map_err(|refusal| refused(why_not(driver, &refusal)))?;
     if is_read_only(&root).map_err(|e| refused(e.to_string()))? {
         return Err(refused("it can only be read; repair or replace it, or mount the image alone".to_owned()));
     }
     let shown = partition.device.display().to_string();
     Ok(Attached { path: path_of(&root), shown, root: Some((root, driver.to_owned())), options, stage: Mutex::new(stage) })
+}
+
+/// The driver knows what it was told of, which udev does where that runs: the devices that have the same file system.
+fn tell_of_devices(partition: &Partition) {
+    let all = partitions().unwrap_or_default();
+    for other in all.iter().filter(|other| other.content == partition.content) {
+        if let Err(errno) = btrfs::scan(&other.device) {
+            tracing::debug!("{}: {errno}", other.device.display());
+        }
+    }
 }
 
 /// It stands nowhere, but its descriptor leads to it.
