@@ -43,9 +43,9 @@ fn without_data_there_is_safe_mode() {
     power.on("$BOOT").succeeded();
     let tried = power.state();
     power.lose_data();
-    for backend in ["kernel", "hybrid", "fuse"] {
+    for options in ["", "-o backend=fuse,ro"] {
         let safe = power.on(&format!(
-            "$BOOT -o backend={backend} && echo x >$MNT/new && cat $MNT/etc/version && cat $CONSOLE /run/haosfs/network.env && \
+            "$BOOT {options} && echo x >$MNT/new && cat $MNT/etc/version && cat $CONSOLE /run/haosfs/network.env && \
              $HAOSFS status && $HAOSFS update confirm --ini $INI; echo $?; $HAOSFS status --json"
         ));
         let text = &safe.stdout;
@@ -216,5 +216,28 @@ fn a_second_disk_is_waited_for() {
         assert_eq!(said(&seen.stdout)["mode"].as_str(), Some(mode), "{seen:?}");
         [&one, &two.device].into_iter().for_each(|device| forget(device));
         power.stage();
+    }
+}
+
+/// What was mistaken on the kernel's command line is left out, and what keeps the good image from being mounted does not count in safe mode.
+#[test]
+fn a_mistaken_command_line_keeps_nobody_from_a_root() {
+    if !possible("a_mistaken_command_line_keeps_nobody_from_a_root") {
+        return;
+    }
+    let power = Power::with("ext4");
+    for (boot, mode, words) in [
+        ("$BOOT -o lazytime,noatime,threads=0", "system", "unknown option lazytime"),
+        ("$BOOT -o-x,threads=0,noatime", "system", "option threads=0: expected a number from 1 to 256; it is left out"),
+        ("${BOOT%0}soon -o noatime", "system", "--wait soon: expected a number"),
+        ("$BOOT -o metacopy=on,noatime", "safe", "option metacopy=on: "),
+        ("$BOOT -o backend=kernel,uid=7", "safe", "backend=kernel"),
+        ("$BOOT --init /nowhere/init", "safe", "/nowhere/init"),
+    ] {
+        let seen = power.on(&format!(": >$KMSG && {boot} && grep \"$MNT\" /proc/mounts && cat $KMSG")).succeeded().stdout;
+        assert_eq!((said(&seen)["mode"].as_str(), said(&seen)["init"].as_str()), (Some(mode), Some("/sbin/init")), "{seen}");
+        assert!(seen.contains(words), "{words:?} not in {seen}");
+        let mount = seen.lines().nth(1).unwrap();
+        assert_eq!(mount.contains(" rw,noatime,"), mode == "system", "the rest holds, in safe mode nothing does: {mount}");
     }
 }

@@ -32,7 +32,6 @@ fn clap_refuses_with_exit_1_too() {
         (&["mount", "x", "y", "--offset", "z"], "expected BYTES, with K, M or G"),
         (&["mount", "x", "y", "--backend", "z"], "[possible values: auto, kernel, hybrid, fuse]"),
         (&["image", "extract", "x"], "--directory <DIR>"),
-        (&["boot", "--ini", "x", "--target", "y", "--wait", "18446744073709551615"], "is not in 0..=86400"),
         (&["boot-guard", "--deadline", "18446744073709551615"], "is not in 0..=86400"),
     ] {
         let finished = scratch.haosfs(arguments);

@@ -1,6 +1,7 @@
 //! The arguments of `haosfs boot` as clap reads them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::Args;
 
 use crate::commands::boot;
 use crate::config::mount_options::MountOptions;
-use crate::error::Result;
+use crate::config::option_list::split_unescaped;
 
 /// More seconds than these would be a mistake: a day.
 pub const MOST_SECONDS: u64 = 24 * 3600;
@@ -28,8 +29,8 @@ pub struct BootArguments {
     #[arg(short, value_name = "OPTIONS")]
     options: Vec<OsString>,
     /// Seconds in which the data partition must appear
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=MOST_SECONDS))]
-    wait: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    wait: String,
     /// Say which backend does the work, and why
     #[arg(short, long)]
     verbose: bool,
@@ -39,14 +40,20 @@ pub struct BootArguments {
 }
 
 impl BootArguments {
-    /// The same in the words of the layer below.
-    ///
-    /// # Errors
-    /// As for [`MountOptions::read`].
-    pub fn into_request(self) -> Result<boot::Request> {
+    /// The same in the words of the layer below. They come from the kernel's command line, where a mistake shall keep nobody from a root:
+    /// it is told of and left out.
+    pub fn into_request(self) -> boot::Request {
         let Self { ini, target, init, options: lists, wait, verbose, json } = self;
         let mut options = MountOptions::default();
-        lists.iter().try_for_each(|list| options.read(list))?;
-        Ok(boot::Request { ini, target, init, options, wait: Duration::from_secs(wait), verbose, json })
+        for item in lists.iter().flat_map(|list| split_unescaped(list.as_bytes(), b',')) {
+            if let Err(e) = options.read(OsStr::from_bytes(item)) {
+                tracing::error!("{e}; it is left out");
+            }
+        }
+        let seconds = wait.parse().ok().filter(|seconds| *seconds <= MOST_SECONDS).unwrap_or_else(|| {
+            tracing::error!("--wait {wait}: expected a number up to {MOST_SECONDS}; it is left out");
+            10
+        });
+        boot::Request { ini, target, init, options, wait: Duration::from_secs(seconds), verbose, json }
     }
 }

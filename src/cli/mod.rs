@@ -186,13 +186,12 @@ fn mount(arguments: MountArguments) -> Result<(), (u8, Error)> {
 
 /// Whatever comes of it, it is the kernel's log that is there early and late.
 fn boot(arguments: BootArguments) -> Result<(), (u8, Error)> {
-    let request = arguments.into_request().map_err(|e| (FAILURE, e))?;
     if !steadfast::is_marked() {
         // Without the mark the daemon warns of itself.
         let _not_possible = steadfast::mark();
     }
     log_to(&Destination::Kernel)?;
-    commands::boot::run(&request).map_err(|e| (mount_code(&e), e))
+    commands::boot::run(&arguments.into_request()).map_err(|e| (mount_code(&e), e))
 }
 
 fn remount_union(arguments: &MountArguments, remount: &Remount) -> Result<(), (u8, Error)> {

@@ -46,7 +46,7 @@ mount_haosfs() {
     done
     ismounted "$system" || die "haosfs: the system partition $device cannot be mounted"
     haosfs boot --ini "$system/${ini:-haos.ini}" --target "$NEWROOT" \
-        ${first:+--init "$first"} ${options:+-o "$options"} ${patience:+--wait "$patience"} || die "haosfs: there is no root file system"
+        ${first:+"--init=$first"} ${options:+"-o$options"} ${patience:+"--wait=$patience"} || die "haosfs: there is no root file system"
     # What it has found to be there is what is started. dracut's own first program looks there before /sbin/init; systemd is told by
     # switch-root.conf, but not of systemd: up to version 252 it would not hand its state on to what it does not know by itself.
     if [ -f /run/haosfs/boot.env ]; then

@@ -50,12 +50,13 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// Why it cannot be booted.
     pub fn mount_on(&mut self, ground: Ground) -> Result<Side> {
-        let Request { target, verbose, .. } = self.request;
+        let Request { target, verbose, init, .. } = self.request;
+        let in_memory = matches!(ground, Ground::Memory { .. });
         let request = self.request.mount_request(ground)?;
         if mounting::run(request, Manner::Background, *verbose)? == Side::Server {
             return Ok(Side::Server);
         }
-        match init::find(target, self.request.init.as_deref()) {
+        match init::find(target, init.as_deref()).or_else(|e| if in_memory { init::find(target, None) } else { Err(e) }) {
             Ok(init) => self.init = Some(init),
             Err(e) => {
                 take_away(target);

@@ -27,12 +27,16 @@ pub struct Request {
 }
 
 impl Request {
-    /// A mount on one ground, by a daemon that lives as long as the system.
+    /// A mount on one ground, by a daemon that lives as long as the system. Where the upper is in memory, no option shall be what keeps an
+    /// image from being mounted.
     ///
     /// # Errors
     /// Contradictions among the options.
     pub fn mount_request(&self, ground: Ground) -> Result<mount::Request> {
-        let mut options = self.options.clone();
+        let mut options = match ground {
+            Ground::Memory { .. } => MountOptions { kernel_check: self.options.kernel_check, ..MountOptions::default() },
+            _ => self.options.clone(),
+        };
         options.rootfs = true;
         options.backend.get_or_insert(Backend::Auto);
         let (ini, target) = (self.ini.clone().into_os_string(), self.target.clone());
