@@ -3,11 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "cli/support.rs"]
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use support::{Scratch, can_run, has_tool};
 
 const PACKAGE: &str = "package/haosfs";
 
@@ -148,5 +153,41 @@ fn the_makefile_is_written_as_buildroot_wants_it() {
     for link in fs::read_dir(project().join("packaging/links")).unwrap() {
         let name = link.unwrap().file_name().into_string().unwrap();
         assert!(make.contains(&name), "{name}");
+    }
+}
+
+/// What Buildroot defines, and an order of ours.
+const MAKEFILE: &str = "\
+INSTALL = install
+KCONFIG_ENABLE_OPT = @echo $(1)
+include haosfs.mk
+all:
+\t$(HAOSFS_INSTALL_LINKS)
+\t$(HAOSFS_LINUX_CONFIG_FIXUPS)
+";
+
+/// libmount looks for helpers in /sbin alone, which is a directory of its own without BR2_ROOTFS_MERGED_USR.
+#[test]
+fn helpers_stand_where_mount_looks_for_them() {
+    if !can_run("helpers_stand_where_mount_looks_for_them", has_tool("make"), "needs make") {
+        return;
+    }
+    for merged in [false, true] {
+        let scratch = Scratch::new();
+        ["usr/bin", "usr/sbin"].into_iter().for_each(|name| scratch.mkdir(name));
+        if merged {
+            symlink("usr/sbin", scratch.path("sbin")).unwrap()
+        } else {
+            scratch.mkdir("sbin")
+        }
+        fs::write(scratch.path("usr/bin/haosfs"), "the program").unwrap();
+        fs::write(scratch.path("haosfs.mk"), read(&format!("{PACKAGE}/haosfs.mk"))).unwrap();
+        fs::write(scratch.path("Makefile"), MAKEFILE).unwrap();
+        let made = scratch.run("make", &["--silent", &format!("TARGET_DIR={}", scratch.path("").display())]).succeeded();
+        for name in ["sbin/mount.haosfs", "sbin/umount.fuse.haosfs", "usr/lib/haosfs/rauc-backend"] {
+            assert_eq!(fs::read_to_string(scratch.path(name)).unwrap(), "the program", "{name}, {merged}");
+        }
+        // Safe mode has its upper in memory, with attributes.
+        assert!(made.stdout.contains("\nCONFIG_TMPFS\nCONFIG_TMPFS_XATTR\n"), "{made:?}");
     }
 }

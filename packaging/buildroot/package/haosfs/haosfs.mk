@@ -27,10 +27,12 @@ endef
 HAOSFS_DEPENDENCIES = host-rustc
 HAOSFS_POST_RSYNC_HOOKS += HAOSFS_FETCH_CRATES
 
-# mount(8) and umount(8) look for these.
+# mount(8) and umount(8) look for these, in /sbin alone.
 define HAOSFS_INSTALL_LINKS
+	sbin=sbin bin=../usr/bin; \
+	if [ -L $(TARGET_DIR)/sbin ]; then sbin=usr/sbin bin=../bin; fi; \
 	for name in mount.haosfs mount.fuse.haosfs umount.haosfs umount.fuse.haosfs; do \
-		ln -sf ../bin/haosfs $(TARGET_DIR)/usr/sbin/$$name || exit 1; \
+		ln -sf $$bin/haosfs $(TARGET_DIR)/$$sbin/$$name || exit 1; \
 	done
 	$(INSTALL) -d $(TARGET_DIR)/usr/lib/haosfs
 	ln -sf ../../bin/haosfs $(TARGET_DIR)/usr/lib/haosfs/rauc-backend
@@ -44,13 +46,15 @@ define HAOSFS_INSTALL_INIT_SYSTEMD
 endef
 endif
 
-# FUSE alone will do; with the others the kernel joins the layers.
+# FUSE alone will do; with the others the kernel joins the layers. In safe mode the upper is in memory, with its marks.
 define HAOSFS_LINUX_CONFIG_FIXUPS
 	$(call KCONFIG_ENABLE_OPT,CONFIG_FUSE_FS)
 	$(call KCONFIG_ENABLE_OPT,CONFIG_BLK_DEV_LOOP)
 	$(call KCONFIG_ENABLE_OPT,CONFIG_MISC_FILESYSTEMS)
 	$(call KCONFIG_ENABLE_OPT,CONFIG_SQUASHFS)
 	$(call KCONFIG_ENABLE_OPT,CONFIG_OVERLAY_FS)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_TMPFS)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_TMPFS_XATTR)
 endef
 
 $(eval $(cargo-package))
