@@ -157,6 +157,23 @@ fn a_part_of_an_array_is_not_taken_for_what_is_on_it() {
     }
 }
 
+/// Whoever named it by the id of its partition has forgotten that something has to be unlocked.
+#[test]
+fn a_locked_volume_is_told_of() {
+    if !possible("a_locked_volume_is_told_of", "mkfs.ext4") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let guid = fresh_guid();
+    let disk = Disk::new(&disk_file(&scratch, "disk", &guid), 1);
+    // The second version of LUKS (its specification, 2.1).
+    fs::OpenOptions::new().write(true).open(disk.partition(1)).unwrap().write_all_at(b"LUKS\xba\xbe\0\x02", 0).unwrap();
+    for value in [guid.clone(), format!("{guid},fs=ext4")] {
+        let refused = located(&value).unwrap_err();
+        assert!(refused.contains("is locked by encryption; unlock it before, and name what is on it"), "{refused}");
+    }
+}
+
 #[test]
 fn a_second_disk_with_the_same_guid_is_not_passed_over() {
     if !possible("a_second_disk_with_the_same_guid_is_not_passed_over", "mkfs.ext4") {

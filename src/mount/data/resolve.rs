@@ -1,7 +1,7 @@
 //! Which partition is meant: pure, and never a guess.
 
 use super::partition::{Content, DeviceNumber, Partition};
-use super::signature::RAID;
+use super::signature::{LUKS, RAID};
 use crate::config::data_partition::{DataPartition, Identity, Place};
 use crate::error::{Error, Result};
 
@@ -31,6 +31,12 @@ fn check_type<'a>(data: &DataPartition, partition: &'a Partition) -> Result<&'a 
             &format!(
                 "{partition} is part of a RAID, which has the data; assemble that and name what is on it, or `mdadm --zero-superblock` \
                  where there is none any more"
+            ),
+        ),
+        (_, Some(found)) if found.kind == LUKS => refused(
+            data,
+            &format!(
+                "{partition} is locked by encryption; unlock it before, and name what is on it (UUID=, LABEL=, /dev/mapper/NAME)"
             ),
         ),
         (Some(asked), Some(found)) if family(asked) != family(found.kind) => {

@@ -18,12 +18,15 @@ impl FileSystem {
     /// they are only the wrapping of another.
     #[must_use]
     pub fn may_hold_uppers(&self) -> bool {
-        !matches!(self.kind, "vfat" | "exfat" | "ntfs" | "squashfs" | "erofs" | "crypto_LUKS" | RAID)
+        !matches!(self.kind, "vfat" | "exfat" | "ntfs" | "squashfs" | "erofs" | LUKS | RAID)
     }
 }
 
 /// What blkid(8) calls a device that is part of an array of the kernel's.
 pub const RAID: &str = "linux_raid_member";
+
+/// What it calls a volume that has to be unlocked.
+pub const LUKS: &str = "crypto_LUKS";
 
 /// Finds out whether a device of `size` bytes is part of an array whose metadata are at the end, versions 0.90 and 1.0
 /// (include/uapi/linux/raid/md_p.h): such a one looks like what is on the array, and whoever writes to it alone leaves the array with parts
@@ -147,7 +150,7 @@ fn squashfs(bytes: &[u8]) -> Option<FileSystem> {
 
 fn luks(bytes: &[u8]) -> Option<FileSystem> {
     let found = has(bytes, 0, b"LUKS\xba\xbe");
-    found.then(|| FileSystem { kind: "crypto_LUKS", uuid: label(bytes, 168, 40).map(|id| id.to_ascii_lowercase()), label: None })
+    found.then(|| FileSystem { kind: LUKS, uuid: label(bytes, 168, 40).map(|id| id.to_ascii_lowercase()), label: None })
 }
 
 fn ntfs(bytes: &[u8]) -> Option<FileSystem> {
