@@ -245,3 +245,19 @@ fn unreadable_devices_are_named() {
     assert!(checked.stdout.contains("no partition of this machine has it; /dev/"), "{checked:?}");
     assert!(checked.stdout.contains("could not be read: Permission denied"), "{checked:?}");
 }
+
+/// As in an initramfs whose init has forgotten it.
+#[test]
+fn without_sysfs_it_is_asked_for() {
+    let test = "without_sysfs_it_is_asked_for";
+    if !can_run(test, is_root() && has_tool("unshare"), "needs root and unshare") {
+        return;
+    }
+    let scratch = Scratch::new();
+    pack(&scratch.path("a.squashfs"));
+    fs::write(scratch.path("haos.ini"), format!("[haos]\ndata_partition = {}\nsystem_image = a.squashfs\n", fresh_guid()))
+        .unwrap();
+    let script = "umount -l /sys && exec \"$0\" config check haos.ini";
+    let checked = scratch.run("unshare", &["--mount", "--propagation", "private", "sh", "-c", script, support::HAOSFS]);
+    assert!(checked.stdout.contains("/sys/class/block is missing: `mount -t sysfs sysfs /sys` first"), "{checked:?}");
+}

@@ -26,7 +26,10 @@ type Disks = BTreeMap<PathBuf, (Disk, Option<Table>)>;
 /// # Errors
 /// Where sysfs is not there. A device that cannot be read is in the list and says so.
 pub fn partitions() -> Result<Vec<Partition>> {
-    let entries = fs::read_dir(CLASS).map_err(|e| Error::sys("list block devices in", CLASS, e))?;
+    let entries = fs::read_dir(CLASS).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Error::Refused(format!("{CLASS} is missing: `mount -t sysfs sysfs /sys` first")),
+        _ => Error::sys("list block devices in", CLASS, e),
+    })?;
     let mut paths = entries.map(|entry| fs::canonicalize(entry?.path())).filter_map(io::Result::ok).collect::<Vec<PathBuf>>();
     paths.sort();
     let mut disks = Disks::new();
