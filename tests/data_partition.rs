@@ -112,20 +112,9 @@ fn btrfs_is_found() {
     is_found("btrfs_is_found", "mkfs.btrfs", &["-q", "-L"], "btrfs");
 }
 
-/// Two installations of one system have the same GUIDs.
-/// A half of a mirror looks like what is on the mirror, and is not to be written to alone. blkid(8) knows it, too, but takes the bytes of
-/// a file system for an array's.
-#[test]
-fn a_part_of_an_array_is_not_taken_for_what_is_on_it() {
+/// Versions 0.90 and 1.0 (md_p.h): where they are on a device of this size, and what they say.
+fn superblocks(size: u64) -> [(u64, [u8; 256]); 2] {
     const MAGIC: [u8; 4] = 0xa92b_4efc_u32.to_le_bytes();
-    if !possible("a_part_of_an_array_is_not_taken_for_what_is_on_it", "mkfs.ext4") {
-        return;
-    }
-    let scratch = Scratch::new();
-    let (guid, size) = (fresh_guid(), SIZE - START - gpt::BEHIND);
-    let disk = Disk::new(&disk_file(&scratch, "disk", &guid), 1);
-    let device = disk.partition(1);
-    // Versions 0.90 and 1.0 (md_p.h): where it is, and what it says.
     let (old, new) = ((size & !0xffff) - 0x1_0000, ((size / 512 - 16) & !7) * 512);
     let mut recent = [0; 256];
     recent[..4].copy_from_slice(&MAGIC);
@@ -137,7 +126,21 @@ fn a_part_of_an_array_is_not_taken_for_what_is_on_it() {
     let mut ancient = [0; 256];
     ancient[..4].copy_from_slice(&MAGIC);
     ancient[8] = 90;
-    for (at, superblock) in [(old, ancient), (new, recent)] {
+    [(old, ancient), (new, recent)]
+}
+
+/// A half of a mirror looks like what is on the mirror, and is not to be written to alone. blkid(8) knows it, too, but takes the bytes of
+/// a file system for an array's.
+#[test]
+fn a_part_of_an_array_is_not_taken_for_what_is_on_it() {
+    if !possible("a_part_of_an_array_is_not_taken_for_what_is_on_it", "mkfs.ext4") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (guid, size) = (fresh_guid(), SIZE - START - gpt::BEHIND);
+    let disk = Disk::new(&disk_file(&scratch, "disk", &guid), 1);
+    let device = disk.partition(1);
+    for (at, superblock) in superblocks(size) {
         // An array leaves its metadata, and more, behind what it shows.
         let blocks = (size / 1024 - 128).to_string();
         let made = Command::new("mkfs.ext4").args(["-F", "-b", "1024"]).arg(&device).arg(&blocks).output().unwrap();
@@ -157,6 +160,47 @@ fn a_part_of_an_array_is_not_taken_for_what_is_on_it() {
     }
 }
 
+/// The kernel shows the partitions of a disk that is part of an array as a whole, where nobody has assembled that.
+#[test]
+fn a_partition_of_a_part_of_an_array_is_not_taken_either() {
+    if !possible("a_partition_of_a_part_of_an_array_is_not_taken_either", "mkfs.ext4") {
+        return;
+    }
+    // The array ends before its metadata, and its table before that.
+    const ARRAY: u64 = SIZE - (1 << 20);
+    let (scratch, guid) = (Scratch::new(), fresh_guid());
+    let path = disk_file(&scratch, "disk", &guid);
+    let entry = gpt::Entry { start: START, end: ARRAY - gpt::BEHIND, guid: &guid, name: "data" };
+    gpt::write(&fs::OpenOptions::new().write(true).open(&path).unwrap(), ARRAY, &[entry]);
+    let disk = Disk::new(&path, 1);
+    let kind = |disk: &Disk| listed(disk).file_system().map(|found| found.kind);
+    make("mkfs.ext4", &["-q"], &disk.partition(1));
+    fs::OpenOptions::new().write(true).open(&disk.device).unwrap().write_all_at(&[0; 0x8000], SIZE - 0x8000).unwrap();
+    assert_eq!(kind(&disk), Some("ext4"));
+    let mut all: Vec<(u64, Vec<u8>)> = superblocks(SIZE).into_iter().map(|(at, superblock)| (at, superblock.to_vec())).collect();
+    all.push((SIZE - 1024, b"Intel Raid ISM Cfg Sig. 1.3.00".to_vec()));
+    all.push((SIZE - 512, [&[0xde, 0x11, 0xde, 0x11][..], &[0; 92]].concat()));
+    for (at, superblock) in all {
+        let write =
+            |bytes: &[u8]| fs::OpenOptions::new().write(true).open(&disk.device).unwrap().write_all_at(bytes, at).unwrap();
+        write(&superblock);
+        let known = blkid(&disk.device, "TYPE").unwrap_or_default();
+        assert!(known.ends_with("_raid_member"), "at {at}: {known}");
+        assert_eq!(kind(&disk), Some("linux_raid_member"), "at {at}");
+        let refused = located(&guid).unwrap_err();
+        assert!(refused.contains("or its disk, is part of a RAID, which has the data; assemble that"), "{refused}");
+        write(&vec![0; superblock.len()]);
+    }
+    // A table that was made for all of the disk is none of an array's, whatever is left of that.
+    let (at, superblock) = superblocks(SIZE)[0];
+    drop(disk);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let entry = gpt::Entry { start: START, end: ARRAY - gpt::BEHIND, guid: &guid, name: "data" };
+    gpt::write(&file, SIZE, &[entry]);
+    file.write_all_at(&superblock, at).unwrap();
+    assert_eq!(kind(&Disk::new(&path, 1)), Some("ext4"));
+}
+
 /// Whoever named it by the id of its partition has forgotten that something has to be unlocked.
 #[test]
 fn a_locked_volume_is_told_of() {
@@ -174,6 +218,7 @@ fn a_locked_volume_is_told_of() {
     }
 }
 
+/// Two installations of one system have the same GUIDs.
 #[test]
 fn a_second_disk_with_the_same_guid_is_not_passed_over() {
     if !possible("a_second_disk_with_the_same_guid_is_not_passed_over", "mkfs.ext4") {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::partition::{Content, DeviceNumber, Disk, Partition};
-use super::signature::{FileSystem, LOOKED_AT, RAID, identify, is_raid_member};
+use super::signature::{FileSystem, LOOKED_AT, end_of, identify, is_raid_member};
 use super::table::Table;
 use crate::error::{Errno, Error, Result};
 
@@ -17,8 +17,8 @@ const CLASS: &str = "/sys/class/block";
 /// The unit of sizes in sysfs, whatever the blocks of the device are.
 const SECTOR: u64 = 512;
 
-/// A disk, and the table on it where that has been read.
-type Disks = BTreeMap<PathBuf, (Disk, Option<Table>)>;
+/// A disk, the table on it where that has been read, and whether all of it is part of an array.
+type Disks = BTreeMap<PathBuf, (Disk, Option<Table>, bool)>;
 
 /// All partitions of this machine and the disks without any, those of loop devices included, ordered by name. Left out is what
 /// has no size, and what something else was built on, such as RAID or an encrypted volume: that is in the list itself.
@@ -40,15 +40,16 @@ pub fn partitions() -> Result<Vec<Partition>> {
 fn partition(path: &Path, disks: &mut Disks) -> Option<Partition> {
     let size = number(&path.join("size"))?.checked_mul(SECTOR)?;
     let is_hidden = number(&path.join("hidden")) == Some(1);
-    if size == 0 || is_hidden || has_entries(&path.join("holders")) {
-        return None;
-    }
     let partition_number = number(&path.join("partition")).and_then(|number| u32::try_from(number).ok());
     let disk_path = if partition_number.is_some() { path.parent()? } else { path };
-    if partition_number.is_none() && has_partitions(path) {
+    if size == 0 || is_hidden || [path, disk_path].iter().any(|path| has_entries(&path.join("holders"))) {
         return None;
     }
-    let (disk, table) = disks.entry(disk_path.to_owned()).or_insert_with(|| read_disk(disk_path, partition_number.is_some()));
+    if partition_number.is_none() && end_of_partitions(path).is_some() {
+        return None;
+    }
+    let (disk, table, is_member) =
+        disks.entry(disk_path.to_owned()).or_insert_with(|| read_disk(disk_path, partition_number.is_some()));
     let start = number(&path.join("start")).unwrap_or(0).saturating_mul(SECTOR);
     let (part_uuid, part_label) = match (partition_number, table) {
         (Some(number), Some(table)) => table.partition(number, start),
@@ -56,24 +57,30 @@ fn partition(path: &Path, disks: &mut Disks) -> Option<Partition> {
     };
     let (device, number) = (device_node(path)?, device_number(path)?);
     let content = match open(&device, number).and_then(|file| content(&file, size)) {
+        Ok(_) if *is_member => Content::FileSystem(FileSystem::part_of_raid()),
         Ok(found) => found.map_or(Content::Unknown, Content::FileSystem),
         Err(errno) => Content::Unread(errno),
     };
     Some(Partition { device, number, size, disk: disk.clone(), part_uuid, part_label, content })
 }
 
-fn read_disk(path: &Path, has_table: bool) -> (Disk, Option<Table>) {
+fn read_disk(path: &Path, has_table: bool) -> (Disk, Option<Table>, bool) {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let backing_file = text(&path.join("loop/backing_file"));
     let disk = Disk { name, serial: serial(path), backing_file };
-    (disk, if has_table { read_table(path) } else { None })
+    let (table, is_member) = if has_table { read_table(path) } else { None }.unwrap_or_default();
+    (disk, table, is_member)
 }
 
-fn read_table(path: &Path) -> Option<Table> {
+/// The table, and whether it is that of an array of which this disk is a part.
+fn read_table(path: &Path) -> Option<(Option<Table>, bool)> {
     let (device, size) = (device_node(path)?, number(&path.join("size"))?.checked_mul(SECTOR)?);
     let block = number(&path.join("queue/logical_block_size")).filter(|block| (512..=65536).contains(block)).unwrap_or(SECTOR);
     let file = open(&device, device_number(path)?).ok()?;
-    Table::read(&|at, len| read_exact(&file, at, len), size, block)
+    let read = |at, len| read_exact(&file, at, len);
+    let table = Table::read(&read, size, block);
+    let ends = end_of_partitions(path).max(table.as_ref().and_then(Table::end));
+    Some((table, is_raid_member(ends, &read, size)))
 }
 
 /// Each kind of disk has its own place for it. SCSI has it in a page of its own (SPC, "Unit Serial Number VPD page"), behind four
@@ -103,9 +110,13 @@ fn has_entries(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn has_partitions(disk: &Path) -> bool {
-    fs::read_dir(disk)
-        .is_ok_and(|entries| entries.filter_map(io::Result::ok).any(|entry| entry.path().join("partition").exists()))
+/// Where the last partition of a disk ends; `None` where it has none.
+fn end_of_partitions(disk: &Path) -> Option<u64> {
+    let end = |at: &Path| {
+        number(&at.join("partition"))?;
+        number(&at.join("start"))?.checked_add(number(&at.join("size"))?)?.checked_mul(SECTOR)
+    };
+    fs::read_dir(disk).ok()?.filter_map(|entry| end(&entry.ok()?.path())).max()
 }
 
 /// The node as devtmpfs names it; names with a slash have another in sysfs.
@@ -135,8 +146,8 @@ fn content(file: &File, size: u64) -> std::result::Result<Option<FileSystem>, Er
     let found = identify(&start);
     // The end of what cannot hold an upper, such as a CD, is not looked at: it may take long.
     let is_member = found.as_ref().is_some_and(FileSystem::may_hold_uppers)
-        && is_raid_member(&start, &|at, len| read_exact(file, at, len), size);
-    Ok(if is_member { Some(FileSystem { kind: RAID, ..FileSystem::default() }) } else { found })
+        && is_raid_member(end_of(&start), &|at, len| read_exact(file, at, len), size);
+    Ok(if is_member { Some(FileSystem::part_of_raid()) } else { found })
 }
 
 fn read_exact(file: &File, at: u64, len: usize) -> Option<Vec<u8>> {

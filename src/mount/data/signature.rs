@@ -20,6 +20,12 @@ impl FileSystem {
     pub fn may_hold_uppers(&self) -> bool {
         !matches!(self.kind, "vfat" | "exfat" | "ntfs" | "squashfs" | "erofs" | LUKS | RAID)
     }
+
+    /// What stands for all that is known of a part of an array.
+    #[must_use]
+    pub fn part_of_raid() -> Self {
+        Self { kind: RAID, ..Self::default() }
+    }
 }
 
 /// What blkid(8) calls a device that is part of an array of the kernel's.
@@ -28,24 +34,33 @@ pub const RAID: &str = "linux_raid_member";
 /// What it calls a volume that has to be unlocked.
 pub const LUKS: &str = "crypto_LUKS";
 
-/// Finds out whether a device of `size` bytes is part of an array whose metadata are at the end, versions 0.90 and 1.0
-/// (include/uapi/linux/raid/md_p.h): such a one looks like what is on the array, and whoever writes to it alone leaves the array with parts
-/// that differ. `start` is what it begins with.
+/// Finds out whether a device of `size` bytes is part of an array whose metadata are at the end: the kernel's versions 0.90 and 1.0
+/// (include/uapi/linux/raid/md_p.h), Intel's and DDF. Such a one looks like what is on the array, and whoever writes to it alone leaves the
+/// array with parts that differ. `ends` is where what it begins with says that it ends.
 ///
-/// A file system on an array ends before them. One that goes on has its own bytes there, whatever they look like, or was made when
-/// the array was no more.
+/// What is on an array ends before them. What goes on has its own bytes there, whatever they look like, or was made when the array was no
+/// more.
 #[must_use]
-pub fn is_raid_member(start: &[u8], read: &dyn Fn(u64, usize) -> Option<Vec<u8>>, size: u64) -> bool {
+pub fn is_raid_member(ends: Option<u64>, read: &dyn Fn(u64, usize) -> Option<Vec<u8>>, size: u64) -> bool {
+    let has_at = |at: &u64, magic: &[u8]| read(*at, magic.len()).is_some_and(|found| found == magic);
     let old = (size & !(MD_RESERVED - 1)).checked_sub(MD_RESERVED).filter(|at| {
-        let found = read(*at, 8).unwrap_or_default();
         // In the order of the processor that has made it.
-        [MD_MAGIC.to_le_bytes(), MD_MAGIC.to_be_bytes()].iter().any(|magic| has(&found, 0, magic)) && has(&found, 4, &[0; 4])
+        [MD_MAGIC.to_le_bytes(), MD_MAGIC.to_be_bytes()].iter().any(|magic| has_at(at, magic)) && has_at(&(at + 4), &[0; 4])
     });
     let new = (size / SECTOR).checked_sub(16).map(|sector| (sector & !7) * SECTOR);
     let new = new.filter(|at| is_recent_md(&read(*at, MD_LOOKED_AT).unwrap_or_default(), *at));
-    let ends = end_of(start);
-    [old, new].into_iter().flatten().any(|at| ends.is_none_or(|end| end <= at || end > size))
+    let firmware = FIRMWARE.iter().filter_map(|(behind, magic)| size.checked_sub(*behind).filter(|at| has_at(at, magic)));
+    [old, new].into_iter().flatten().chain(firmware).any(|at| ends.is_none_or(|end| end <= at || end > size))
 }
+
+/// What is known of arrays that a disk's firmware knows, too: Intel's anchor in the last block but one (mdadm, super-intel.c), and DDF's in
+/// the last sector, in either order of bytes (SNIA, "Common RAID Disk Data Format"); by bytes before the end.
+const FIRMWARE: [(u64, &[u8]); 4] = [
+    (2 * 512, b"Intel Raid ISM Cfg Sig. "),
+    (2 * 4096, b"Intel Raid ISM Cfg Sig. "),
+    (512, &[0xde, 0x11, 0xde, 0x11]),
+    (512, &[0x11, 0xde, 0x11, 0xde]),
+];
 
 /// Version 1 says where it stands.
 fn is_recent_md(bytes: &[u8], at: u64) -> bool {
@@ -55,11 +70,11 @@ fn is_recent_md(bytes: &[u8], at: u64) -> bool {
 /// Versions 1.1 and 1.2, which stand at the beginning.
 fn md(bytes: &[u8]) -> Option<FileSystem> {
     let stands = |at: usize| bytes.get(at..).is_some_and(|rest| is_recent_md(rest, at as u64));
-    (stands(0) || stands(4096)).then(|| FileSystem { kind: RAID, ..FileSystem::default() })
+    (stands(0) || stands(4096)).then(FileSystem::part_of_raid)
 }
 
 /// Where a file system says that it ends; `None` for those that cannot hold an upper, and for what makes no sense.
-fn end_of(start: &[u8]) -> Option<u64> {
+pub fn end_of(start: &[u8]) -> Option<u64> {
     let le = |at: usize| start.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes).map(u64::from);
     let le64 = |at: usize| start.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
     let be = |at: usize| start.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes).map(u64::from);
@@ -261,7 +276,7 @@ mod tests {
         let is_member = |start: &[u8], marks: &[(u64, &[u8])]| {
             let mut bytes = vec![0; SIZE as usize];
             marks.iter().for_each(|(at, mark)| bytes[*at as usize..][..mark.len()].copy_from_slice(mark));
-            is_raid_member(start, &|at, len| bytes.get(at as usize..)?.get(..len).map(<[u8]>::to_vec), SIZE)
+            is_raid_member(end_of(start), &|at, len| bytes.get(at as usize..)?.get(..len).map(<[u8]>::to_vec), SIZE)
         };
         let alone = |marks: &[(u64, &[u8])]| is_member(&[], marks);
         assert!(!alone(&[]));
@@ -272,7 +287,11 @@ mod tests {
         assert!(!alone(&[(new, &magic), (new + 4, &[1]), (new + 144, &there)]), "that of the whole disk");
         assert!(!alone(&[(new, &magic), (new + 144, &here)]));
         for size in [0, 512, 8192, 65_535, u64::MAX] {
-            assert!(!is_raid_member(&[], &|_, len| Some(vec![0; len]), size) && !is_raid_member(&[], &|_, _| None, size));
+            assert!(!is_raid_member(None, &|_, len| Some(vec![0; len]), size) && !is_raid_member(None, &|_, _| None, size));
+        }
+        for (behind, magic) in FIRMWARE {
+            assert!(alone(&[(SIZE - behind, magic)]) && !alone(&[(SIZE - behind - 512, magic)]));
+            assert!(!alone(&[(SIZE - behind, &magic[1..])]));
         }
         // So many blocks of 1 KiB, 4 KiB, one byte and 4 KiB.
         let ext4 = |blocks: u32| with(&[(1080, &[0x53, 0xef]), (1028, &blocks.to_le_bytes())]);

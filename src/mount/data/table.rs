@@ -13,8 +13,8 @@ const ENTRY: usize = 128;
 /// A partition table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Table {
-    /// Entries in order; unused ones are `None`.
-    Gpt(Vec<Option<GptEntry>>),
+    /// Entries in order, of which unused ones are `None`, and where the disk ends that it was made for.
+    Gpt(Vec<Option<GptEntry>>, u64),
     /// The signature of the disk, of which the kernel makes the ids of partitions.
     Mbr(u32),
 }
@@ -44,8 +44,16 @@ impl Table {
             return u32_at(&sector, 440).map(Self::Mbr);
         }
         let last = (size / block).checked_sub(1)?.checked_mul(block)?;
-        let entries = [block, last].into_iter().find_map(|at| gpt(read, at, block))?;
-        Some(Self::Gpt(entries))
+        let (entries, end) = [block, last].into_iter().find_map(|at| gpt(read, at, block))?;
+        Some(Self::Gpt(entries, end))
+    }
+
+    /// Where the disk ends that it was made for, where it says so.
+    pub const fn end(&self) -> Option<u64> {
+        match self {
+            Self::Gpt(_, end) => Some(*end),
+            Self::Mbr(_) => None,
+        }
     }
 
     /// Id and name of the partition with this number (from 1) that begins at this byte. A table that has it elsewhere is not the
@@ -54,7 +62,7 @@ impl Table {
     pub fn partition(&self, number: u32, start: u64) -> (Option<String>, Option<String>) {
         match self {
             Self::Mbr(signature) => (Some(format!("{signature:08x}-{number:02x}")), None),
-            Self::Gpt(entries) => {
+            Self::Gpt(entries, _) => {
                 let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
                 let entry = at.and_then(|at| entries.get(at)).and_then(Option::as_ref).filter(|entry| entry.start == start);
                 let name = entry.map(|entry| entry.name.clone()).filter(|name| !name.is_empty());
@@ -64,7 +72,7 @@ impl Table {
     }
 }
 
-fn gpt(read: Read<'_>, at: u64, block: u64) -> Option<Vec<Option<GptEntry>>> {
+fn gpt(read: Read<'_>, at: u64, block: u64) -> Option<(Vec<Option<GptEntry>>, u64)> {
     let mut header = read(at, usize::try_from(block).ok()?)?;
     let size = usize::try_from(u32_at(&header, 12)?).ok()?;
     if header.get(..8)? != b"EFI PART" || !(HEADER..=header.len()).contains(&size) {
@@ -82,7 +90,9 @@ fn gpt(read: Read<'_>, at: u64, block: u64) -> Option<Vec<Option<GptEntry>>> {
     if crc32(&array) != checksum_of_entries {
         return None;
     }
-    Some(array.chunks_exact(entry_size).map(|bytes| entry(bytes, block)).collect())
+    // The header and its copy say of each other where they are, and one of them is the last block.
+    let end = u64_at(&header, 32)?.saturating_add(1).saturating_mul(block).max(at.saturating_add(block));
+    Some((array.chunks_exact(entry_size).map(|bytes| entry(bytes, block)).collect(), end))
 }
 
 fn entry(bytes: &[u8], block: u64) -> Option<GptEntry> {

@@ -22,6 +22,7 @@ fn disk() -> Vec<u8> {
         disk[at..at + 8].copy_from_slice(b"EFI PART");
         put(&mut disk, at + 12, 92);
         put(&mut disk, at + 24, u32::try_from(header).unwrap());
+        put(&mut disk, at + 32, u32::try_from(BLOCKS - header).unwrap());
         put(&mut disk, at + 72, u32::try_from(array).unwrap());
         put(&mut disk, at + 80, 4);
         put(&mut disk, at + 84, 128);
@@ -59,6 +60,7 @@ fn checksums_are_ieee() {
 fn a_gpt_names_partitions() {
     let table = table(&disk()).unwrap();
     assert_eq!(table.partition(2, 64 * 512), (Some(GUID.into()), Some("hassos-däta".into())));
+    assert_eq!(table.end(), Some((BLOCK * BLOCKS) as u64));
     for (number, start) in [(2, 65 * 512), (1, 0), (0, 0), (5, 0), (u32::MAX, 0)] {
         assert_eq!(table.partition(number, start), (None, None), "{number}");
     }
@@ -90,7 +92,7 @@ fn other_tables_are_no_gpt() {
 /// Numbers that lie, under a checksum that is right.
 #[test]
 fn a_header_may_say_anything() {
-    for field in [12, 24, 28, 72, 76, 80, 84] {
+    for field in [12, 24, 28, 32, 36, 72, 76, 80, 84] {
         for value in [0, 1, 91, 93, 512, 513, 127, 1 << 20, u32::MAX] {
             let mut hostile = disk();
             for header in [1, BLOCKS - 1] {
