@@ -47,7 +47,7 @@ const DRACUT: &str = r#"
     fsck_ask_err() { echo "PANIC: a shell is opened"; exit 9; }
     fsck_single() { fsck $4 "$1" >&2; ret=$?; [ $ret -lt 4 ] || fsck_ask_err; return $ret; }
     warn() { echo "$*" >>/dev/kmsg; }
-    getarg() { for word in $(cat /proc/cmdline); do case $word in "$1"*) echo "${word#*=}"; return 0 ;; esac; done; return 1; }
+    getarg() { found=; for word in $(cat /proc/cmdline); do case $word in "$1"*) found=${word#*=} ;; esac; done; echo $found; [ "$found" ]; }
     ismounted() { mountpoint -q "$1"; }
     NEWROOT=$MNT root=haosfs:$DISK
     . $PACKAGING/dracut/90haosfs/mount-haosfs.sh && cat /etc/cmdline.d/* 2>/dev/null; echo "init ${HAOSFS_INIT:-/sbin/init}"
@@ -72,6 +72,11 @@ fn start(power: &Power, before: &str, (name, maker): (&str, &str), after: &str) 
     seen
 }
 
+/// Where there is no busybox, klibc's programs are all there are.
+const PARAMETERS: &str = "tail() { return 1; }\n\
+                          echo 'quiet haosfs.options=ro haosfs.options=noatime haosfs.wait=-1 init=/sbin/init' >$SYSTEM/../cmdline && \
+                          mount --bind $SYSTEM/../cmdline /proc/cmdline";
+
 #[test]
 fn a_root_is_gone_over_to() {
     if !possible("a_root_is_gone_over_to") {
@@ -79,9 +84,11 @@ fn a_root_is_gone_over_to() {
     }
     let power = machine();
     for maker in MAKERS {
-        let seen = start(&power, "", maker, "cat $MNT/etc/version && ls /run/haosfs/system/haos.ini");
+        let look = "grep \"$MNT\" /proc/mounts; cat $MNT/etc/version && ls /run/haosfs/system/haos.ini";
+        let seen = start(&power, PARAMETERS, maker, look);
         assert!(seen.code == Some(0) && seen.stdout.contains("init /sbin/init\n"), "{seen:?}");
         assert!(seen.stdout.ends_with(&format!("{OLD}/run/haosfs/system/haos.ini\n")), "{seen:?}");
+        assert!(seen.stdout.contains(" rw,noatime,"), "{seen:?}");
     }
 }
 
