@@ -10,8 +10,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use support::{HAOSFS, Scratch, can_run, is_root, wait_until};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::{Pid, Signal, Uid, kill_process};
+use support::{HAOSFS, NOBODY, Scratch, can_run, is_root, wait_until};
 
 const ROOT: &str = "needs root";
 
@@ -117,6 +118,50 @@ fn a_mount_in_use_is_busy_unless_detached() {
     assert_eq!(daemons.len(), 1, "{daemons:?}");
     drop(open);
     wait_until("the daemon ends with the last user", || scratch.daemons().is_empty());
+}
+
+/// A name that bears a union's device number, as the kernel lists it (unix(7)).
+fn shown_as(line: &str) -> Vec<u8> {
+    let beginning = format!("@haosfs/{}/", line.split(' ').nth(2).unwrap());
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    let name = table.lines().filter_map(|line| line.rsplit(' ').next()).find(|name| name.starts_with(&beginning));
+    name.unwrap().trim_start_matches('@').as_bytes().to_vec()
+}
+
+/// As somebody without rights: asks until no more can.
+fn ask_as_nobody(name: Vec<u8>) {
+    let asker = std::thread::spawn(move || {
+        let nobody = Uid::from_raw(NOBODY);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        let address = SocketAddrUnix::new_abstract_name(&name).unwrap();
+        loop {
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+            match connect(&socket, &address) {
+                Ok(()) => {}
+                Err(e) => return e,
+            }
+        }
+    });
+    assert_eq!(asker.join().unwrap(), rustix::io::Errno::AGAIN);
+}
+
+#[test]
+fn a_daemon_that_cannot_be_asked_is_waited_for() {
+    if !can_run("a_daemon_that_cannot_be_asked_is_waited_for", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    mount(&scratch, &[]);
+    let pid = Pid::from_raw(scratch.daemons()[0]).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    ask_as_nobody(shown_as(&scratch.mountinfo("mnt").unwrap()));
+    let mut umount = Command::new(HAOSFS).arg("umount").arg(scratch.path("mnt")).spawn().unwrap();
+    wait_until("it is unmounted", || scratch.mountinfo("mnt").is_none());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(umount.try_wait().unwrap(), None, "it does not wait");
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(umount.wait().unwrap().success());
+    assert_eq!(scratch.daemons(), []);
 }
 
 #[test]

@@ -31,9 +31,9 @@ pub fn unmount_forced(asked: &Path, lazy: bool) -> Result<()> {
     let watch = Watch::start(&mount.device, mount.user);
     fuse_mount::unmount_forced(&mountpoint, lazy).map_err(|e| Error::sys("unmount", asked, errno(e)))?;
     if let Some(watch) = watch.filter(|_| !lazy)
-        && !watch.wait(LIMIT).map_err(|e| Error::sys("wait for the daemon of", asked, e))?
+        && !watch.wait(LIMIT)
     {
-        tracing::warn!("{} is unmounted, but its daemon (pid {}) has not ended yet", asked.display(), watch.pid);
+        tracing::warn!("{} is unmounted, but {} has not ended yet", asked.display(), watch.told());
     }
     Ok(())
 }

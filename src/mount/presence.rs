@@ -1,19 +1,28 @@
-//! How `haosfs umount` knows when a daemon has gone: the daemon listens on an abstract socket that bears its superblock's
-//! device number and never accepts; the kernel closes waiting connections when the daemon ends (unix(7)).
+//! How `haosfs umount` knows when a daemon has gone: the daemon listens on an abstract socket whose name begins with its superblock's
+//! device number, and the kernel takes that name away when the daemon ends (unix(7)).
 
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::io::{DupFlags, Errno};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::sys::proc;
+
+/// Between two looks at whether a daemon has gone.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a daemon without a free descriptor leaves those waiting who ask for it.
+const RESPITE: Duration = Duration::from_secs(1);
 
 /// The daemon's side; its being open is the message.
 pub struct Presence {
-    _listener: UnixListener,
-    _first: OwnedFd,
+    first: OwnedFd,
 }
 
 /// A descriptor that is lower than those of the layers, which are opened after it. The kernel lets go of the files of a process
@@ -28,95 +37,122 @@ impl Reserved {
     /// # Errors
     /// `EMFILE`, `ENFILE`.
     pub fn take() -> io::Result<Self> {
-        Ok(Self { first: std::fs::File::open("/")?.into() })
+        Ok(Self { first: fs::File::open("/")?.into() })
     }
 }
 
-/// Connections that break when the daemon ends.
+/// Names that are there until their daemons end.
 pub struct Watch {
-    sockets: Vec<OwnedFd>,
-    /// The daemon, or the last of those that showed themselves.
-    pub pid: i32,
+    names: Vec<String>,
+    user: Option<u32>,
+    pid: i32,
 }
 
-/// Device numbers are used again at once, while the daemon that had one before may still be writing out: so each has a few names.
-const NAMES: usize = 8;
+/// In place of the number of a process to whom so many want to speak that it cannot be told.
+const UNKNOWN: i32 = 0;
 
-fn names(device: &str) -> impl Iterator<Item = String> {
-    (0..NAMES).map(move |n| format!("haosfs/{device}/{n}"))
+/// Device numbers are used again at once, while the daemon that had one before may still be writing out; and a name that can be known
+/// before can be taken by anybody. So each daemon adds something of its own.
+fn beginning(device: &str) -> String {
+    format!("haosfs/{device}/")
 }
 
 impl Presence {
-    /// Shows this process as the daemon of the superblock `major:minor`.
+    /// Shows this process as the daemon of the superblock `major:minor`. A thread takes who connects, and lets go of him: the kernel
+    /// keeps those that nobody takes, also when they have gone, and at some number it keeps no more.
     ///
     /// # Errors
-    /// `EADDRINUSE` when too many other processes claim to be it.
+    /// `EMFILE`, `ENFILE`, and where there can be no thread.
     pub fn show(device: &str, reserved: Reserved) -> io::Result<Self> {
         let mut first = reserved.first;
-        let mut last = io::Error::from_raw_os_error(libc::EADDRINUSE);
-        for name in names(device) {
-            match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?) {
-                Ok(listener) => {
-                    rustix::io::dup3(&listener, &mut first, rustix::io::DupFlags::CLOEXEC)?;
-                    return Ok(Self { _listener: listener, _first: first });
+        let name = format!("{}{}", beginning(device), proc::since_start().as_nanos());
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+        rustix::io::dup3(&listener, &mut first, DupFlags::CLOEXEC)?;
+        thread::Builder::new().name("presence".to_owned()).spawn(move || {
+            loop {
+                match listener.accept() {
+                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+                    Err(_) => thread::sleep(RESPITE),
+                    Ok(_) => {}
                 }
-                Err(e) => last = e,
             }
-        }
-        Err(last)
+        })?;
+        Ok(Self { first })
+    }
+}
+
+impl Drop for Presence {
+    /// By this the thread ends as well.
+    fn drop(&mut self) {
+        let _listens_no_more = rustix::net::shutdown(&self.first, Shutdown::Both);
     }
 }
 
 impl Watch {
     /// Starts to watch the daemon of the superblock `major:minor`, and any that had the number before and is not done yet;
     /// `None` where none shows itself. Anybody can take such a name: so only a process of root or of `user`, whose mount it is,
-    /// is believed.
+    /// is believed, and one of which that cannot be told.
     #[must_use]
     pub fn start(device: &str, user: Option<u32>) -> Option<Self> {
-        let mut watch = Self { sockets: Vec::new(), pid: 0 };
+        let mut watch = Self { names: Vec::new(), user, pid: UNKNOWN };
         for name in names(device) {
-            if let Some((socket, pid)) = connect(&name, user) {
-                watch.sockets.push(socket);
-                watch.pid = pid;
+            if let Some(pid) = listening(&name, user) {
+                watch.names.push(name);
+                watch.pid = if pid == UNKNOWN { watch.pid } else { pid };
             }
         }
-        (!watch.sockets.is_empty()).then_some(watch)
+        (!watch.names.is_empty()).then_some(watch)
+    }
+
+    /// The daemon, or the last of those that showed themselves, where that can be told.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.pid).filter(|&pid| pid != UNKNOWN)
+    }
+
+    /// The same in words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        self.pid().map_or_else(|| "its daemon".to_owned(), |pid| format!("its daemon (pid {pid})"))
     }
 
     /// Waits until all have ended; false when the time is over first.
-    ///
-    /// # Errors
-    /// What poll(2) answers.
-    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
-        for socket in &self.sockets {
-            let mut fds = [PollFd::new(socket, PollFlags::IN)];
-            loop {
-                let left = end.saturating_duration_since(Instant::now());
-                let limit =
-                    Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-                match poll(&mut fds, Some(&limit)) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    Ok(0) => return Ok(false),
-                    answer => {
-                        answer?;
-                        break;
-                    }
+        self.names.iter().all(|name| {
+            while listening(name, self.user).is_some() {
+                if Instant::now() >= end {
+                    return false;
                 }
+                thread::sleep(PAUSE);
             }
-        }
-        Ok(true)
+            true
+        })
     }
 }
 
-fn connect(name: &str, user: Option<u32>) -> Option<(OwnedFd, i32)> {
+/// What listens now, and what did so while this was read.
+fn names(device: &str) -> Vec<String> {
+    let beginning = format!("@{}", beginning(device));
+    let table = fs::read(proc::path("self/net/unix")).unwrap_or_default();
+    let last = |line: &[u8]| String::from_utf8(line.rsplit(|&b| b == b' ').next()?.to_vec()).ok();
+    let all = table.split(|&b| b == b'\n').filter_map(last);
+    all.filter(|name| name.starts_with(&beginning)).map(|name| name.split_at(1).1.to_owned()).collect()
+}
+
+/// The process that listens by a name, if it is believed.
+fn listening(name: &str, user: Option<u32>) -> Option<i32> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
-    rustix::net::connect(&socket, &address).ok()?;
+    match rustix::net::connect(&socket, &address) {
+        Err(Errno::AGAIN) => return Some(UNKNOWN),
+        answer => answer.ok()?,
+    }
     let peer = rustix::net::sockopt::socket_peercred(&socket).ok()?;
     let believed = peer.uid.is_root() || user == Some(peer.uid.as_raw());
-    believed.then(|| (socket, peer.pid.as_raw_nonzero().get()))
+    believed.then(|| peer.pid.as_raw_nonzero().get())
 }
 
 #[cfg(test)]
@@ -125,6 +161,10 @@ mod tests {
 
     fn own() -> Option<u32> {
         Some(rustix::process::geteuid().as_raw())
+    }
+
+    fn own_pid() -> i32 {
+        i32::try_from(std::process::id()).unwrap()
     }
 
     fn show(device: &str) -> io::Result<Presence> {
@@ -143,7 +183,7 @@ mod tests {
         let device = format!("foreign:{}", std::process::id());
         let shown = device.clone();
         // Credentials are per thread in Linux; a socket keeps those of the thread that listened.
-        let foreign = std::thread::spawn(move || {
+        let foreign = thread::spawn(move || {
             let nobody = rustix::process::Uid::from_raw(NOBODY);
             rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
             show(&shown).unwrap()
@@ -154,7 +194,7 @@ mod tests {
         assert!(Watch::start(&device, None).is_none());
         assert!(Watch::start(&device, Some(NOBODY)).is_some());
         let _roots = show(&device).unwrap();
-        assert_eq!(Watch::start(&device, Some(1000)).unwrap().sockets.len(), 1);
+        assert_eq!(Watch::start(&device, Some(1000)).unwrap().names.len(), 1);
     }
 
     #[test]
@@ -163,10 +203,10 @@ mod tests {
         assert!(Watch::start(&device, own()).is_none());
         let presence = show(&device).unwrap();
         let watch = Watch::start(&device, own()).unwrap();
-        assert_eq!(watch.pid, i32::try_from(std::process::id()).unwrap());
-        assert!(!watch.wait(Duration::ZERO).unwrap());
+        assert_eq!(watch.pid(), Some(own_pid()));
+        assert!(!watch.wait(Duration::ZERO));
         drop(presence);
-        assert!(watch.wait(Duration::from_secs(5)).unwrap());
+        assert!(watch.wait(Duration::from_secs(5)));
     }
 
     #[test]
@@ -175,8 +215,39 @@ mod tests {
         let (old, new) = (show(&device).unwrap(), show(&device).unwrap());
         let watch = Watch::start(&device, own()).unwrap();
         drop(new);
-        assert!(!watch.wait(Duration::from_millis(20)).unwrap());
+        assert!(!watch.wait(Duration::from_millis(20)));
         drop(old);
-        assert!(watch.wait(Duration::from_secs(5)).unwrap());
+        assert!(watch.wait(Duration::from_secs(5)));
+    }
+
+    fn most_waiting() -> usize {
+        fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap()
+    }
+
+    /// Who has asked and gone is let go of, however many they are.
+    #[test]
+    fn those_who_ask_are_never_too_many() {
+        let device = format!("asked:{}", std::process::id());
+        let _presence = show(&device).unwrap();
+        let name = names(&device).pop().unwrap();
+        (0..most_waiting() * 2).for_each(|_| assert!(listening(&name, own()).is_some()));
+        let start = Instant::now();
+        while Watch::start(&device, own()).unwrap().pid() != Some(own_pid()) {
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }
+    }
+
+    /// One that takes nobody: it is stopped, or others ask faster than it can take them.
+    #[test]
+    fn one_that_cannot_be_asked_is_there() {
+        let device = format!("full:{}", std::process::id());
+        let name = format!("{}0", beginning(&device));
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        (0..=most_waiting()).for_each(|_| _ = listening(&name, own()));
+        let watch = Watch::start(&device, own()).unwrap();
+        assert_eq!(watch.pid(), None);
+        assert!(!watch.wait(Duration::from_millis(20)));
+        drop(listener);
+        assert!(watch.wait(Duration::from_secs(5)));
     }
 }

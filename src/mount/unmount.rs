@@ -121,15 +121,15 @@ fn remove_patiently(asked: &Path, mountpoint: &Path, lazy: bool) -> Result<()> {
 fn await_end(watch: &Watch, mount: &MountEntry, asked: &Path) -> Result<Daemon> {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
-        if watch.wait(STEP).map_err(|e| Error::sys("wait for the daemon of", asked, e))? {
+        if watch.wait(STEP) {
             return Ok(Daemon::Ended);
         }
         if let Some(elsewhere) = elsewhere(mount) {
             return Ok(Daemon::GoesOn(elsewhere));
         }
     }
-    let (shown, pid) = (asked.display(), watch.pid);
-    Err(Error::Refused(format!("{shown} is unmounted, but its daemon (pid {pid}) has not ended after {} s", LIMIT.as_secs())))
+    let (shown, daemon) = (asked.display(), watch.told());
+    Err(Error::Refused(format!("{shown} is unmounted, but {daemon} has not ended after {} s", LIMIT.as_secs())))
 }
 
 /// Directly where we may, else through fusermount3.
