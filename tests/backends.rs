@@ -106,6 +106,26 @@ fn odd_names_of_layers_reach_older_kernels() {
     }
 }
 
+/// fsconfig(2) takes sources of at most 255 bytes, mount(2) longer ones.
+#[test]
+fn long_names_are_shown_in_full() {
+    if !can_run("long_names_are_shown_in_full", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    let directory = "d".repeat(200);
+    scratch.mkdir(&format!("{directory}/{directory}"));
+    let image = format!("{directory}/{directory}/image.sqfs");
+    fs::rename(scratch.path("image.sqfs"), scratch.path(&image)).unwrap();
+    for backend in ["fuse", "hybrid", "kernel"] {
+        mount(&scratch, Lacking::Nothing, &image, &format!("backend={backend},upperdir=upper,workdir=work")).succeeded();
+        let line = scratch.mountinfo("mnt").unwrap();
+        assert!(line.contains(&format!(" {} ", scratch.path(&image).display())), "{line}");
+        assert_eq!(fs::read_to_string(scratch.path("mnt/hello")).unwrap(), "hello\n");
+        take_down(&scratch, &image);
+    }
+}
+
 /// Without an upper, the kernel wants a second layer, which must not show.
 #[test]
 fn an_image_alone_is_read_only() {

@@ -42,7 +42,8 @@ fn serve_below(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result
     let union = layers::open_lowers(plan)?;
     let facts = probe();
     way::ways(&facts)?;
-    let mut below = MountPlan { upper: None, ..plan.clone() };
+    // Nobody sees the name; the one that is shown may be longer than fsconfig(2) takes.
+    let mut below = MountPlan { upper: None, source: "haosfs".into(), ..plan.clone() };
     below.attributes.read_only = true;
     let superblock = superblock::build(&below, &[Way::Detached], &facts)?;
     let Place::Detached(lower) = superblock.place else {

@@ -3,14 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use super::fusermount;
 use super::given;
 use super::plan::MountPlan;
 use super::probe::Facts;
 use super::way::{Way, no_way};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::sys::fuse_mount::{self, Parameters};
 
 /// A superblock that waits for its daemon.
@@ -33,7 +31,8 @@ pub enum Place {
     MountedByHelper(PathBuf),
 }
 
-/// Tries the ways in order; a refusal for lack of rights or of the system call leads to the next.
+/// Tries the ways in order; a refusal for lack of rights or of the system call leads to the next, and so does one of what mount(2)
+/// takes and its successors do not: sources of 256 bytes or more (fs/fsopen.c, `SYSCALL_DEFINE5(fsconfig)`).
 ///
 /// # Errors
 /// What the last way answered.
@@ -44,7 +43,7 @@ pub fn build(plan: &MountPlan, ways: &[Way], facts: &Facts) -> Result<Superblock
     let mut refusal = None;
     for way in ways {
         match build_one(plan, *way, facts) {
-            Err(e) if matches!(e.errno(), crate::error::Errno::EPERM | crate::error::Errno::ENOSYS) => {
+            Err(e) if matches!(e.errno(), Errno::EPERM | Errno::ENOSYS | Errno::EINVAL) => {
                 tracing::debug!(?way, "{e}");
                 refusal = Some(e);
             }
@@ -52,7 +51,7 @@ pub fn build(plan: &MountPlan, ways: &[Way], facts: &Facts) -> Result<Superblock
         }
     }
     Err(match refusal {
-        Some(e) if e.errno() == crate::error::Errno::EPERM => Error::Refused(format!("{e}: {}", no_way(facts))),
+        Some(e) if e.errno() == Errno::EPERM => Error::Refused(format!("{e}: {}", no_way(facts))),
         Some(e) => e,
         None => Error::Refused(no_way(facts)),
     })
@@ -123,6 +122,6 @@ impl Place {
 }
 
 /// The crate's errno for rustix's.
-pub fn errno(e: Errno) -> crate::error::Errno {
-    crate::error::Errno(e.raw_os_error())
+pub fn errno(e: rustix::io::Errno) -> Errno {
+    Errno(e.raw_os_error())
 }

@@ -14,7 +14,7 @@ pub enum Way {
     Fusermount,
 }
 
-/// The ways worth trying, in order; the next one only where the kernel refuses the one before with `EPERM` or `ENOSYS`.
+/// The ways worth trying, in order; the next one only where the kernel refuses the one before with `EPERM`, `ENOSYS` or `EINVAL`.
 ///
 /// # Errors
 /// [`Error::Refused`] with the remedy where no way is left.

@@ -72,7 +72,8 @@ pub fn open_device() -> Result<OwnedFd> {
 /// Builds a FUSE superblock that is mounted nowhere yet. The kernel sends INIT to `device` at once.
 ///
 /// # Errors
-/// `ENOSYS` before Linux 5.2 (also from seccomp filters), `EPERM` without the right to mount.
+/// `ENOSYS` before Linux 5.2 (also from seccomp filters), `EPERM` without the right to mount, `EINVAL` for a source of 256 bytes or
+/// more.
 pub fn build_detached(device: &OwnedFd, parameters: &Parameters<'_>) -> Result<OwnedFd> {
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let fs = context.as_fd();
