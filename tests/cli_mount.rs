@@ -164,6 +164,30 @@ fn a_daemon_that_cannot_be_asked_is_waited_for() {
     assert_eq!(scratch.daemons(), []);
 }
 
+/// What is mounted on a directory above lies on top, though its line is not the last with that path.
+#[test]
+fn a_union_out_of_sight_is_in_nobody_s_way() {
+    if !can_run("a_union_out_of_sight_is_in_nobody_s_way", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    scratch.mkdir("above/mnt");
+    for backend in ["fuse", "kernel"] {
+        let mount = ["mount", "image.sqfs", "above/mnt", "--backend", backend];
+        scratch.haosfs(&mount).succeeded();
+        scratch.haosfs(&mount).failed(32, "it is already a haosfs mount");
+        scratch.run("mount", &["-t", "tmpfs", "none", "above"]).succeeded();
+        scratch.mkdir("above/mnt");
+        scratch.haosfs(&["umount", "above/mnt"]).failed(32, "above/mnt is not a haosfs mount");
+        scratch.haosfs(&["status", "above/mnt"]).failed(1, "above/mnt is not a haosfs mount");
+        scratch.haosfs(&mount).succeeded();
+        scratch.umount("above/mnt");
+        scratch.run("umount", &["above"]).succeeded();
+        assert_eq!(fs::read_to_string(scratch.path("above/mnt/hello")).unwrap(), "hello\n");
+        scratch.umount("above/mnt");
+    }
+}
+
 #[test]
 fn signals_unmount() {
     if !can_run("signals_unmount", is_root(), ROOT) {

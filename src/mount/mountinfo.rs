@@ -2,8 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result};
 use crate::sys::fuse_mount::TYPE;
@@ -12,6 +15,8 @@ use crate::sys::proc;
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountEntry {
+    /// Its number, of this mount alone.
+    pub id: u32,
     /// `major:minor` of the superblock; unique on the machine while it lives.
     pub device: String,
     /// Where it stands.
@@ -40,7 +45,14 @@ pub fn haosfs_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
 /// When /proc/self/mountinfo cannot be read.
 pub fn mount_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
     let table = table()?;
-    Ok(topmost_at(&table, mountpoint))
+    Ok(topmost_at(&table, mountpoint, id))
+}
+
+/// The number of the mount that a path leads into. No file system is asked for it, which may not answer.
+fn id_at(path: &Path) -> Option<u32> {
+    let there = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let facts = fs::read_to_string(proc::path(&format!("self/fdinfo/{}", there.as_raw_fd()))).ok()?;
+    facts.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
 fn table() -> Result<Vec<u8>> {
@@ -51,6 +63,7 @@ fn table() -> Result<Vec<u8>> {
 /// Where mounts stand that one sees here, in the order in which they were mounted.
 ///
 /// # Errors
+    let id = id_at(mountpoint);
 /// When /proc/self/mountinfo cannot be read.
 pub fn all() -> Result<Vec<MountEntry>> {
     let table = table()?;
@@ -116,22 +129,24 @@ fn writable_directories(super_options: &[u8]) -> impl Iterator<Item = PathBuf> {
     values.map(|value| PathBuf::from(unescape(value)))
 }
 
-/// Later lines lie on top of earlier ones.
-fn topmost_at(table: &[u8], mountpoint: &Path) -> Option<MountEntry> {
-    table.split(|&b| b == b'\n').rev().filter_map(parse_line).find(|mount| mount.mountpoint == mountpoint)
+/// Later lines lie on top of earlier ones, unless what one sees, which has this number, was mounted on a directory above since.
+fn topmost_at(table: &[u8], mountpoint: &Path, seen: Option<u32>) -> Option<MountEntry> {
+    let is_seen = |mount: &MountEntry| mount.mountpoint == mountpoint && seen.is_none_or(|id| mount.id == id);
+    table.split(|&b| b == b'\n').rev().filter_map(parse_line).find(is_seen)
 }
 
 /// `36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw`, with any number of optional fields before the dash.
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|&b| b == b' ');
-    let device = String::from_utf8(fields.nth(2)?.to_vec()).ok()?;
+    let id = OsStr::from_bytes(fields.next()?).to_str()?.parse().ok()?;
+    let device = String::from_utf8(fields.nth(1)?.to_vec()).ok()?;
     let mountpoint = PathBuf::from(unescape(fields.nth(1)?));
     let mut after_dash = fields.skip_while(|field| *field != b"-").skip(1);
     let fs_type = unescape(after_dash.next()?);
     let source = unescape(after_dash.next()?);
     let super_options = after_dash.next().unwrap_or_default().to_vec();
     let user = user_id(&super_options);
-    Some(MountEntry { device, mountpoint, fs_type, source, user, super_options })
+    Some(MountEntry { id, device, mountpoint, fs_type, source, user, super_options })
 }
 
 fn user_id(super_options: &[u8]) -> Option<u32> {
@@ -176,12 +191,15 @@ mod tests {
 
     #[test]
     fn the_topmost_mount_of_a_path_is_found() {
-        let spaced = topmost_at(TABLE, Path::new("/mnt/a b")).unwrap();
+        let topmost = |path: &str| topmost_at(TABLE, Path::new(path), None);
+        let spaced = topmost("/mnt/a b").unwrap();
         assert_eq!((spaced.device.as_str(), spaced.source.as_os_str()), ("0:50", OsStr::new("/img/x\\y.sqfs")));
         assert_eq!(spaced.fs_type, OsStr::new("fuse.haosfs"));
         assert_eq!(spaced.user, Some(1000));
-        assert_eq!(topmost_at(TABLE, Path::new("/mnt/c")).unwrap().fs_type, OsStr::new("tmpfs"));
-        assert_eq!(topmost_at(TABLE, Path::new("/mnt")), None);
+        assert_eq!(topmost("/mnt/c").unwrap().fs_type, OsStr::new("tmpfs"));
+        assert_eq!(topmost("/mnt"), None);
+        let seen = |id| topmost_at(TABLE, Path::new("/mnt/c"), Some(id)).map(|mount| mount.id);
+        assert_eq!([41, 42, 22].map(seen), [Some(41), Some(42), None]);
     }
 
     #[test]

@@ -44,9 +44,11 @@ pub struct Room {
 /// # Errors
 /// When /proc/self/mountinfo cannot be read; [`Error::Refused`] where nothing of ours stands at `mountpoint`.
 pub fn status(mountpoint: Option<&Path>) -> Result<Vec<Status>> {
-    let wanted = mountpoint.map(super::unmount::canonical).transpose()?;
-    let is_wanted = |mount: &MountEntry| wanted.as_ref().is_none_or(|wanted| mount.mountpoint == *wanted);
-    let found: Vec<Status> = mountinfo::all()?.into_iter().filter(is_wanted).filter_map(of).collect();
+    let mounts = match mountpoint {
+        Some(asked) => mountinfo::mount_at(&super::unmount::canonical(asked)?)?.into_iter().collect(),
+        None => mountinfo::all()?,
+    };
+    let found: Vec<Status> = mounts.into_iter().filter_map(of).collect();
     match (mountpoint, found.is_empty()) {
         (Some(asked), true) => Err(Error::Refused(format!("{} is not a haosfs mount", asked.display()))),
         _ => Ok(found),
