@@ -126,6 +126,37 @@ fn long_names_are_shown_in_full() {
     }
 }
 
+/// What was noted of a union that umount(8) has taken away says nothing of an overlay that has its device number, and its source.
+#[test]
+fn an_overlay_of_others_is_theirs() {
+    if !can_run("an_overlay_of_others_is_theirs", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    ["low", "copy"].into_iter().for_each(|name| scratch.mkdir(name));
+    let notes_of = |name: &str| {
+        let beginning = format!("/run/haosfs/{}.", scratch.mountinfo(name).unwrap().split(' ').nth(2).unwrap());
+        let all = fs::read_dir("/run/haosfs").unwrap().map(|entry| entry.unwrap().path());
+        (all.filter(|path| path.to_str().unwrap().starts_with(&beginning)).collect::<Vec<_>>(), beginning)
+    };
+    mount(&scratch, Lacking::Nothing, "none", "lowerdir=low,upperdir=upper,workdir=work,backend=kernel").succeeded();
+    let note = notes_of("mnt").0.pop().unwrap();
+    scratch.run("mount", &["-o", "remount,ro,sync", "mnt"]);
+    scratch.run("mount", &["--bind", "mnt", "copy"]).succeeded();
+    scratch.haosfs(&["status", "copy"]).succeeded();
+    scratch.run("umount", &["copy", "mnt"]).succeeded();
+    let theirs = ["-t", "overlay", "none", "mnt", "-o", "lowerdir=low,upperdir=upper,workdir=work"];
+    scratch.run("mount", &theirs).succeeded();
+    let stale = format!("{}0.0", notes_of("mnt").1);
+    fs::rename(note, &stale).unwrap();
+    scratch.haosfs(&["status", "mnt"]).failed(1, "mnt is not a haosfs mount");
+    scratch.haosfs(&["umount", "mnt"]).failed(32, "mnt is not a haosfs mount");
+    scratch.haosfs(&["mount", "low", "mnt"]).succeeded();
+    scratch.umount("mnt");
+    scratch.run("umount", &["mnt"]).succeeded();
+    fs::remove_file(stale).unwrap();
+}
+
 /// Without an upper, the kernel wants a second layer, which must not show.
 #[test]
 fn an_image_alone_is_read_only() {

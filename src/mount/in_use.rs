@@ -35,7 +35,7 @@ pub fn refuse(upper: &Arc<OwnedFd>) -> Result<()> {
 /// Overlays that we made, in other mount namespaces too.
 fn noted(inode: (u64, u64)) -> Option<PathBuf> {
     let ours = record::all().into_iter().filter(|(_, record)| record.upper_inode == Some(inode));
-    ours.filter_map(|(device, record)| elsewhere_as(&device, |mount| mount.fs_type == "overlay" && mount.source == record.source))
+    ours.filter_map(|(device, record)| elsewhere_as(&device, |mount| mount.fs_type == "overlay" && record.is_of(mount)))
         .map(|found| found.mountpoint)
         .next()
 }

@@ -31,6 +31,18 @@ pub struct MountEntry {
     pub super_options: Vec<u8>,
 }
 
+impl MountEntry {
+    /// Layers and owner of the superblock, which stay the same as long as it lives, wherever it is mounted: a remount changes other
+    /// options, and so do defaults of the kernel's module.
+    #[must_use]
+    pub fn made_of(&self) -> OsString {
+        let stays = |option: &&[u8]| {
+            ["lowerdir", "upperdir=", "workdir=", "user_id="].iter().any(|name| option.starts_with(name.as_bytes()))
+        };
+        OsString::from_vec(self.super_options.split(|&b| b == b',').filter(stays).collect::<Vec<_>>().join(&b','))
+    }
+}
+
 /// The haosfs mount that one sees at exactly this path, which must be canonical.
 ///
 /// # Errors
@@ -44,6 +56,7 @@ pub fn haosfs_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
 /// # Errors
 /// When /proc/self/mountinfo cannot be read.
 pub fn mount_at(mountpoint: &Path) -> Result<Option<MountEntry>> {
+    let id = id_at(mountpoint);
     let table = table()?;
     Ok(topmost_at(&table, mountpoint, id))
 }
@@ -63,7 +76,6 @@ fn table() -> Result<Vec<u8>> {
 /// Where mounts stand that one sees here, in the order in which they were mounted.
 ///
 /// # Errors
-    let id = id_at(mountpoint);
 /// When /proc/self/mountinfo cannot be read.
 pub fn all() -> Result<Vec<MountEntry>> {
     let table = table()?;
@@ -210,6 +222,9 @@ mod tests {
         assert_eq!(overlay_of("/up,per"), Some("/a".into()));
         assert_eq!(overlay_of("/w"), Some("/a".into()));
         assert_eq!((overlay_of("/u"), overlay_of("/l")), (None, None));
+        let made_of = |table: &[u8]| parse_line(table).unwrap().made_of();
+        assert_eq!(made_of(table), "lowerdir=/l:/u,upperdir=/up\\054per,workdir=/w");
+        assert_eq!(made_of(b"41 22 0:50 / /a ro - fuse.haosfs o ro,sync,user_id=0,group_id=0"), "user_id=0");
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Record {
     pub mountpoint: PathBuf,
     /// Its source.
     pub source: OsString,
+    /// What its superblock is made of, as the kernel shows it; `None` where an earlier program noted it.
+    pub made_of: Option<OsString>,
     /// Who joins the layers.
     pub backend: Backend,
     /// Why.
@@ -55,6 +57,15 @@ pub struct GenerationRecord {
     pub options: Vec<String>,
     /// Whether it is written to.
     pub writable: bool,
+}
+
+impl Record {
+    /// Whether this is what was noted of a mount that has the same device number. Notes outlive what umount(8) takes away, and such
+    /// numbers are used again, for overlays of others too.
+    #[must_use]
+    pub fn is_of(&self, mount: &MountEntry) -> bool {
+        self.source == mount.source && self.made_of.as_ref().is_none_or(|made_of| *made_of == mount.made_of())
+    }
 }
 
 impl GenerationRecord {
@@ -124,6 +135,7 @@ fn describe(mount: &MountEntry, plan: &MountPlan, choice: &Choice) -> Record {
     Record {
         mountpoint: mount.mountpoint.clone(),
         source: mount.source.clone(),
+        made_of: Some(mount.made_of()),
         backend: choice.backend,
         reason: choice.reason.clone(),
         lowers: plan
@@ -158,7 +170,7 @@ fn upper_of(plan: &MountPlan) -> Option<&Path> {
 pub fn of(mount: &MountEntry) -> Option<(Record, Note)> {
     let directories = [Some(PathBuf::from(DIRECTORY)), own_directory()].into_iter().flatten();
     let files = directories.flat_map(|at| of_device(&at, &mount.device));
-    files.filter_map(|file| Some((read(&file)?, Note(Some(file))))).find(|(record, _)| record.source == mount.source)
+    files.filter_map(|file| Some((read(&file)?, Note(Some(file))))).find(|(record, _)| record.is_of(mount))
 }
 
 /// All notes of root's, with the device numbers of their superblocks; those of mounts that are gone among them.
@@ -220,6 +232,9 @@ fn written(record: &Record) -> Vec<u8> {
     };
     put("mountpoint", record.mountpoint.as_os_str());
     put("source", &record.source);
+    if let Some(made_of) = &record.made_of {
+        put("made_of", made_of);
+    }
     put("backend", OsStr::new(record.backend.name()));
     put("reason", OsStr::new(&record.reason));
     record.lowers.iter().for_each(|lower| put("lower", lower.as_os_str()));
@@ -269,6 +284,7 @@ fn parse(bytes: &[u8]) -> Option<Record> {
     Some(Record {
         mountpoint: one("mountpoint")?.into(),
         source: one("source")?,
+        made_of: one("made_of"),
         backend: Backend::named(&text("backend")?)?,
         reason: text("reason")?,
         lowers: all("lower").map(PathBuf::from).collect(),
@@ -298,6 +314,7 @@ mod tests {
         let mut record = Record {
             mountpoint: "/mnt/a\nb".into(),
             source: "x=y".into(),
+            made_of: Some("lowerdir+=/,upperdir=/u\\054".into()),
             backend: Backend::Hybrid,
             reason: "the kernel has overlayfs, but no squashfs".to_owned(),
             lowers: vec!["/a".into(), "/b".into()],
@@ -306,7 +323,7 @@ mod tests {
             generation: Some(generation),
         };
         assert_eq!(parse(&written(&record)), Some(record.clone()));
-        (record.upper, record.upper_inode, record.generation) = (None, None, None);
+        (record.made_of, record.upper, record.upper_inode, record.generation) = (None, None, None, None);
         assert_eq!(parse(&written(&record)), Some(record.clone()));
         let bytes = written(&record);
         let torn = bytes.get(..bytes.len() / 2).unwrap();
