@@ -42,8 +42,8 @@ fn a_union_becomes_read_only_and_writable_again() {
 
 /// The disk as it is at that moment, before the kernel writes out by itself.
 #[test]
-fn what_was_written_is_durable_once_read_only() {
-    const TEST: &str = "what_was_written_is_durable_once_read_only";
+fn what_was_written_is_durable_once_read_only_or_with_sync() {
+    const TEST: &str = "what_was_written_is_durable_once_read_only_or_with_sync";
     if !possible(TEST) {
         return;
     }
@@ -55,12 +55,43 @@ fn what_was_written_is_durable_once_read_only() {
     if !support::can_run(TEST, made.is_ok_and(|status| status.success()), "needs mkfs.ext4") {
         return;
     }
-    sbin.sh("mkdir d && mount -o loop disk d").succeeded();
+    sbin.sh("mkdir c d && mount -o loop disk d").succeeded();
     sbin.sh("mkdir d/upper d/work").succeeded();
-    sbin.sh("mount -t haosfs $IMG $MNT -o upperdir=$D/d/upper,workdir=$D/d/work && echo kept > $MNT/new").succeeded();
-    sbin.sh("mount -o remount,ro $MNT && cp disk after").succeeded();
-    assert_eq!(sbin.sh("mkdir c && mount -o loop after c && cat c/upper/new && umount c").succeeded().stdout, "kept\n");
-    sbin.sh("umount mnt && umount d").succeeded();
+    for (options, then) in
+        [("rw", "mount -o remount,ro $MNT"), ("sync", "true"), ("sync,backend=kernel", "true"), ("sync,backend=hybrid", "true")]
+    {
+        let mount = format!("mount -t haosfs $IMG $MNT -o upperdir=$D/d/upper,workdir=$D/d/work,{options}");
+        sbin.sh(&format!("{mount} && echo {options} > $MNT/new && {then} && cp disk after")).succeeded();
+        let kept = sbin.sh("mount -o loop after c && cat c/upper/new; umount c").stdout;
+        assert_eq!(kept, format!("{options}\n"));
+        sbin.sh("umount mnt").succeeded();
+    }
+    sbin.sh("umount d").succeeded();
+    sbin.is_clean();
+}
+
+/// Words of mount(8)'s own: in fstab they must not keep a machine from booting.
+#[test]
+fn what_mount_8_says_of_any_file_system_is_done_or_passed_over() {
+    if !possible("what_mount_8_says_of_any_file_system_is_done_or_passed_over") {
+        return;
+    }
+    let sbin = Sbin::new(Helper::Haosfs);
+    let [image, mnt, upper, work] = ["image.sqfs", "mnt", "upper", "work"].map(|name| sbin.path(name));
+    for backend in ["fuse", "kernel", "hybrid"] {
+        let words = "defaults,sync,dirsync,lazytime,iversion,mand,nosymfollow,user=somebody,suid,dev,exec";
+        sbin.fstab(&format!("{image} {mnt} haosfs {words},upperdir={upper},workdir={work},backend={backend} 0 0\n"));
+        sbin.sh("mount $MNT && ln -sf hello $MNT/link && test ! -e $MNT/link").succeeded();
+        assert_eq!(flags(&sbin), ("rw,relatime,nosymfollow".to_owned(), "rw".to_owned()));
+        assert!(sbin.mountinfo("mnt").unwrap().contains(" rw,sync,"), "{backend}");
+        sbin.sh("/sbin/mount.haosfs $IMG $MNT -o remount,ro,sync,nosymfollow").succeeded();
+        sbin.sh("/sbin/mount.haosfs $IMG $MNT -o remount,async").failed(32, "option async: a remount changes ro and rw");
+        sbin.sh("/sbin/mount.haosfs $IMG $MNT -o remount,symfollow").failed(32, "option symfollow: a remount changes");
+        assert_eq!(flags(&sbin), ("ro,relatime,nosymfollow".to_owned(), "ro".to_owned()));
+        assert!(sbin.mountinfo("mnt").unwrap().contains(" ro,sync,"), "{backend}");
+        sbin.sh("haosfs umount $MNT").succeeded();
+    }
+    sbin.sh("mount -t haosfs $IMG $MNT -o context=a").failed(1, "unknown option context");
     sbin.is_clean();
 }
 

@@ -42,6 +42,8 @@ fn is_so(union: &Standing, claim: Claim) -> bool {
         Claim::Nosuid(nosuid) => union.attributes.nosuid == nosuid,
         Claim::Nodev(nodev) => union.attributes.nodev == nodev,
         Claim::Noexec(noexec) => union.attributes.noexec == noexec,
+        Claim::Nosymfollow(nosymfollow) => union.attributes.nosymfollow == nosymfollow,
+        Claim::Sync(sync) => union.attributes.sync == sync,
         Claim::Atime(atime) => union.attributes.atime == atime,
         Claim::AllowOther => union.entry.super_options.split(|&b| b == b',').any(|option| option == b"allow_other"),
     }

@@ -98,6 +98,10 @@ pub struct MountOptions {
     pub nodev: bool,
     /// `noexec`.
     pub noexec: bool,
+    /// `nosymfollow`.
+    pub nosymfollow: bool,
+    /// `sync`.
+    pub sync: bool,
     /// `relatime`, `strictatime`, `noatime`.
     pub atime: Atime,
     /// `allow_other`.
@@ -149,7 +153,7 @@ pub struct MountOptions {
 }
 
 /// What mount(8) and fstab hand on and a file system has no use for.
-const IGNORED: [&str; 17] = [
+const IGNORED: [&str; 24] = [
     "defaults",
     "nofail",
     "_netdev",
@@ -160,7 +164,13 @@ const IGNORED: [&str; 17] = [
     "auto",
     "noauto",
     "nouser",
-    "async",
+    "dirsync",
+    "lazytime",
+    "nolazytime",
+    "iversion",
+    "noiversion",
+    "mand",
+    "nomand",
     "default_permissions",
     "diratime",
     "nodiratime",
@@ -219,6 +229,8 @@ impl MountOptions {
             "suid" | "nosuid" => self.nosuid = name == "nosuid",
             "dev" | "nodev" => self.nodev = name == "nodev",
             "exec" | "noexec" => self.noexec = name == "noexec",
+            "symfollow" | "nosymfollow" => self.nosymfollow = name == "nosymfollow",
+            "async" | "sync" => self.sync = name == "sync",
             "noatime" => self.atime = Atime::Never,
             "strictatime" => self.atime = Atime::Strict,
             "atime" | "relatime" | "nostrictatime" => self.atime = Atime::Relative,
@@ -262,7 +274,7 @@ impl MountOptions {
             "xino" => self.xino = number(name, value, parse_xino)?,
             _ if ABSENT.contains(&name) && value == b"off" => {}
             _ if ABSENT.contains(&name) => return Err(refused(name, "this overlayfs feature is not supported; expected off")),
-            _ if is_for_others(name) => {}
+            _ if is_for_others(name) || name == "user" => {}
             _ if takes_value(name) => return Err(mismatch(name, value)),
             _ if self.sloppy => self.passed_over.push(name.to_owned()),
             _ => return Err(unknown(name)),

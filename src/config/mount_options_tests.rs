@@ -36,6 +36,8 @@ fn values_are_read() {
             "nosuid,nodev,noexec,noatime",
             MountOptions { nosuid: true, nodev: true, noexec: true, atime: Atime::Never, ..default() },
         ),
+        ("nosymfollow,sync", MountOptions { nosymfollow: true, sync: true, ..default() }),
+        ("nosymfollow,sync,symfollow,async", default()),
         ("noatime,strictatime", MountOptions { atime: Atime::Strict, ..default() }),
         ("nosuid,nodev,noexec,suid,dev,exec,noatime,relatime", default()),
         ("allow_other,default_permissions", MountOptions { allow_other: true, ..default() }),
@@ -83,8 +85,12 @@ fn values_are_read() {
 
 #[test]
 fn what_mount_passes_on_is_ignored() {
-    let list = "nofail,_netdev,user,users,owner,group,x-systemd.automount,x-a=b,X-mount.mkdir,comment=hi,defaults,auto,,noauto";
-    assert_eq!(parse(list).unwrap(), MountOptions::default());
+    for list in [
+        "nofail,_netdev,user,users,owner,group,x-systemd.automount,x-a=b,X-mount.mkdir,comment=hi,defaults,auto,,noauto",
+        "user=somebody,dirsync,lazytime,nolazytime,iversion,noiversion,mand,nomand",
+    ] {
+        assert_eq!(parse(list).unwrap(), MountOptions::default());
+    }
 }
 
 #[test]
@@ -94,6 +100,8 @@ fn refusals_name_the_option_and_what_was_expected() {
         ("frobnicate=1", "unknown option frobnicate"),
         ("ro=1", "unknown option ro"),
         ("remount", "unknown option remount"),
+        ("sync=1", "unknown option sync"),
+        ("context=system_u:object_r:removable_t", "unknown option context"),
         ("offset=x", "option offset=x: expected BYTES"),
         ("offset", "option offset: expected offset=BYTES"),
         ("threads=0", "option threads=0: expected a number from 1 to 256"),

@@ -18,6 +18,10 @@ pub enum Claim {
     Nodev(bool),
     /// `noexec`, `exec`.
     Noexec(bool),
+    /// `nosymfollow`, `symfollow`.
+    Nosymfollow(bool),
+    /// `sync`, `async`.
+    Sync(bool),
     /// `noatime`, `relatime`, `strictatime`.
     Atime(Atime),
     /// `allow_other`.
@@ -36,7 +40,7 @@ pub struct Remount {
 }
 
 /// What the kernel shows of a FUSE superblock (fs/fuse/inode.c, `fuse_show_options`) or of a security module, and mount(8) hands back.
-const SHOWN: [&str; 7] = ["user_id", "group_id", "rootmode", "max_read", "blksize", "seclabel", "lazytime"];
+const SHOWN: [&str; 6] = ["user_id", "group_id", "rootmode", "max_read", "blksize", "seclabel"];
 
 impl Remount {
     /// Reads all `-o` arguments; `None` where none of them says `remount`.
@@ -84,6 +88,8 @@ fn claim(item: &[u8]) -> Option<Claim> {
         b"nosuid" | b"suid" => Claim::Nosuid(item == b"nosuid"),
         b"nodev" | b"dev" => Claim::Nodev(item == b"nodev"),
         b"noexec" | b"exec" => Claim::Noexec(item == b"noexec"),
+        b"nosymfollow" | b"symfollow" => Claim::Nosymfollow(item == b"nosymfollow"),
+        b"sync" | b"async" => Claim::Sync(item == b"sync"),
         b"noatime" => Claim::Atime(Atime::Never),
         b"strictatime" => Claim::Atime(Atime::Strict),
         b"relatime" | b"atime" => Claim::Atime(Atime::Relative),

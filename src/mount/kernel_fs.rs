@@ -68,9 +68,6 @@ impl KernelFs<'_> {
                 None => context.flag(option)?,
             }
         }
-        if self.attributes.read_only {
-            context.flag("ro")?;
-        }
         context.mount(self.attributes)
     }
 

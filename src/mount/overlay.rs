@@ -61,9 +61,6 @@ fn configure(context: &FsContext, plan: &MountPlan, lowers: &[BorrowedFd<'_>]) -
     for (name, value) in parameters(&plan.options, plan.upper.is_some()) {
         value.map_or_else(|| context.flag(name), |value| context.string(name, OsStr::new(value)))?;
     }
-    if plan.attributes.read_only {
-        context.flag("ro")?;
-    }
     context.mount(plan.attributes)
 }
 

@@ -154,6 +154,8 @@ impl MountPlan {
             nosuid: options.nosuid,
             nodev: options.nodev,
             noexec: options.noexec,
+            nosymfollow: options.nosymfollow,
+            sync: options.sync,
             atime: options.atime,
         };
         // A daemon has no working directory of interest: a source that is a path is shown in full.

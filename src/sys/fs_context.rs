@@ -52,6 +52,11 @@ impl FsContext {
     /// # Errors
     /// What the file system answers.
     pub fn mount(&self, attributes: Attributes) -> Result<OwnedFd, Errno> {
+        for (wanted, flag) in [(attributes.read_only, "ro"), (attributes.sync, "sync")] {
+            if wanted {
+                self.flag(flag)?;
+            }
+        }
         fsconfig_create(self.0.as_fd())?;
         Ok(fsmount(self.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes.mount_attr())?)
     }

@@ -51,6 +51,10 @@ pub struct Attributes {
     pub nodev: bool,
     /// `noexec`.
     pub noexec: bool,
+    /// `nosymfollow`; since Linux 5.10.
+    pub nosymfollow: bool,
+    /// `sync`.
+    pub sync: bool,
     /// `relatime`, `strictatime`, `noatime`.
     pub atime: Atime,
 }
@@ -73,7 +77,7 @@ pub fn open_device() -> Result<OwnedFd> {
 ///
 /// # Errors
 /// `ENOSYS` before Linux 5.2 (also from seccomp filters), `EPERM` without the right to mount, `EINVAL` for a source of 256 bytes or
-/// more.
+/// more, and for `nosymfollow` before Linux 5.14.
 pub fn build_detached(device: &OwnedFd, parameters: &Parameters<'_>) -> Result<OwnedFd> {
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let fs = context.as_fd();
@@ -88,6 +92,7 @@ pub fn build_detached(device: &OwnedFd, parameters: &Parameters<'_>) -> Result<O
         (parameters.allow_other, "allow_other"),
         (parameters.default_permissions, "default_permissions"),
         (parameters.attributes.read_only, "ro"),
+        (parameters.attributes.sync, "sync"),
     ] {
         if wanted {
             fsconfig_set_flag(fs, flag)?;
@@ -160,7 +165,8 @@ pub fn remount(mountpoint: &Path, attributes: Attributes) -> Result<()> {
 pub fn attributes_of(mountpoint: &Path) -> Result<Attributes> {
     let flags = rustix::fs::statvfs(mountpoint)?.f_flag;
     let has = |flag| flags.contains(flag);
-    let atime = match (has(StatVfsMountFlags::NOATIME), flags.bits() & RELATIME != 0) {
+    let has_bit = |bit| flags.bits() & bit != 0;
+    let atime = match (has(StatVfsMountFlags::NOATIME), has_bit(RELATIME)) {
         (true, _) => Atime::Never,
         (false, true) => Atime::Relative,
         (false, false) => Atime::Strict,
@@ -170,12 +176,16 @@ pub fn attributes_of(mountpoint: &Path) -> Result<Attributes> {
         nosuid: has(StatVfsMountFlags::NOSUID),
         nodev: has(StatVfsMountFlags::NODEV),
         noexec: has(StatVfsMountFlags::NOEXEC),
+        nosymfollow: has_bit(NOSYMFOLLOW),
+        sync: has(StatVfsMountFlags::SYNCHRONOUS),
         atime,
     })
 }
 
 /// `ST_RELATIME` (`<linux/statfs.h>`).
 const RELATIME: u64 = 0x1000;
+/// `ST_NOSYMFOLLOW`.
+const NOSYMFOLLOW: u64 = 0x2000;
 
 /// True when this process has CAP_SYS_ADMIN in its user namespace.
 #[must_use]
@@ -190,6 +200,7 @@ impl Attributes {
         flags.set(MountAttrFlags::MOUNT_ATTR_NOSUID, self.nosuid);
         flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, self.nodev);
         flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, self.noexec);
+        flags.set(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, self.nosymfollow);
         flags.set(MountAttrFlags::MOUNT_ATTR_NOATIME, self.atime == Atime::Never);
         flags.set(MountAttrFlags::MOUNT_ATTR_STRICTATIME, self.atime == Atime::Strict);
         flags
@@ -201,6 +212,8 @@ impl Attributes {
         flags.set(MountFlags::NOSUID, self.nosuid);
         flags.set(MountFlags::NODEV, self.nodev);
         flags.set(MountFlags::NOEXEC, self.noexec);
+        flags.set(MountFlags::NOSYMFOLLOW, self.nosymfollow);
+        flags.set(MountFlags::SYNCHRONOUS, self.sync);
         flags.set(MountFlags::NOATIME, self.atime == Atime::Never);
         flags.set(MountFlags::STRICTATIME, self.atime == Atime::Strict);
         flags
@@ -214,6 +227,8 @@ impl Attributes {
             (self.nosuid, "nosuid"),
             (self.nodev, "nodev"),
             (self.noexec, "noexec"),
+            (self.nosymfollow, "nosymfollow"),
+            (self.sync, "sync"),
             (self.atime == Atime::Never, "noatime"),
         ]
         .into_iter()
