@@ -120,6 +120,17 @@ fn fake_sloppy_and_verbose_calls_do_what_mount_8_says() {
     sbin.sh("mount -f -t haosfs $IMG $MNT -o $UP").succeeded();
     assert_eq!(sbin.mountinfo("mnt"), None);
     sbin.sh("mount -f -t haosfs $D/gone $MNT").failed(32, "gone does not exist");
+    fs::write(sbin.scratch.path("text"), "not an image at all\n").unwrap();
+    for (source, options) in [("$D/text", "$UP"), ("$IMG", "backend=hybrid,lowerdir+=$D/text")] {
+        let source = if options.contains("lowerdir") { "none" } else { source };
+        sbin.sh(&format!("mount -f -t haosfs {source} $MNT -o {options}")).failed(32, "text: superblock at offset 0");
+    }
+    assert!(fs::read_dir(sbin.path("work")).unwrap().next().is_none());
+    sbin.sh("mount -t haosfs $IMG $D/outside -o $UP").succeeded();
+    sbin.sh("mount -f -t haosfs $IMG $MNT -o $UP").failed(32, "in use by another mount");
+    sbin.sh("haosfs umount $D/outside && mkdir -p work/work/incompat/volatile").succeeded();
+    sbin.sh("mount -f -t haosfs $IMG $MNT -o $UP").failed(32, "last used with the feature \"volatile\"");
+    sbin.sh("rm -r work/work/incompat").succeeded();
     sbin.sh("mount -s -f -t haosfs $IMG $MNT -o frobnicate").succeeded_warning("unknown option frobnicate is passed over");
     let told = sbin.sh("mount -v -t haosfs $IMG $MNT -o ro").succeeded().stdout;
     let (image, mnt) = (sbin.path("image.sqfs"), sbin.path("mnt"));

@@ -113,7 +113,7 @@ pub struct MountArguments {
     /// Mount options, as in fstab; README.md lists them
     #[arg(short, value_name = "OPTIONS")]
     pub options: Vec<OsString>,
-    /// Check everything, mount nothing
+    /// Open all that would be opened, change and mount nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Pass over unknown mount options with a warning (mount(8)'s -s)

@@ -37,7 +37,7 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<Side> {
         println!("haosfs: backend {}: {}", choice.backend.name(), choice.reason);
     }
     match (manner, choice.backend) {
-        (Manner::DryRun, _) => Ok(Side::Asker),
+        (Manner::DryRun, backend) => mount::look(&plan, backend).map(|()| Side::Asker),
         (_, Backend::Kernel) => mount::mount(&plan, lowers, &choice).map(|()| Side::Asker),
         (Manner::Foreground, _) => serve(&plan, &choice, || Ok(())).map(|()| Side::Server),
         (Manner::Background, _) => {

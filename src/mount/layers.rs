@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::backend::Backend;
 use super::format::Format;
-use super::plan::{self, Layer, LayerKind, MountPlan};
+use super::plan::{self, Layer, LayerKind, MountPlan, UpperPlan};
 use super::{image_mount, in_use};
 use crate::config::mount_options::{Fsync, MountOptions, RedirectDir, Uuid, Xino};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::{self, Image};
 use crate::sys::fuse_mount::Attributes;
 use crate::types::Atime;
@@ -32,16 +32,24 @@ pub fn open(plan: &MountPlan) -> Result<Arc<Union>> {
 /// What opening it answers.
 pub fn open_upper(plan: &MountPlan, backend: Backend) -> Result<Option<Upper>> {
     let Some(asked) = &plan.upper else { return Ok(None) };
-    let told = |e| match &asked.claim {
-        Some(claim) => claim.data().told(e),
-        None => e,
-    };
     let upper = Upper::open(&asked.upper, &asked.work, prefix(&plan.options), upper_atime(&plan.attributes), in_use::refuse)
-        .map_err(told)?;
+        .map_err(|e| told(asked, e))?;
     if let Some(claim) = asked.claim.as_ref().filter(|_| !plan.attributes.read_only) {
         claim.begin(backend.recorded())?;
     }
     Ok(Some(upper))
+}
+
+/// Opens what a mount would open, as far as that changes nothing, and closes it again. What the kernel is to mount, it has mounted.
+///
+/// # Errors
+/// As for [`open`].
+pub fn look(plan: &MountPlan, backend: Backend) -> Result<()> {
+    if backend != Backend::Kernel {
+        open_lowers(plan)?;
+    }
+    let Some(asked) = &plan.upper else { return Ok(()) };
+    Upper::look(&asked.upper, &asked.work, in_use::refuse).map_err(|e| told(asked, e))
 }
 
 /// Joins the lowers of the plan alone, to be read only.
@@ -74,6 +82,13 @@ pub(super) fn open_lower(layer: &Layer, options: &MountOptions, images: usize) -
         },
         LayerKind::Directory => Box::new(DirLower::open(&layer.path)?),
     })
+}
+
+fn told(asked: &UpperPlan, e: Error) -> Error {
+    match &asked.claim {
+        Some(claim) => claim.data().told(e),
+        None => e,
+    }
 }
 
 /// What is not said is shared: several images together take no more memory than one.

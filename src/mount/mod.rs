@@ -45,7 +45,7 @@ pub use force::unmount_forced;
 pub use hybrid::serve_lowers;
 pub use in_use::refuse as refuse_in_use;
 pub use kernel::{Lowers, mount, try_out};
-pub use layers::open_lower_at;
+pub use layers::{look, open_lower_at};
 pub use mountinfo::{MountEntry, haosfs_at, overlay_with};
 pub use plan::{Layer, LayerKind, MountPlan, UpperPlan};
 pub use probe::{DeviceFact, Facts, probe};

@@ -71,14 +71,7 @@ impl Upper {
         atime: Atime,
         may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>,
     ) -> Result<Self> {
-        let [upper_dir, work_dir] = [pair::open("upper", upper)?, pair::open("work", work)?];
-        pair::check_apart(upper, &upper_dir, work, &work_dir)?;
-        let pair = layer::open_pair([upper, work], [&upper_dir, &work_dir], atime);
-        let [upper_dir, work_dir] = pair.unwrap_or([upper_dir, work_dir]);
-        pair::check_writable("upper", upper)?;
-        pair::check_writable("work", work)?;
-        let locks = pair::Locks::take([upper, work], [&upper_dir, &work_dir])?;
-        may_take(&upper_dir)?;
+        let ([upper_dir, work_dir], locks) = Self::take(upper, work, atime, may_take)?;
         let stat = Spot::Fd(Arc::clone(&upper_dir)).stat().map_err(|e| Error::sys("stat", upper, e))?;
         let inner = work::open(work, &work_dir)?;
         let synced = Spot::Fd(Arc::clone(&upper_dir)).open(OFlags::RDONLY | OFlags::DIRECTORY).ok();
@@ -98,7 +91,8 @@ impl Upper {
             lending: RwLock::new(()),
             locks,
         };
-        work::clean(upper, work, &this.work)?;
+        work::check(upper, work, &this.work)?;
+        work::clean(work, &this.work)?;
         this.probe(prefix, work::marked(&work_dir))?;
         work::set_mark(&work_dir, this.namespace).map_err(|e| Error::sys("mark", work, e))?;
         Ok(this)
@@ -123,6 +117,31 @@ impl Upper {
     #[must_use]
     pub fn failure(&self) -> Option<Errno> {
         self.failure.get().copied()
+    }
+
+    /// Checks what can be without changing anything: both directories are let go again.
+    ///
+    /// # Errors
+    /// As for [`Upper::open`].
+    pub fn look(upper: &Path, work: &Path, may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>) -> Result<()> {
+        let ([_, work_dir], _locks) = Self::take(upper, work, Atime::Never, may_take)?;
+        open_dir_at(&work_dir, OsStr::new(ovl::WORK)).map_or(Ok(()), |inner| work::check(upper, work, &inner))
+    }
+
+    fn take(
+        upper: &Path,
+        work: &Path,
+        atime: Atime,
+        may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>,
+    ) -> Result<([Arc<OwnedFd>; 2], pair::Locks)> {
+        let open = [pair::open("upper", upper)?, pair::open("work", work)?];
+        pair::check_apart(upper, &open[0], work, &open[1])?;
+        let open = layer::open_pair([upper, work], [&open[0], &open[1]], atime).unwrap_or(open);
+        pair::check_writable("upper", upper)?;
+        pair::check_writable("work", work)?;
+        let locks = pair::Locks::take([upper, work], [&open[0], &open[1]])?;
+        may_take(&open[0])?;
+        Ok((open, locks))
     }
 
     /// The root of the upper.

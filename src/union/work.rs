@@ -39,24 +39,26 @@ pub(super) fn open(work: &Path, work_dir: &Arc<OwnedFd>) -> Result<Arc<OwnedFd>>
     Ok(inner)
 }
 
-/// Removes what an interrupted run left, unless it says that the upper must not be used.
-pub(super) fn clean(upper: &Path, work: &Path, inner: &Arc<OwnedFd>) -> Result<()> {
-    let entries = dir::read(inner).map_err(|e| Error::sys("read", work, e))?;
-    if entries.iter().any(|e| e.name == ovl::INCOMPAT) {
-        let incompat = open_dir_at(inner, OsStr::new(ovl::INCOMPAT)).and_then(dir::read);
-        if let Some(feature) = incompat.ok().and_then(|all| all.into_iter().next()) {
-            return Err(Error::Refused(format!(
-                "{}: the upper was last used with the feature \"{}\" and not unmounted cleanly; look at {}/{}/{}, and remove it \
-                 once you trust the upper",
-                upper.display(),
-                feature.name.display(),
-                work.display(),
-                ovl::WORK,
-                ovl::INCOMPAT,
-            )));
-        }
+/// Refuses an upper of which an interrupted run says that it must not be used.
+pub(super) fn check(upper: &Path, work: &Path, inner: &Arc<OwnedFd>) -> Result<()> {
+    let incompat = open_dir_at(inner, OsStr::new(ovl::INCOMPAT)).and_then(dir::read);
+    match incompat.ok().and_then(|all| all.into_iter().next()) {
+        None => Ok(()),
+        Some(feature) => Err(Error::Refused(format!(
+            "{}: the upper was last used with the feature \"{}\" and not unmounted cleanly; look at {}/{}/{}, and remove it \
+             once you trust the upper",
+            upper.display(),
+            feature.name.display(),
+            work.display(),
+            ovl::WORK,
+            ovl::INCOMPAT,
+        ))),
     }
-    for entry in entries {
+}
+
+/// Removes what an interrupted run left.
+pub(super) fn clean(work: &Path, inner: &Arc<OwnedFd>) -> Result<()> {
+    for entry in dir::read(inner).map_err(|e| Error::sys("read", work, e))? {
         purge(inner, &entry.name, 0).map_err(|e| Error::sys("clean up", work.join(ovl::WORK).join(&entry.name), e))?;
     }
     Ok(())
