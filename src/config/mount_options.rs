@@ -153,7 +153,7 @@ pub struct MountOptions {
 }
 
 /// What mount(8) and fstab hand on and a file system has no use for.
-const IGNORED: [&str; 24] = [
+const IGNORED: [&str; 23] = [
     "defaults",
     "nofail",
     "_netdev",

@@ -108,7 +108,7 @@ pub(super) fn base_and_root(image: &Path) -> Result<(Base, Attr)> {
 fn claim(stored: &Stored, directory: &Path, image: &Path, request: &Request) -> Result<Option<Claim>> {
     let (base, root) = base_and_root(image)?;
     let partition = &stored.config.data_partition;
-    let data = Attached::attach(locate(partition, directory)?, partition, request.options.atime)?;
+    let data = Attached::attach(locate(partition, directory)?, partition, request.options.access, request.options.atime)?;
     let stale = request.options.stale;
     // Nothing is made for whoever only wants to look.
     let writes = !request.dry_run && request.options.access == Access::ReadWrite;

@@ -53,14 +53,34 @@ impl KernelFs<'_> {
     /// The kernel's answer for the file system, in `Err` of the inner result; where no stage can be built, the outer one.
     pub fn mount(&self, stage: &mut Option<Stage>) -> Result<std::result::Result<OwnedFd, Refusal>> {
         match FsContext::open(self.driver) {
-            Ok(context) => Ok(self.configure(&context).map_err(|errno| Refusal { errno, said: context.messages() })),
+            Ok(context) => Ok(self.configure(&context, self.attributes.read_only)),
             // Before Linux 5.2, and in sandboxes that have not heard of it.
             Err(Errno::ENOSYS | Errno::EPERM) => self.mount_on(stage),
             Err(errno) => Ok(Err(errno.into())),
         }
     }
 
-    fn configure(&self, context: &FsContext) -> Result<OwnedFd, Errno> {
+    /// The same for a file system that may be mounted elsewhere. All its mounts have one superblock: one that is written to stays so, and
+    /// this mount alone is read-only; one that is only read becomes writable, which no read-only mount of it does.
+    ///
+    /// # Errors
+    /// As for [`KernelFs::mount`].
+    pub fn mount_shared(&self, stage: &mut Option<Stage>) -> Result<std::result::Result<OwnedFd, Refusal>> {
+        let mounted = self.mount(stage)?;
+        let Err(Refusal { errno: Errno::EBUSY, .. }) = mounted else { return Ok(mounted) };
+        let Ok(context) = FsContext::open(self.driver) else { return Ok(mounted) };
+        let shared = self.configure(&context, !self.attributes.read_only);
+        Ok(match shared {
+            Ok(root) if !self.attributes.read_only => FsContext::make_writable(&root).map(|()| root).map_err(Refusal::from),
+            shared => shared,
+        })
+    }
+
+    fn configure(&self, context: &FsContext, read_only: bool) -> std::result::Result<OwnedFd, Refusal> {
+        self.try_configure(context, read_only).map_err(|errno| Refusal { errno, said: context.messages() })
+    }
+
+    fn try_configure(&self, context: &FsContext, read_only: bool) -> Result<OwnedFd, Errno> {
         context.string("source", self.source)?;
         for option in self.options {
             match option.split_once('=') {
@@ -68,7 +88,7 @@ impl KernelFs<'_> {
                 None => context.flag(option)?,
             }
         }
-        context.mount(self.attributes)
+        context.mount_of(read_only, self.attributes)
     }
 
     fn mount_on(&self, stage: &mut Option<Stage>) -> Result<std::result::Result<OwnedFd, Refusal>> {

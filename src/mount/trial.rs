@@ -9,6 +9,7 @@ use super::generation::{self, lock_if_free};
 use super::image_choice;
 use super::layers::open_lower_at;
 use crate::config::image_source::ImageSource;
+use crate::config::mount_options::Access;
 use crate::config::store::Stored;
 use crate::error::{Error, Result};
 use crate::ovl::xattr::Namespace;
@@ -22,7 +23,7 @@ use crate::update::uppers::{Generation, Uppers};
 
 fn attach(stored: &Stored, home: &Path) -> Result<Attached> {
     let partition = &stored.config.data_partition;
-    Attached::attach(locate(partition, home)?, partition, Atime::Never)
+    Attached::attach(locate(partition, home)?, partition, Access::ReadWrite, Atime::Never)
 }
 
 /// The uppers of a configuration whose directory is `home`; `None` where nothing was mounted yet.
@@ -37,7 +38,7 @@ fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
 /// # Errors
 /// Why it cannot.
 pub fn reach_data(stored: &Stored, place: DataPlace) -> Result<()> {
-    Attached::attach(place, &stored.config.data_partition, Atime::Never).map(drop)
+    Attached::attach(place, &stored.config.data_partition, Access::ReadWrite, Atime::Never).map(drop)
 }
 
 /// Gives room free that is kept for a boot, where there is no other.

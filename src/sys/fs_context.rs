@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, FsPickFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_fd, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, fspick,
 };
 
 use super::fuse_mount::Attributes;
@@ -52,13 +53,31 @@ impl FsContext {
     /// # Errors
     /// What the file system answers.
     pub fn mount(&self, attributes: Attributes) -> Result<OwnedFd, Errno> {
-        for (wanted, flag) in [(attributes.read_only, "ro"), (attributes.sync, "sync")] {
+        self.mount_of(attributes.read_only, attributes)
+    }
+
+    /// The same of a superblock that is read-only or not, whatever this mount of it is.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn mount_of(&self, read_only: bool, attributes: Attributes) -> Result<OwnedFd, Errno> {
+        for (wanted, flag) in [(read_only, "ro"), (attributes.sync, "sync")] {
             if wanted {
                 self.flag(flag)?;
             }
         }
         fsconfig_create(self.0.as_fd())?;
         Ok(fsmount(self.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes.mount_attr())?)
+    }
+
+    /// Makes the superblock of a mount writable.
+    ///
+    /// # Errors
+    /// `EROFS` where its device can only be read, and what the file system answers.
+    pub fn make_writable(mount: &OwnedFd) -> Result<(), Errno> {
+        let context = Self(fspick(mount, "", FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC)?);
+        context.flag("rw")?;
+        Ok(fsconfig_reconfigure(context.0.as_fd())?)
     }
 
     /// What the kernel has said since, one message after the other, without the letter that tells how bad each is (fsopen(2)).

@@ -9,6 +9,7 @@ use super::sequence::Acts;
 use super::trust;
 use crate::commands::mount::{self as mounting, Manner, Side};
 use crate::config::image_source::ImageSource;
+use crate::config::mount_options::Access;
 use crate::config::store::{self, Stored, directory_of};
 use crate::error::{Errno, Error, Result};
 use crate::mount::{self, Ground, image_choice, trial};
@@ -162,6 +163,7 @@ impl Acts for Machine<'_> {
         };
         let side = self.mount_on(ground)?;
         if side == Side::Asker
+            && self.request.options.access == Access::ReadWrite
             && let Err(e) = self.stored().and_then(|stored| trial::keep_room(&stored, &directory_of(&stored.path)))
         {
             tracing::warn!("{e}");

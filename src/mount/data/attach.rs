@@ -11,6 +11,7 @@ use super::locate::DataPlace;
 use super::partition::{Content, Partition};
 use super::probe::partitions;
 use crate::config::data_partition::DataPartition;
+use crate::config::mount_options::Access;
 use crate::error::{Errno, Error, Result};
 use crate::mount::kernel_fs::{KernelFs, Refusal};
 use crate::mount::stage::Stage;
@@ -55,15 +56,15 @@ impl Attached {
     /// Mounts what `data_partition` means. `atime` is how reading through the union stamps files.
     ///
     /// # Errors
-    /// [`Error::Refused`], naming the partition: where its file system cannot hold uppers, is unknown, or cannot be written, and
-    /// what the kernel has to say.
-    pub fn attach(place: DataPlace, data: &DataPartition, atime: Atime) -> Result<Self> {
+    /// [`Error::Refused`], naming the partition: where its file system cannot hold uppers, is unknown, or cannot be written though it
+    /// is to be, and what the kernel has to say.
+    pub fn attach(place: DataPlace, data: &DataPartition, access: Access, atime: Atime) -> Result<Self> {
         match place {
             DataPlace::Directory(path) => {
                 let shown = path.display().to_string();
                 Ok(Self { path, shown, root: None, options: Vec::new(), stage: Mutex::new(None) })
             }
-            DataPlace::Partition(partition) => mount(&partition, data, atime),
+            DataPlace::Partition(partition) => mount(&partition, data, access, atime),
         }
     }
 
@@ -168,7 +169,7 @@ impl Attached {
     }
 }
 
-fn mount(partition: &Partition, data: &DataPartition, atime: Atime) -> Result<Attached> {
+fn mount(partition: &Partition, data: &DataPartition, access: Access, atime: Atime) -> Result<Attached> {
     let refused = |why: String| Error::Refused(format!("data_partition {}: {partition}: {why}", data.place));
     let driver = match (&data.fs, &partition.content) {
         (Some(fs), _) => fs.as_str(),
@@ -185,15 +186,17 @@ fn mount(partition: &Partition, data: &DataPartition, atime: Atime) -> Result<At
     })?;
     let mut stage = None;
     let source = partition.device.as_os_str();
+    let read_only = access == Access::ReadOnly;
+    let attributes = Attributes { read_only, ..attributes };
     let wanted = KernelFs { driver, source, options: &options, attributes };
-    let mut root = wanted.mount(&mut stage)?;
+    let mut root = wanted.mount_shared(&mut stage)?;
     if root.is_err() && driver == "btrfs" {
         tell_of_devices(partition);
-        root = wanted.mount(&mut stage)?;
+        root = wanted.mount_shared(&mut stage)?;
     }
     let root = root.map_err(|refusal| refused(why_not(driver, &refusal)))?;
-    if is_read_only(&root).map_err(|e| refused(e.to_string()))? {
-        return Err(refused("it can only be read; repair or replace it, or mount the image alone".to_owned()));
+    if !read_only && is_read_only(&root).map_err(|e| refused(e.to_string()))? {
+        return Err(refused("it can only be read; repair or replace it, or mount with -o ro".to_owned()));
     }
     let shown = partition.device.display().to_string();
     Ok(Attached { path: path_of(&root), shown, root: Some((root, driver.to_owned())), options, stage: Mutex::new(stage) })
@@ -217,7 +220,7 @@ fn path_of(root: &OwnedFd) -> PathBuf {
 fn why_not(driver: &str, refusal: &Refusal) -> String {
     match refusal.errno {
         Errno::ENODEV => format!("the kernel has no {driver}"),
-        Errno::EROFS | Errno::EACCES => format!("{driver} cannot be mounted for writing: {refusal}"),
+        Errno::EROFS | Errno::EACCES => format!("{driver} cannot be mounted for writing, as it is without -o ro: {refusal}"),
         Errno::EBUSY => format!("{driver}: {refusal}; it is mounted in another way, or part of something else"),
         _ => format!("the kernel's {driver} does not mount it: {refusal}"),
     }
