@@ -303,60 +303,6 @@ fn read_only_is_a_barrier() {
     assert_same("the uppers", &before, &after, Tolerance::default());
 }
 
-/// Whoever only looks writes nothing, not even that the data partition was mounted, and is in nobody's way who writes there.
-fn looking_leaves_the_disk_as_it_is(fs: &str) {
-    let machine = Machine::with(fs);
-    let (mnt, partition) = (machine.scratch.path("mnt"), machine.disk.partition(2));
-    machine.mount("rw").succeeded();
-    fs::write(mnt.join("new"), "mine").unwrap();
-    machine.umount();
-    let before = machine.scratch.path("before");
-    run(Command::new("cp").arg("--sparse=always").arg(&partition).arg(&before));
-    for access in ["--setrw", "--setro"] {
-        run(Command::new("blockdev").arg(access).arg(&partition));
-        for backend in BACKENDS {
-            machine.mount(&format!("ro,backend={backend}")).succeeded();
-            assert_eq!(fs::read_to_string(mnt.join("new")).unwrap(), "mine");
-            machine.umount();
-            run(Command::new("cmp").arg(&before).arg(&partition));
-        }
-    }
-    run(Command::new("blockdev").arg("--setrw").arg(&partition));
-    let ini = machine.ini().into_os_string().into_string().unwrap();
-    machine.scratch.mkdir("other");
-    machine.mount("ro").succeeded();
-    machine.scratch.haosfs(&["mount", &ini, "other"]).failed(32, "in use by another mount");
-    // It is writable for others from then on.
-    machine.scratch.haosfs(&["doctor", &ini]).succeeded();
-    assert_eq!(fs::write(mnt.join("new"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
-    machine.umount();
-    machine.mount("rw").succeeded();
-    machine.scratch.haosfs(&["mount", &ini, "other", "-o", "ro"]).failed(32, "its upper is in use by another mount");
-    fs::write(mnt.join("new"), "mine again").unwrap();
-    machine.umount();
-}
-
-#[test]
-fn looking_leaves_ext4_as_it_is() {
-    if possible("looking_leaves_ext4_as_it_is", "ext4") {
-        looking_leaves_the_disk_as_it_is("ext4");
-    }
-}
-
-#[test]
-fn looking_leaves_btrfs_as_it_is() {
-    if possible("looking_leaves_btrfs_as_it_is", "btrfs") {
-        looking_leaves_the_disk_as_it_is("btrfs");
-    }
-}
-
-#[test]
-fn looking_leaves_xfs_as_it_is() {
-    if possible("looking_leaves_xfs_as_it_is", "xfs") {
-        looking_leaves_the_disk_as_it_is("xfs");
-    }
-}
-
 #[test]
 fn an_upper_belongs_to_its_image() {
     if !possible("an_upper_belongs_to_its_image", "ext4") {

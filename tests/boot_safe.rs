@@ -227,7 +227,7 @@ fn a_mistaken_command_line_keeps_nobody_from_a_root() {
     }
     let power = Power::with("ext4");
     for (boot, mode, words) in [
-        ("$BOOT -o lazytime,noatime,threads=0", "system", "unknown option lazytime"),
+        ("$BOOT -o sparkle,noatime,threads=0", "system", "unknown option sparkle"),
         ("$BOOT -o-x,threads=0,noatime", "system", "option threads=0: expected a number from 1 to 256; it is left out"),
         ("${BOOT%0}soon -o noatime", "system", "--wait soon: expected a number"),
         ("$BOOT -o metacopy=on,noatime", "safe", "option metacopy=on: "),

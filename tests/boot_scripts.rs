@@ -14,7 +14,9 @@ mod power;
 mod support;
 mod tree;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use disk::run;
@@ -59,6 +61,7 @@ const MAKERS: [(&str, &str); 2] = [("initramfs-tools", INITRAMFS_TOOLS), ("dracu
 fn machine() -> Power {
     let power = Power::with("ext4");
     run(Command::new("umount").arg(power.machine.scratch.path("system")));
+    wait_for(&power.machine.disk.partition(1));
     power
 }
 
@@ -69,7 +72,14 @@ fn start(power: &Power, before: &str, (name, maker): (&str, &str), after: &str) 
         format!("PACKAGING={}/packaging DISK={} && cat /proc/cmdline >$CONSOLE", env!("CARGO_MANIFEST_DIR"), disk.display());
     let seen = power.on(&format!("{set}\n{COMMON}{before}\n{maker}\n{after}"));
     println!("{name}: {seen:?}");
+    // What was mounted in the machine's own namespace goes a moment after its last process.
+    wait_for(&disk);
     seen
+}
+
+fn wait_for(partition: &Path) {
+    let alone = || File::options().read(true).custom_flags(libc::O_EXCL).open(partition).is_ok();
+    support::wait_until("the system partition is free", alone);
 }
 
 /// Where there is no busybox, klibc's programs are all there are.
