@@ -64,29 +64,11 @@ _haosfs() {
             haosfs__subcmd__config,get)
                 cmd="haosfs__subcmd__config__subcmd__get"
                 ;;
-            haosfs__subcmd__config,help)
-                cmd="haosfs__subcmd__config__subcmd__help"
-                ;;
             haosfs__subcmd__config,set)
                 cmd="haosfs__subcmd__config__subcmd__set"
                 ;;
             haosfs__subcmd__config,show)
                 cmd="haosfs__subcmd__config__subcmd__show"
-                ;;
-            haosfs__subcmd__config__subcmd__help,check)
-                cmd="haosfs__subcmd__config__subcmd__help__subcmd__check"
-                ;;
-            haosfs__subcmd__config__subcmd__help,get)
-                cmd="haosfs__subcmd__config__subcmd__help__subcmd__get"
-                ;;
-            haosfs__subcmd__config__subcmd__help,help)
-                cmd="haosfs__subcmd__config__subcmd__help__subcmd__help"
-                ;;
-            haosfs__subcmd__config__subcmd__help,set)
-                cmd="haosfs__subcmd__config__subcmd__help__subcmd__set"
-                ;;
-            haosfs__subcmd__config__subcmd__help,show)
-                cmd="haosfs__subcmd__config__subcmd__help__subcmd__show"
                 ;;
             haosfs__subcmd__help,boot)
                 cmd="haosfs__subcmd__help__subcmd__boot"
@@ -196,9 +178,6 @@ _haosfs() {
             haosfs__subcmd__image,extract)
                 cmd="haosfs__subcmd__image__subcmd__extract"
                 ;;
-            haosfs__subcmd__image,help)
-                cmd="haosfs__subcmd__image__subcmd__help"
-                ;;
             haosfs__subcmd__image,info)
                 cmd="haosfs__subcmd__image__subcmd__info"
                 ;;
@@ -207,24 +186,6 @@ _haosfs() {
                 ;;
             haosfs__subcmd__image,verify)
                 cmd="haosfs__subcmd__image__subcmd__verify"
-                ;;
-            haosfs__subcmd__image__subcmd__help,cat)
-                cmd="haosfs__subcmd__image__subcmd__help__subcmd__cat"
-                ;;
-            haosfs__subcmd__image__subcmd__help,extract)
-                cmd="haosfs__subcmd__image__subcmd__help__subcmd__extract"
-                ;;
-            haosfs__subcmd__image__subcmd__help,help)
-                cmd="haosfs__subcmd__image__subcmd__help__subcmd__help"
-                ;;
-            haosfs__subcmd__image__subcmd__help,info)
-                cmd="haosfs__subcmd__image__subcmd__help__subcmd__info"
-                ;;
-            haosfs__subcmd__image__subcmd__help,ls)
-                cmd="haosfs__subcmd__image__subcmd__help__subcmd__ls"
-                ;;
-            haosfs__subcmd__image__subcmd__help,verify)
-                cmd="haosfs__subcmd__image__subcmd__help__subcmd__verify"
                 ;;
             haosfs__subcmd__rauc__subcmd__backend,get-current)
                 cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__current"
@@ -235,32 +196,11 @@ _haosfs() {
             haosfs__subcmd__rauc__subcmd__backend,get-state)
                 cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__state"
                 ;;
-            haosfs__subcmd__rauc__subcmd__backend,help)
-                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help"
-                ;;
             haosfs__subcmd__rauc__subcmd__backend,set-primary)
                 cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__primary"
                 ;;
             haosfs__subcmd__rauc__subcmd__backend,set-state)
                 cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__set__subcmd__state"
-                ;;
-            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,get-current)
-                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__current"
-                ;;
-            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,get-primary)
-                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__primary"
-                ;;
-            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,get-state)
-                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__state"
-                ;;
-            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,help)
-                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__help"
-                ;;
-            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,set-primary)
-                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__set__subcmd__primary"
-                ;;
-            haosfs__subcmd__rauc__subcmd__backend__subcmd__help,set-state)
-                cmd="haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__set__subcmd__state"
                 ;;
             haosfs__subcmd__update,confirm)
                 cmd="haosfs__subcmd__update__subcmd__confirm"
@@ -271,9 +211,6 @@ _haosfs() {
             haosfs__subcmd__update,gc)
                 cmd="haosfs__subcmd__update__subcmd__gc"
                 ;;
-            haosfs__subcmd__update,help)
-                cmd="haosfs__subcmd__update__subcmd__help"
-                ;;
             haosfs__subcmd__update,rollback)
                 cmd="haosfs__subcmd__update__subcmd__rollback"
                 ;;
@@ -282,27 +219,6 @@ _haosfs() {
                 ;;
             haosfs__subcmd__update,status)
                 cmd="haosfs__subcmd__update__subcmd__status"
-                ;;
-            haosfs__subcmd__update__subcmd__help,confirm)
-                cmd="haosfs__subcmd__update__subcmd__help__subcmd__confirm"
-                ;;
-            haosfs__subcmd__update__subcmd__help,fail)
-                cmd="haosfs__subcmd__update__subcmd__help__subcmd__fail"
-                ;;
-            haosfs__subcmd__update__subcmd__help,gc)
-                cmd="haosfs__subcmd__update__subcmd__help__subcmd__gc"
-                ;;
-            haosfs__subcmd__update__subcmd__help,help)
-                cmd="haosfs__subcmd__update__subcmd__help__subcmd__help"
-                ;;
-            haosfs__subcmd__update__subcmd__help,rollback)
-                cmd="haosfs__subcmd__update__subcmd__help__subcmd__rollback"
-                ;;
-            haosfs__subcmd__update__subcmd__help,stage)
-                cmd="haosfs__subcmd__update__subcmd__help__subcmd__stage"
-                ;;
-            haosfs__subcmd__update__subcmd__help,status)
-                cmd="haosfs__subcmd__update__subcmd__help__subcmd__status"
                 ;;
             *)
                 ;;
@@ -419,7 +335,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__config)
-            opts="-h --help show get set check help"
+            opts="-h --help show get set check"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -449,90 +365,6 @@ _haosfs() {
         haosfs__subcmd__config__subcmd__get)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__config__subcmd__help)
-            opts="show get set check help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__config__subcmd__help__subcmd__check)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__config__subcmd__help__subcmd__get)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__config__subcmd__help__subcmd__help)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__config__subcmd__help__subcmd__set)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__config__subcmd__help__subcmd__show)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1099,7 +931,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__image)
-            opts="-h --help info ls cat extract verify help"
+            opts="-h --help info ls cat extract verify"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1149,104 +981,6 @@ _haosfs() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__image__subcmd__help)
-            opts="info ls cat extract verify help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__image__subcmd__help__subcmd__cat)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__image__subcmd__help__subcmd__extract)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__image__subcmd__help__subcmd__help)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__image__subcmd__help__subcmd__info)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__image__subcmd__help__subcmd__ls)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__image__subcmd__help__subcmd__verify)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -1373,7 +1107,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__rauc__subcmd__backend)
-            opts="-h --ini --help get-primary set-primary get-state set-state get-current help"
+            opts="-h --ini --help get-primary set-primary get-state set-state get-current"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1421,104 +1155,6 @@ _haosfs() {
         haosfs__subcmd__rauc__subcmd__backend__subcmd__get__subcmd__state)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__rauc__subcmd__backend__subcmd__help)
-            opts="get-primary set-primary get-state set-state get-current help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__current)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__primary)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__get__subcmd__state)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__help)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__set__subcmd__primary)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__rauc__subcmd__backend__subcmd__help__subcmd__set__subcmd__state)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1587,7 +1223,7 @@ _haosfs() {
             return 0
             ;;
         haosfs__subcmd__update)
-            opts="-h --help stage status confirm fail rollback gc help"
+            opts="-h --help stage status confirm fail rollback gc"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1655,118 +1291,6 @@ _haosfs() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__update__subcmd__help)
-            opts="stage status confirm fail rollback gc help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__update__subcmd__help__subcmd__confirm)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__update__subcmd__help__subcmd__fail)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__update__subcmd__help__subcmd__gc)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__update__subcmd__help__subcmd__help)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__update__subcmd__help__subcmd__rollback)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__update__subcmd__help__subcmd__stage)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        haosfs__subcmd__update__subcmd__help__subcmd__status)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
