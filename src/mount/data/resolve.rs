@@ -29,8 +29,8 @@ fn check_type<'a>(data: &DataPartition, partition: &'a Partition) -> Result<&'a 
         (_, Some(found)) if found.kind == RAID => refused(
             data,
             &format!(
-                "{partition}, or its disk, is part of a RAID, which has the data; assemble that and name what is on it, or `mdadm --zero-superblock` \
-                 where there is none any more"
+                "{partition}, or its disk, is part of a RAID, which has the data; assemble that and name what is on it, or \
+                 `mdadm --zero-superblock` where there is none any more"
             ),
         ),
         (_, Some(found)) if found.kind == LUKS => refused(
