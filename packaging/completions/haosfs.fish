@@ -52,7 +52,7 @@ complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l offset -d 'Bytes
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s o -d 'Mount options, as in fstab; README.md lists them' -r
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s v -l verbose -d 'Say which backend does the work, and why'
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s f -l foreground -d 'Stay in the foreground and log to standard error'
-complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l dry-run -d 'Check everything, mount nothing'
+complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l dry-run -d 'Open all that would be opened, change and mount nothing'
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -l sloppy -d 'Pass over unknown mount options with a warning (mount(8)\'s -s)'
 complete -c haosfs -n "__fish_haosfs_using_subcommand mount" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c haosfs -n "__fish_haosfs_using_subcommand umount" -s l -l lazy -d 'Detach at once, even while in use'
