@@ -74,6 +74,14 @@ impl BootRecord {
         self.mode == Mode::Trial && self.image == image.as_str()
     }
 
+    /// What haos.ini may call the image that is running. In safe mode its path alone is known, which is no more where the initramfs has
+    /// moved the system partition since: then it is known by its name.
+    #[must_use]
+    pub fn images(&self) -> Vec<ImageSource> {
+        let name = self.image.rsplit('/').next().unwrap_or_default();
+        [&*self.image, name].into_iter().filter_map(|image| ImageSource::parse(image).ok()).collect()
+    }
+
     /// Leaves it, and what haos.ini says of the network.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ pub enum Reason {
     Update,
     /// haos.ini says that it shall.
     Pinned,
+    /// It was booted.
+    Running,
 }
 
 /// What becomes of a file.

@@ -12,7 +12,7 @@ use crate::commands::output::{Output, printable};
 use crate::config::image_source::{IMAGES, ImageSource};
 use crate::error::{Error, Result};
 use crate::image::{Image, Options};
-use crate::mount::{image_choice, trial};
+use crate::mount::{boot_record, image_choice, trial};
 use crate::sys::{data, dir, replace};
 use crate::update::garbage::{Reason, Verdict, judge};
 use crate::update::signature;
@@ -28,7 +28,9 @@ pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
     let home = store.directory();
     let system = system_image(&standing, &home)?;
     let files = files(&home)?;
-    let verdicts = judge(&files, &system, &needed(&standing, &home, &files));
+    let running = boot_record::read()?.map(|booted| booted.images()).unwrap_or_default();
+    let sources: Vec<_> = sources(&standing).chain(running.iter().map(|image| (image, Reason::Running))).collect();
+    let verdicts = judge(&files, &system, &needed(&sources, &home, &files));
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     for (path, verdict) in verdicts {
         match verdict {
@@ -40,7 +42,7 @@ pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
             }
         }
     }
-    let sources: Vec<&ImageSource> = sources(&standing).map(|(source, _)| source).collect();
+    let sources: Vec<&ImageSource> = sources.iter().map(|(source, _)| *source).collect();
     let uppers = trial::collect(&standing.stored, &home, &sources, dry_run)?;
     Ok(print(&kept, &removed, &uppers, dry_run, json)?)
 }
@@ -63,11 +65,11 @@ fn sources(standing: &Standing) -> impl Iterator<Item = (&ImageSource, Reason)> 
     system.chain(previous).chain(update).chain(standing.rules.pinned.iter().map(|image| (image, Reason::Pinned)))
 }
 
-fn needed(standing: &Standing, home: &Path, files: &[PathBuf]) -> Vec<(PathBuf, Reason)> {
+fn needed(sources: &[(&ImageSource, Reason)], home: &Path, files: &[PathBuf]) -> Vec<(PathBuf, Reason)> {
     let mut needed = Vec::new();
-    for (source, reason) in sources(standing) {
+    for (source, reason) in sources {
         // All places: a file in the second is used where the first is lost.
-        needed.extend(source.candidates(home).into_iter().map(|path| (path, reason)));
+        needed.extend(source.candidates(home).into_iter().map(|path| (path, *reason)));
     }
     // By other ways, too: links, mounts, and letters of the other case.
     let same =
@@ -141,5 +143,6 @@ const fn word(reason: Reason) -> &'static str {
         Reason::Previous => "previous",
         Reason::Update => "update",
         Reason::Pinned => "pinned",
+        Reason::Running => "running",
     }
 }
