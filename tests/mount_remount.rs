@@ -57,9 +57,7 @@ fn what_was_written_is_durable_once_read_only_or_with_sync() {
     }
     sbin.sh("mkdir c d && mount -o loop disk d").succeeded();
     sbin.sh("mkdir d/upper d/work").succeeded();
-    for (options, then) in
-        [("rw", "mount -o remount,ro $MNT"), ("sync", "true"), ("sync,backend=kernel", "true"), ("sync,backend=hybrid", "true")]
-    {
+    for (options, then) in [("rw", "mount -o remount,ro $MNT"), ("sync,backend=auto", "true")] {
         let mount = format!("mount -t haosfs $IMG $MNT -o upperdir=$D/d/upper,workdir=$D/d/work,{options}");
         sbin.sh(&format!("{mount} && echo {options} > $MNT/new && {then} && cp disk after")).succeeded();
         let kept = sbin.sh("mount -o loop after c && cat c/upper/new; umount c").stdout;
@@ -78,20 +76,23 @@ fn what_mount_8_says_of_any_file_system_is_done_or_passed_over() {
     }
     let sbin = Sbin::new(Helper::Haosfs);
     let [image, mnt, upper, work] = ["image.sqfs", "mnt", "upper", "work"].map(|name| sbin.path(name));
-    for backend in ["fuse", "kernel", "hybrid"] {
-        let words = "defaults,sync,dirsync,lazytime,iversion,mand,nosymfollow,user=somebody,suid,dev,exec";
+    for (backend, sync) in [("fuse", "sync"), ("kernel", "async"), ("hybrid", "async")] {
+        let words = format!("defaults,{sync},dirsync,lazytime,iversion,mand,nosymfollow,user=somebody,suid,dev,exec");
+        let other = if sync == "sync" { "async" } else { "sync" };
         sbin.fstab(&format!("{image} {mnt} haosfs {words},upperdir={upper},workdir={work},backend={backend} 0 0\n"));
         sbin.sh("mount $MNT && ln -sf hello $MNT/link && test ! -e $MNT/link").succeeded();
         assert_eq!(flags(&sbin), ("rw,relatime,nosymfollow".to_owned(), "rw".to_owned()));
-        assert!(sbin.mountinfo("mnt").unwrap().contains(" rw,sync,"), "{backend}");
-        sbin.sh("/sbin/mount.haosfs $IMG $MNT -o remount,ro,sync,nosymfollow").succeeded();
-        sbin.sh("/sbin/mount.haosfs $IMG $MNT -o remount,async").failed(32, "option async: a remount changes ro and rw");
+        assert_eq!(sbin.mountinfo("mnt").unwrap().contains(" rw,sync,"), sync == "sync", "{backend}");
+        sbin.sh(&format!("/sbin/mount.haosfs $IMG $MNT -o remount,ro,{sync},nosymfollow")).succeeded();
+        let words = format!("option {other}: a remount changes ro and rw");
+        sbin.sh(&format!("/sbin/mount.haosfs $IMG $MNT -o remount,{other}")).failed(32, &words);
         sbin.sh("/sbin/mount.haosfs $IMG $MNT -o remount,symfollow").failed(32, "option symfollow: a remount changes");
         assert_eq!(flags(&sbin), ("ro,relatime,nosymfollow".to_owned(), "ro".to_owned()));
-        assert!(sbin.mountinfo("mnt").unwrap().contains(" ro,sync,"), "{backend}");
+        assert_eq!(sbin.mountinfo("mnt").unwrap().contains(" ro,sync,"), sync == "sync", "{backend}");
         sbin.sh("haosfs umount $MNT").succeeded();
     }
-    sbin.sh("mount -t haosfs $IMG $MNT -o context=a").failed(1, "unknown option context");
+    sbin.sh("mount -t haosfs $IMG $MNT -o sync,backend=kernel").failed(32, "only our daemon writes to the disk at once (sync)");
+    sbin.sh("/sbin/mount.haosfs $IMG $MNT -o context=a").failed(1, "unknown option context");
     sbin.is_clean();
 }
 

@@ -129,6 +129,9 @@ fn overlay(options: &MountOptions, can: &Abilities) -> Ability {
     if options.uid.is_some() || options.gid.is_some() {
         return Err("only our daemon can show another owner (uid=, gid=)".to_owned());
     }
+    if options.sync {
+        return Err("only our daemon writes to the disk at once (sync)".to_owned());
+    }
     can.mount.clone()?;
     can.overlay.clone()
 }
@@ -173,6 +176,7 @@ mod tests {
             ("backend=auto", false, all(), "kernel", "has overlayfs"),
             ("backend=auto", true, all(), "fuse", "--foreground"),
             ("backend=auto,uid=5", false, all(), "fuse", "uid="),
+            ("backend=auto,sync", false, all(), "fuse", "sync"),
             ("backend=auto", false, without(|can| can.mount = no("not root")), "fuse", "not root"),
             ("backend=auto", false, without(|can| can.overlay = no("no overlayfs")), "fuse", "no overlayfs"),
             ("backend=auto", false, without(|can| can.images = no("no squashfs")), "hybrid", "but no squashfs"),
@@ -203,6 +207,7 @@ mod tests {
         assert_eq!(choice("backend=kernel", false, &can).unwrap_err(), "option backend=kernel: the kernel has no squashfs");
         assert!(choice("backend=kernel", true, &all()).unwrap_err().contains("--foreground"));
         assert!(choice("backend=kernel,gid=1", false, &all()).unwrap_err().contains("uid=, gid="));
+        assert!(choice("backend=hybrid,sync", false, &all()).unwrap_err().contains("sync"));
         let can = Abilities { readable: false, images: no("the kernel has no erofs"), ..all() };
         assert!(choice("backend=fuse", false, &can).unwrap_err().contains("no erofs"));
         let can = Abilities { overlay: no("no overlayfs"), fuse: no("no /dev/fuse"), ..all() };

@@ -61,10 +61,8 @@ impl FsContext {
     /// # Errors
     /// What the file system answers.
     pub fn mount_of(&self, read_only: bool, attributes: Attributes) -> Result<OwnedFd, Errno> {
-        for (wanted, flag) in [(read_only, "ro"), (attributes.sync, "sync")] {
-            if wanted {
-                self.flag(flag)?;
-            }
+        if read_only {
+            self.flag("ro")?;
         }
         fsconfig_create(self.0.as_fd())?;
         Ok(fsmount(self.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes.mount_attr())?)

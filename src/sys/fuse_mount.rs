@@ -53,7 +53,7 @@ pub struct Attributes {
     pub noexec: bool,
     /// `nosymfollow`; since Linux 5.10.
     pub nosymfollow: bool,
-    /// `sync`.
+    /// `sync`: the FUSE client has fsync(2) follow each write(2); overlayfs makes nothing of it.
     pub sync: bool,
     /// `relatime`, `strictatime`, `noatime`.
     pub atime: Atime,
