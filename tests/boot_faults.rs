@@ -17,6 +17,7 @@ mod tree;
 use std::fs;
 
 use haosfs::update::state::State;
+use haosfs::update::uppers::Uppers;
 use power::{Power, possible};
 use serde_json::Value;
 use support::Finished;
@@ -93,6 +94,38 @@ fn a_boot_is_cut_off_anywhere() {
         power.machine.on_data(|data| assert!(!data.join("haosfs/uppers/2/upper").exists(), "step {at}"));
     });
     assert!(steps > 20, "{steps} steps: was it built without debug assertions?");
+}
+
+/// What a trial has left goes when the good image is there, or with the next boot that has one.
+#[test]
+fn a_boot_is_cut_off_while_it_takes_an_upper_away() {
+    if !possible("a_boot_is_cut_off_while_it_takes_an_upper_away") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    let before = power.upper(1);
+    let trials = || power.machine.on_data(|data| Uppers::open(data).unwrap().unwrap().numbers().unwrap().len() - 1);
+    let journal = power.machine.scratch.path("journal");
+    let cut_off_at = |at: usize| {
+        power.stage();
+        power.on("$BOOT && $HAOSFS update fail --reason x --ini $INI 2>$CONSOLE").succeeded();
+        assert_eq!(trials(), 1, "step {at}");
+        fs::write(&journal, "").unwrap();
+        power.on(&format!("HAOSFS_FAULT=die:{at}:{} $BOOT", journal.display()));
+        let back = power.on("$BOOT && cat $MNT/etc/version $MNT/mine && $HAOSFS update confirm --ini $INI");
+        assert!(mode(&back) == "system" && back.stdout.contains(&format!("\n{OLD}one\n")), "step {at}: {back:?}");
+        assert_eq!(trials(), 0, "step {at}: {back:?}");
+        assert_same(&format!("step {at}"), &before, &power.upper(1), Tolerance::default());
+        fs::read_to_string(&journal).unwrap()
+    };
+    let steps = cut_off_at(0);
+    // From the last one of the mount to the first one that keeps room for the next boot.
+    let steps: Vec<&str> = steps.lines().collect();
+    let last = |step: &str| steps.iter().rposition(|line| *line == step).unwrap();
+    let away = last("symlink")..=last("mkdir");
+    assert!(away.clone().count() > 10, "{steps:?}");
+    away.for_each(|at| drop(cut_off_at(at)));
 }
 
 /// Whatever cannot be written, there is a root.

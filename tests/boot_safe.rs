@@ -104,6 +104,26 @@ fn both_may_fail() {
     assert!(!none.stderr.contains(words) && none.stderr.lines().count() == 1, "{none:?}");
 }
 
+/// What an attempt has written is there at the next one, though the good image was mounted in between and could not be booted.
+#[test]
+fn a_trial_goes_on_with_what_it_had() {
+    if !possible("a_trial_goes_on_with_what_it_had") {
+        return;
+    }
+    for backend in ["kernel", "fuse"] {
+        let power = Power::with("ext4");
+        let boot = format!("$BOOT -o backend={backend}");
+        power.on(&format!("{boot} && echo one >$MNT/mine && $HAOSFS umount $MNT")).succeeded();
+        power.stage();
+        power.on(&format!("{boot} && echo two >$MNT/mine && sync")).succeeded();
+        let neither = power.on(&format!("{boot} --init /none"));
+        assert!(neither.code == Some(32) && neither.stderr.contains("/none"), "{neither:?}");
+        assert!(matches!(power.state(), State::Trying { left: 1, tried: 2, .. }), "{:?}", power.state());
+        let again = power.on(&format!("{boot} && cat $MNT/mine")).succeeded().stdout;
+        assert!(said(&again)["mode"].as_str() == Some("trial") && again.ends_with("\ntwo\n"), "{backend}: {again}");
+    }
+}
+
 #[test]
 fn nothing_configured_is_set_up_and_a_torn_file_is_not() {
     if !possible("nothing_configured_is_set_up_and_a_torn_file_is_not") {

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Scratch, can_run, is_root, pack};
+use support::{Scratch, can_run, has_tool, is_root, pack};
 
 const INI: &str = "# written by hand
 [haos]
@@ -169,6 +169,16 @@ fn a_new_file_needs_all_that_must_be_known() {
         .haosfs(&["config", "set", "net.ini", "system_image=a", "data_partition=LABEL=data", "network.psk=secret"])
         .succeeded();
     assert_eq!([perm("net.ini"), perm("net.ini.bak")], [0o600; 2], "the key of a network is nobody else's");
+    // Nor is it in a file that had none before; whoever opens that up afterwards means it.
+    scratch.haosfs(&["config", "set", "haos.ini", "network.psk=secret"]).succeeded();
+    assert_eq!([perm("haos.ini"), perm("haos.ini.bak")], [0o600; 2]);
+    fs::set_permissions(scratch.path("haos.ini"), PermissionsExt::from_mode(0o640)).unwrap();
+    scratch.haosfs(&["config", "set", "haos.ini", "network.psk=other"]).succeeded();
+    assert_eq!([perm("haos.ini"), perm("haos.ini.bak")], [0o640; 2]);
+    scratch.haosfs(&["config", "set", "haos.ini", "--unset", "network.psk"]).succeeded();
+    fs::set_permissions(scratch.path("haos.ini"), PermissionsExt::from_mode(0o444)).unwrap();
+    scratch.haosfs(&["config", "set", "haos.ini", "system_image=b"]).succeeded();
+    assert_eq!(perm("haos.ini"), 0o444, "nothing is opened up");
 }
 
 #[test]
@@ -275,6 +285,33 @@ fn check_says_everything_at_once() {
     let checked = scratch.haosfs(&["config", "check", "haos.ini"]);
     assert_eq!((checked.code, checked.stdout.lines().count()), (Some(1), 2), "{checked:?}");
     assert!(checked.stdout.lines().all(|line| line.starts_with("error: haos.ini:")), "{checked:?}");
+}
+
+/// What a mount would find is found: beside what a link leads to, and in any format that the kernel reads.
+#[test]
+fn check_looks_where_a_mount_does() {
+    let test = "check_looks_where_a_mount_does";
+    let scratch = configured(&INI.replace("colour = blue\n", ""));
+    ["etc", "mnt"].into_iter().for_each(|name| scratch.mkdir(name));
+    symlink("../haos.ini", scratch.path("etc/haos.ini")).unwrap();
+    let check = || scratch.haosfs(&["config", "check", "etc/haos.ini"]);
+    assert_eq!(check().succeeded().stdout, "etc/haos.ini: sound, and this machine has what it names\n");
+    if can_run(test, has_tool("mkfs.erofs"), "needs mkfs.erofs") {
+        scratch.run("mkfs.erofs", &["--quiet", "haos.erofs", "data"]).succeeded();
+        scratch.haosfs(&["config", "set", "haos.ini", "system_image=haos.erofs"]).succeeded();
+        assert_eq!(check().code, Some(0), "{:?}", check());
+    }
+    if !can_run(test, is_root() && has_tool("mksquashfs"), "needs root and mksquashfs") {
+        return;
+    }
+    // A file system that is none for uppers; the kernel may lack FAT.
+    scratch.run("mksquashfs", &["data", "data.sqfs", "-quiet", "-no-progress"]).succeeded();
+    scratch.run("mount", &["data.sqfs", "data"]).succeeded();
+    let (checked, mounted) = (check(), scratch.haosfs(&["mount", "haos.ini", "mnt"]));
+    scratch.run("umount", &["data"]).succeeded();
+    let words = "squashfs cannot hold an upper (it has no extended attributes); use ext4, btrfs or xfs";
+    assert!(checked.code == Some(1) && checked.stdout.contains(words), "{checked:?}");
+    mounted.failed(32, words);
 }
 
 #[test]

@@ -175,6 +175,9 @@ fn an_image_that_fails_is_remembered() {
         "{shown}"
     );
     assert_eq!(appliance.trials(), [""; 0]);
+    let ini = appliance.ini();
+    appliance.update(&["fail", "--reason", "y"]).failed(5, "no image is tried");
+    assert_eq!(appliance.ini(), ini);
     appliance.stage(&[]).failed(3, "has failed: no network; --again tries it once more");
     appliance.set(&format!("failed_image=images/{NEW}"));
     appliance.stage(&[]).failed(3, "has failed: no network");

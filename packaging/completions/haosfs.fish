@@ -88,28 +88,28 @@ complete -c haosfs -n "__fish_haosfs_using_subcommand update; and not __fish_see
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and not __fish_seen_subcommand_from stage status confirm fail rollback gc" -f -a "fail" -d 'The image that is tried does not work: the system image is booted next'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and not __fish_seen_subcommand_from stage status confirm fail rollback gc" -f -a "rollback" -d 'Leave the image that is tried, or go back to the one before'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and not __fish_seen_subcommand_from stage status confirm fail rollback gc" -f -a "gc" -d 'Remove images and uppers that nobody needs'
-complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from stage" -l ini -d 'haos.ini' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from stage" -l ini -d 'haos.ini, by default the one that was booted from, or else /haos/haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from stage" -l sha256 -d 'What its SHA-256 must be' -r
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from stage" -l key -d 'Refuse it unless its manifest is signed for this public key of minisign; by default that of [update] in haos.ini' -r
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from stage" -l json -d 'Print JSON'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from stage" -l again -d 'Try it although it has failed before'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from stage" -s h -l help -d 'Print help'
-complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from status" -l ini -d 'haos.ini' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from status" -l ini -d 'haos.ini, by default the one that was booted from, or else /haos/haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from status" -l json -d 'Print JSON'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
-complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -l ini -d 'haos.ini' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -l ini -d 'haos.ini, by default the one that was booted from, or else /haos/haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -l json -d 'Print JSON'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -l unrecorded -d 'Believe that it is running where haosfs boot has left no word of that'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from confirm" -s h -l help -d 'Print help'
-complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from fail" -l ini -d 'haos.ini' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from fail" -l ini -d 'haos.ini, by default the one that was booted from, or else /haos/haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from fail" -l reason -d 'Why, in one line' -r
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from fail" -l log -d 'Keep the end of this file as the log of the boot that failed' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from fail" -l json -d 'Print JSON'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from fail" -s h -l help -d 'Print help'
-complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from rollback" -l ini -d 'haos.ini' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from rollback" -l ini -d 'haos.ini, by default the one that was booted from, or else /haos/haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from rollback" -l json -d 'Print JSON'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help'
-complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from gc" -l ini -d 'haos.ini' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from gc" -l ini -d 'haos.ini, by default the one that was booted from, or else /haos/haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from gc" -l json -d 'Print JSON'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from gc" -l dry-run -d 'Only say which'
 complete -c haosfs -n "__fish_haosfs_using_subcommand update; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help'
@@ -131,7 +131,7 @@ complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l application
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l no-reboot -d 'Do not start the machine anew'
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -l no-watchdog -d 'Leave the watchdog alone'
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot-guard" -s h -l help -d 'Print help'
-complete -c haosfs -n "__fish_haosfs_using_subcommand rauc-backend; and not __fish_seen_subcommand_from get-primary set-primary get-state set-state get-current" -l ini -d 'haos.ini' -r -F
+complete -c haosfs -n "__fish_haosfs_using_subcommand rauc-backend; and not __fish_seen_subcommand_from get-primary set-primary get-state set-state get-current" -l ini -d 'haos.ini, by default the one that was booted from, or else /haos/haos.ini' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand rauc-backend; and not __fish_seen_subcommand_from get-primary set-primary get-state set-state get-current" -s h -l help -d 'Print help'
 complete -c haosfs -n "__fish_haosfs_using_subcommand rauc-backend; and not __fish_seen_subcommand_from get-primary set-primary get-state set-state get-current" -f -a "get-primary" -d 'Print the slot that is booted next'
 complete -c haosfs -n "__fish_haosfs_using_subcommand rauc-backend; and not __fish_seen_subcommand_from get-primary set-primary get-state set-state get-current" -f -a "set-primary" -d 'Have a slot tried at the next boot'

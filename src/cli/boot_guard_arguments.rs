@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::boot_arguments::MOST_SECONDS;
 use crate::commands::boot_guard;
+use crate::mount::boot_record::usual_ini;
 
 #[derive(Debug, Args)]
 pub struct BootGuardArguments {
@@ -45,7 +46,7 @@ impl BootGuardArguments {
     /// The same in the words of the layer below.
     pub fn into_request(self) -> boot_guard::Request {
         boot_guard::Request {
-            ini: self.ini,
+            ini: self.ini.unwrap_or_else(usual_ini),
             required: self.required,
             wanted: self.wanted,
             deadline: self.deadline.map(Duration::from_secs),

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::commands::rauc_backend::Action;
+use crate::mount::boot_record::usual_ini;
 
 /// By this name it is called as RAUC calls a backend.
 pub const NAME: &str = "rauc-backend";
 
 #[derive(Debug, Args)]
 pub struct RaucArguments {
-    /// haos.ini
-    #[arg(long, value_name = "FILE", default_value = "/haos/haos.ini")]
-    pub ini: PathBuf,
+    /// haos.ini, by default the one that was booted from, or else /haos/haos.ini
+    #[arg(long, value_name = "FILE")]
+    pub ini: Option<PathBuf>,
     #[command(subcommand)]
     action: RaucCommand,
 }
@@ -61,6 +62,6 @@ impl RaucArguments {
             RaucCommand::SetState { slot, state } => Action::SetState { slot, good: state == SlotState::Good },
             RaucCommand::GetCurrent => Action::GetCurrent,
         };
-        (self.ini, action)
+        (self.ini.unwrap_or_else(usual_ini), action)
     }
 }

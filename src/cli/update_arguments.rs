@@ -5,16 +5,23 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::commands::update::{Action, StageRequest};
+use crate::mount::boot_record::usual_ini;
 
 /// Where haos.ini stands, and how to tell of what is done.
 #[derive(Debug, Args)]
 pub struct At {
-    /// haos.ini
-    #[arg(long, value_name = "FILE", default_value = "/haos/haos.ini")]
-    ini: PathBuf,
+    /// haos.ini, by default the one that was booted from, or else /haos/haos.ini
+    #[arg(long, value_name = "FILE")]
+    ini: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+impl At {
+    fn ini(self) -> PathBuf {
+        self.ini.unwrap_or_else(usual_ini)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,13 +86,14 @@ impl UpdateCommand {
     pub fn into_action(self) -> Action {
         match self {
             Self::Stage { image, at, sha256, key, again } => {
-                Action::Stage(StageRequest { image, ini: at.ini, sha256, key, again, json: at.json })
+                let json = at.json;
+                Action::Stage(StageRequest { image, ini: at.ini(), sha256, key, again, json })
             }
-            Self::Status { at } => Action::Status { ini: at.ini, json: at.json },
-            Self::Confirm { at, unrecorded } => Action::Confirm { ini: at.ini, unrecorded, json: at.json },
-            Self::Fail { at, reason, log } => Action::Fail { ini: at.ini, reason, log, json: at.json },
-            Self::Rollback { at } => Action::Rollback { ini: at.ini, json: at.json },
-            Self::Gc { at, dry_run } => Action::Gc { ini: at.ini, dry_run, json: at.json },
+            Self::Status { at } => Action::Status { json: at.json, ini: at.ini() },
+            Self::Confirm { at, unrecorded } => Action::Confirm { unrecorded, json: at.json, ini: at.ini() },
+            Self::Fail { at, reason, log } => Action::Fail { reason, log, json: at.json, ini: at.ini() },
+            Self::Rollback { at } => Action::Rollback { json: at.json, ini: at.ini() },
+            Self::Gc { at, dry_run } => Action::Gc { dry_run, json: at.json, ini: at.ini() },
         }
     }
 }

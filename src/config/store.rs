@@ -79,7 +79,10 @@ pub fn in_full(path: &Path) -> Result<PathBuf> {
 }
 
 /// The file that a link leads to; the path itself where it is none.
-fn target(path: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// Where it cannot be followed.
+pub fn target(path: &Path) -> Result<PathBuf> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Ok(path.to_owned());
     }
@@ -125,7 +128,7 @@ pub fn change(path: &Path, edits: &[Edit]) -> Result<Stored> {
     Ok(Stored { path: path.to_owned(), text, config })
 }
 
-/// A file that is there keeps its mode; a new one gets `perm`.
+/// A file that is there keeps its rights, unless it gets keys of a network only now; a new one gets `perm`.
 fn put(directory: &OwnedFd, real: &Path, old: Option<&str>, new: &str, perm: u32) -> Result<(), Errno> {
     let name = real.file_name().ok_or(Errno::EISDIR)?;
     let backup = with_backup_suffix(name);
@@ -133,9 +136,12 @@ fn put(directory: &OwnedFd, real: &Path, old: Option<&str>, new: &str, perm: u32
         Some(old) if old == new => Ok(()),
         Some(old) => {
             let found = fs::metadata(real)?;
-            let rights = Rights { perm: found.mode() & 0o7777, owner: Some((found.uid(), found.gid())) };
-            let acl = replace::acl_of(File::open(real)?)?;
-            if Config::parse(old).is_ok() {
+            let was = Config::parse(old);
+            let hides = perm == PRIVATE && was.as_ref().map_or(true, |was| was.networks().next().is_none());
+            let kept = if hides { PRIVATE } else { 0o7777 };
+            let rights = Rights { perm: found.mode() & kept, owner: Some((found.uid(), found.gid())) };
+            let acl = if hides { None } else { replace::acl_of(File::open(real)?)? };
+            if was.is_ok() {
                 replace::file_with(directory, &backup, old.as_bytes(), rights, acl.as_deref())?;
             }
             replace::file_with(directory, name, new.as_bytes(), rights, acl.as_deref())

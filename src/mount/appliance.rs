@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::boot_record;
 use super::data::{Attached, ballast, locate};
 use super::format::Format;
 use super::generation::{self, Claim};
@@ -57,7 +58,17 @@ pub fn find(request: &Request, ini: &Path) -> Result<Appliance> {
     if request.upper.is_some() {
         return Err(Error::Refused(format!("{} names the data partition: upperdir= and workdir= are not for it", ini.display())));
     }
-    if stored.config.update_image.is_some() && request.ground == Ground::System {
+    if let (Some(update), Ground::System) = (&stored.config.update_image, &request.ground) {
+        // What was booted before does not count for a boot. What is written to the upper in use while a trial runs on one that was made of it
+        // would be left by the confirmation, or have the trial's made anew.
+        let writes = request.options.access == Access::ReadWrite && !request.options.rootfs;
+        if writes && boot_record::read()?.is_some_and(|booted| booted.is_trial_of(update)) {
+            return Err(Error::Refused(format!(
+                "{}: {update} is tried on an upper that was made of the one in use, and what is written to that now would be lost; \
+                 mount with -o ro, or after `haosfs update confirm`",
+                ini.display()
+            )));
+        }
         tracing::info!("{}: update_image is for the next boot, system_image is mounted", ini.display());
     }
     let image = match &request.ground {

@@ -17,6 +17,13 @@ pub const BOOT: &str = "boot.env";
 /// What haos.ini says in `[network]`.
 pub const NETWORK: &str = "network.env";
 
+/// The system partition in a system, and haos.ini on it.
+const SYSTEM: &str = "/haos";
+const INI: &str = "/haos/haos.ini";
+
+/// The system partition in an initramfs of ours, which moves it to [`SYSTEM`] where the system has that directory.
+const BEFORE: &str = "/run/haosfs/system";
+
 /// A file is never larger than this, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -82,6 +89,14 @@ impl BootRecord {
         [&*self.image, name].into_iter().filter_map(|image| ImageSource::parse(image).ok()).collect()
     }
 
+    /// The initramfs may have had it elsewhere.
+    fn ini_now(&self) -> PathBuf {
+        if self.ini.exists() {
+            return self.ini.clone();
+        }
+        self.ini.strip_prefix(BEFORE).map_or_else(|_| INI.into(), |within| Path::new(SYSTEM).join(within))
+    }
+
     /// Leaves it, and what haos.ini says of the network.
     ///
     /// # Errors
@@ -141,6 +156,12 @@ pub fn read() -> Result<Option<BootRecord>> {
     record.map(Some).ok_or_else(|| Error::Refused(format!("{} is not what a boot has left", path.display())))
 }
 
+/// haos.ini where nobody names one: that which was booted from, where it stands now, or else [`INI`].
+#[must_use]
+pub fn usual_ini() -> PathBuf {
+    read().ok().flatten().map_or_else(|| INI.into(), |booted| booted.ini_now())
+}
+
 /// `NETWORK_KEY="value"` for each key: upper case, and `_` for what no name of a variable can have.
 fn network(config: &Config) -> String {
     let entries = config.networks().flat_map(|section| &section.entries);
@@ -197,6 +218,20 @@ mod tests {
             assert_eq!(BootRecord::parse(&record.text()), Some(record.clone()));
             let torn = record.text();
             assert_eq!(BootRecord::parse(&torn[..20]), None);
+        }
+    }
+
+    #[test]
+    fn haos_ini_is_found_where_the_initramfs_has_moved_it() {
+        for (ini, found) in [
+            ("/run/haosfs/system/haos.ini", "/haos/haos.ini"),
+            ("/run/haosfs/system/conf/other.ini", "/haos/conf/other.ini"),
+            ("/elsewhere/haos.ini", INI),
+            ("/proc/self/status", "/proc/self/status"),
+        ] {
+            let (image, init) = (String::new(), String::new());
+            let booted = BootRecord { mode: Mode::Trial, image, why: None, ini: ini.into(), init, started: 0 };
+            assert_eq!(booted.ini_now(), Path::new(found), "{ini}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::data::Attached;
+use super::data::{Attached, refuse_unfit};
 use super::in_use;
 use crate::error::{Errno, Error, Result};
 use crate::sys::replace::{self, Rights};
@@ -78,6 +78,7 @@ pub fn open(data: &Path, base: &Base, root: &Attr, stale: Stale) -> Result<Opene
     if let Some(uppers) = Uppers::open(data)? {
         return rebound(uppers, base, root, stale);
     }
+    refuse_unfit(data)?;
     let first = Meta { base: base.clone(), backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true, used: true };
     // The root of the union shows what the root of the upper has.
     let uppers = Uppers::create(data, &first, Rights { perm: root.perm, owner: owner(root) })?;

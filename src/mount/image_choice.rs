@@ -31,6 +31,18 @@ pub fn find(source: &ImageSource, directory: &Path) -> Result<PathBuf> {
     Err(Error::Refused(format!("the image {source} is not there: looked for {}", places.join(" and "))))
 }
 
+/// The same, and whether it opens; of one that only the kernel can read that is not known.
+///
+/// # Errors
+/// As for [`find`], and what is wrong with it.
+pub fn find_sound(source: &ImageSource, directory: &Path) -> Result<PathBuf> {
+    let path = find(source, directory)?;
+    if other_format(&path)?.is_none() {
+        Image::open(&path, &Options::default())?;
+    }
+    Ok(path)
+}
+
 /// The newest image for this machine in `directory` or in `images/` below it that can be opened. Those that cannot are passed over
 /// with a warning in the log.
 ///

@@ -132,6 +132,20 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
     })
 }
 
+/// Notes of a generation for a trial that nothing was written since to the one that it was made of, though that was mounted.
+///
+/// # Errors
+/// Where the data partition cannot be read or written.
+pub fn catch_up(stored: &Stored, home: &Path, number: u64) -> Result<()> {
+    let Some((data, uppers)) = open(stored, home)? else { return Ok(()) };
+    let mounts = uppers.current().map(|current| current.meta.mounts);
+    let noted = mounts.and_then(|parent_mounts| {
+        let meta = uppers.generation(number)?.meta;
+        uppers.save(number, &Meta { parent_mounts, ..meta })
+    });
+    noted.map_err(|e| data.told(e))
+}
+
 /// The generation in use, which is that of the system image: power may have failed after that was confirmed, or before somebody went back
 /// from it.
 fn in_use(uppers: &Uppers, stored: &Stored, home: &Path) -> Result<Generation> {

@@ -194,10 +194,11 @@ fn no_attempt(tried: u32) -> String {
     format!("none of {tried} attempts to boot it was confirmed")
 }
 
+/// What the trial had goes when there is a root without it: where the good image fails as well, the trial goes on with that.
 fn boot_good(proven: Proven, bad: Failed, tried: u32) -> (State, Vec<Effect>) {
     let good = proven.good.clone();
     let effects =
-        vec![Effect::Drop { image: bad.image.clone() }, Effect::Use { image: good.clone() }, Effect::Boot { image: good }];
+        vec![Effect::Use { image: good.clone() }, Effect::Boot { image: good }, Effect::Drop { image: bad.image.clone() }];
     (State::RolledBack { proven, bad, tried }, effects)
 }
 

@@ -103,8 +103,8 @@ fn the_way_back() {
     let back = |why: &str| rolled_back("b", why, 1);
     let late_why = "it was not confirmed in time";
     for (state, event, then, effects) in [
-        (trying("b", 0, 3), Event::BootBegins, rolled_back("b", none, 3), "drop b, use a, boot a"),
-        (trying("b", 2, 1), unmountable("b"), back("damaged"), "log b, drop b, use a, boot a"),
+        (trying("b", 0, 3), Event::BootBegins, rolled_back("b", none, 3), "use a, boot a, drop b"),
+        (trying("b", 2, 1), unmountable("b"), back("damaged"), "log b, use a, boot a, drop b"),
         (trying("b", 2, 1), late("b"), back(late_why), "log b, reboot"),
         (trying("b", 2, 1), red("b"), back("no network"), "log b, reboot"),
         (trying("b", 2, 1), broken(), back("broken"), "log b, reboot"),
@@ -114,7 +114,7 @@ fn the_way_back() {
         (staged("b", 3), broken(), stable("a", None, failed("b", "broken")), ""),
         (staged("b", 3), Event::Rollback, stable("a", None, None), ""),
         (staged("b", 3), red("b"), staged("b", 3), ""),
-        (back("x"), Event::BootBegins, back("x"), "drop b, use a, boot a"),
+        (back("x"), Event::BootBegins, back("x"), "use a, boot a, drop b"),
         (back("x"), broken(), back("x"), ""),
         (back("x"), Event::Rollback, back("x"), ""),
         (back("x"), red("b"), back("x"), ""),
@@ -141,7 +141,7 @@ fn both_failed() {
         (good.clone(), unmountable("a"), safe(good.clone(), "damaged"), "safe mode: damaged"),
         (safe(back.clone(), "x"), red("a"), safe(back.clone(), "x"), ""),
         (safe(back.clone(), "x"), broken(), safe(back.clone(), "x"), ""),
-        (safe(back.clone(), "x"), Event::BootBegins, back.clone(), "drop b, use a, boot a"),
+        (safe(back.clone(), "x"), Event::BootBegins, back.clone(), "use a, boot a, drop b"),
         (safe(back, "x"), stage("c"), staged_after("c", "b"), "drop b"),
         (safe(good.clone(), "x"), Event::BootBegins, good, "use a, boot a"),
     ] {

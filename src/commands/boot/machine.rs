@@ -41,9 +41,16 @@ impl<'a> Machine<'a> {
         Self { request, termination, generation: None, recorder: None, begun: None, init: None }
     }
 
-    fn stored(&self) -> Result<Stored> {
+    /// Does something by what haos.ini says, and with the directory that it stands in.
+    fn with_stored(&self, act: &dyn Fn(&Stored, &Path) -> Result<()>) -> Result<()> {
         let gone = || Error::Refused(format!("{} is gone", self.request.ini.display()));
-        store::read(&self.request.ini)?.ok_or_else(gone)
+        let stored = store::read(&self.request.ini)?.ok_or_else(gone)?;
+        act(&stored, &directory_of(&stored.path))
+    }
+
+    /// Keeps room on the data partition for the next boot.
+    pub fn keep_room(&self) {
+        tell(self.with_stored(&trial::keep_room));
     }
 
     /// Mounts on one ground, and looks for the first program; without one, nothing stays mounted.
@@ -75,6 +82,13 @@ fn begin_log(store: &Store, count: &Count, failed: Option<&Failed>) -> Option<Re
     let kept: Vec<&ImageSource> = failed.iter().map(|failed| &failed.image).collect();
     let begun = store.logs().begin(&attempt, &kept, &format!("{image}, attempt {tried}, {left} more"));
     begun.inspect_err(|e| tracing::error!("the log of the trial is not kept: {e}")).ok()
+}
+
+/// Of what does not keep a boot from going on.
+fn tell(done: Result<()>) {
+    if let Err(e) = done {
+        tracing::warn!("{e}");
+    }
 }
 
 /// Whoever looks at all mounts just now may keep it busy.
@@ -126,22 +140,17 @@ impl Acts for Machine<'_> {
     }
 
     fn take_into_use(&mut self, image: &ImageSource) -> Result<()> {
-        let stored = self.stored()?;
-        let home = directory_of(&stored.path);
-        let taken = match trial::take_into_use(&stored, &home, image) {
-            Err(e) if e.is_full() => {
-                trial::release_room(&stored, &home)?;
-                trial::take_into_use(&stored, &home, image)
-            }
-            taken => taken,
-        };
         // Whether another's may be mounted with it, the mount says.
-        taken.map(|_its_or_anothers| ())
+        let take = |stored: &Stored, home: &Path| trial::take_into_use(stored, home, image).map(|_its_or_anothers| ());
+        self.with_stored(&|stored, home| match take(stored, home) {
+            Err(e) if e.is_full() => trial::release_room(stored, home).and_then(|()| take(stored, home)),
+            taken => taken,
+        })
     }
 
     fn discard(&mut self, image: &ImageSource) -> Result<()> {
-        let stored = self.stored()?;
-        trial::discard(&stored, &directory_of(&stored.path), image)
+        self.generation = None;
+        self.with_stored(&|stored, home| trial::discard(stored, home, image))
     }
 
     fn close_log(&mut self, attempt: &Attempt, why: &str) {
@@ -149,10 +158,7 @@ impl Acts for Machine<'_> {
         if let Some(recorder) = self.recorder.take() {
             recorder.end();
         }
-        let closed = Store::look(&self.request.ini).and_then(|store| store.logs().close(attempt, None, why));
-        if let Err(e) = closed {
-            tracing::warn!("{e}");
-        }
+        tell(Store::look(&self.request.ini).and_then(|store| store.logs().close(attempt, None, why)).map(drop));
     }
 
     fn mount(&mut self, image: &ImageSource, trial: bool) -> Result<Side> {
@@ -161,10 +167,15 @@ impl Acts for Machine<'_> {
             (true, Some(generation)) => Ground::Trial { image: image.clone(), generation },
             (true, None) => return Err(Error::Refused(format!("nothing was prepared for a trial of {image}"))),
         };
-        let side = self.mount_on(ground)?;
+        let mounted = self.mount_on(ground);
+        if let Some(number) = self.generation.filter(|_| !trial && mounted.is_err()) {
+            // Nothing of the good image was executed.
+            tell(self.with_stored(&|stored, home| trial::catch_up(stored, home, number)));
+        }
+        let side = mounted?;
         if side == Side::Asker
             && self.request.options.access == Access::ReadWrite
-            && let Err(e) = self.stored().and_then(|stored| trial::keep_room(&stored, &directory_of(&stored.path)))
+            && let Err(e) = self.with_stored(&|stored, home| trial::keep_room(stored, home))
         {
             tracing::warn!("{e}");
         }

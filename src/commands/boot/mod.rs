@@ -66,6 +66,7 @@ pub fn run(request: &Request) -> Result<()> {
     match ending {
         Ending::Served => Ok(()),
         Ending::Mounted { image, trial, why } => {
+            machine.keep_room();
             let mode = if trial { Mode::Trial } else { Mode::System };
             let started = if trial { machine.begun.unwrap_or(started) } else { started };
             let record = record(request, &machine, mode, image.as_str().to_owned(), why, started);

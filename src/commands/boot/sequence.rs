@@ -109,6 +109,7 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
         move |e: Error| Failure { image, why: e.to_string() }
     };
     let failure = || state.failed().map(|failed| format!("{} has failed: {}", failed.image, failed.why));
+    let mut ending = None;
     for effect in effects {
         if matches!(effect, Effect::Prepare { .. } | Effect::Boot { .. })
             && let Err(e) = acts.go_on()
@@ -123,7 +124,13 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
                     acts.begin_time();
                 }
             },
-            Effect::Use { image } | Effect::Return { image } => acts.take_into_use(image).map_err(failed(image))?,
+            Effect::Use { image } | Effect::Return { image } => {
+                let taken = match acts.take_into_use(image) {
+                    Err(e) if e.is_full() && make_room(effects, acts) => acts.take_into_use(image),
+                    taken => taken,
+                };
+                taken.map_err(failed(image))?;
+            }
             Effect::Drop { image } => discard(image, acts),
             Effect::SaveLog { image } => {
                 if let State::RolledBack { bad, tried, .. } = state {
@@ -136,19 +143,26 @@ fn carry_out(state: &State, effects: &[Effect], acts: &mut impl Acts) -> std::re
                 let mounted = match acts.mount(image, trial) {
                     Err(e) if e.errno() == Errno::EINTR => return Ok(Some(interrupted(state, &e, acts))),
                     Err(e) if trial && e.is_full() => return Ok(Some(boot_without(state, image, Upper::Made, &e, acts))),
+                    Err(e) if e.is_full() && make_room(effects, acts) => acts.mount(image, trial),
                     mounted => mounted,
                 };
-                return match mounted.map_err(failed(image))? {
-                    Side::Asker => Ok(Some(Ending::Mounted { image: image.clone(), trial, why })),
-                    Side::Server => Ok(Some(Ending::Served)),
-                };
+                match mounted.map_err(failed(image))? {
+                    Side::Asker => ending = Some(Ending::Mounted { image: image.clone(), trial, why }),
+                    Side::Server => return Ok(Some(Ending::Served)),
+                }
             }
             Effect::SafeMode { why } => return Ok(Some(Ending::Safe { why: why.clone() })),
             // It is what is going on.
             Effect::Reboot => {}
         }
     }
-    Ok(None)
+    Ok(ending)
+}
+
+/// A root is worth more than what a trial has left, which would go after it.
+fn make_room(effects: &[Effect], acts: &mut impl Acts) -> bool {
+    let left = effects.iter().find_map(|effect| if let Effect::Drop { image } = effect { Some(image) } else { None });
+    left.inspect(|image| discard(image, acts)).is_some()
 }
 
 fn discard(image: &ImageSource, acts: &mut impl Acts) {

@@ -130,7 +130,7 @@ fn goes(state: &State, fails: Vec<&'static str>, done: &[&str], ending: &str) {
 
 #[test]
 fn a_boot_ends_with_what_can_be_booted() {
-    let back = ["close new: broken", "save rolled back", "discard new", "use old", "mount old false"];
+    let back = ["close new: broken", "save rolled back", "use old", "mount old false", "discard new"];
     let failed = "old false new has failed: broken";
     for (state, fails, done, ending) in [
         (stable(), vec![], vec!["save stable", "use old", "mount old false"], "old false -"),
@@ -172,7 +172,7 @@ fn a_boot_ends_with_what_can_be_booted() {
         (
             trying(0),
             vec![],
-            vec!["save rolled back", "discard new", "use old", "mount old false"],
+            vec!["save rolled back", "use old", "mount old false", "discard new"],
             "old false new has failed: none of 1 attempts to boot it was confirmed",
         ),
     ] {
@@ -180,12 +180,12 @@ fn a_boot_ends_with_what_can_be_booted() {
     }
 }
 
-/// The data or the machine is at fault where both fail: the update has its other attempts.
+/// The data or the machine is at fault where both fail: the update has its other attempts, and what was written in those before.
 #[test]
 fn an_update_is_not_decided_by_what_both_meet() {
     let tried = ["save trying 2 1", "stand by 2", "prepare new true", "begin time", "mount new true"];
-    let back = ["close new: broken", "save rolled back", "discard new", "use old", "mount old false", "save trying 2 1"];
-    goes(&staged(3), vec!["mount", "discard"], &[&tried[..], &back[..]].concat(), "safe: broken");
+    let back = ["close new: broken", "save rolled back", "use old", "mount old false", "save trying 2 1"];
+    goes(&staged(3), vec!["mount"], &[&tried[..], &back[..]].concat(), "safe: broken");
 }
 
 #[test]
@@ -267,6 +267,22 @@ fn a_full_disk_is_no_image_s_fault() {
         ),
     ] {
         goes(&state, fails, &done, ending);
+    }
+}
+
+/// What a trial has left goes when there is a root, or before it where it is in its way.
+#[test]
+fn a_trial_s_leavings_are_in_no_root_s_way() {
+    let bad = Failed { image: image("new"), why: "x".to_owned() };
+    let back = State::RolledBack { proven: proven(), bad, tried: 1 };
+    for (fails, done) in [
+        (vec![], vec!["use old", "mount old false", "discard new"]),
+        (vec!["full: use old"], vec!["use old", "discard new", "use old"]),
+        (vec!["full: mount old"], vec!["use old", "mount old false", "discard new", "mount old false"]),
+    ] {
+        let mut acts = Fake { fails, ..Fake::default() };
+        let _ended = run(back.clone(), Event::BootBegins, &mut acts);
+        assert!(acts.done[1..].starts_with(&done.iter().map(|&done| done.to_owned()).collect::<Vec<_>>()), "{:?}", acts.done);
     }
 }
 

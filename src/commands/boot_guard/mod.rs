@@ -28,18 +28,11 @@ pub const FAILED: u8 = 2;
 /// How often it is looked whether anything has changed.
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// The system partition in a system, and haos.ini on it.
-const SYSTEM: &str = "/haos";
-const INI: &str = "/haos/haos.ini";
-
-/// The system partition in an initramfs of ours, which moves it to [`SYSTEM`] where the system has that directory.
-const BEFORE: &str = "/run/haosfs/system";
-
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// haos.ini; by default that which was booted from, or else [`INI`].
-    pub ini: Option<PathBuf>,
+    /// haos.ini.
+    pub ini: PathBuf,
     /// Directories of checks that must be green.
     pub required: Vec<PathBuf>,
     /// Directories of checks that should.
@@ -69,10 +62,9 @@ pub fn run(request: &Request) -> Result<u8> {
         tracing::warn!("{} is running (mode {}): nothing is decided", booted.image, booted.mode.name());
         return Ok(0);
     }
-    let ini = request.ini.clone().unwrap_or_else(|| usual_ini(&booted));
     // Of what cannot be read yet, the deadline is not known.
     let mut watch = Watch::new(limit(request, &UpdateRules::default(), &booted))?;
-    let Some(Standing { state, rules, .. }) = await_state(&ini, &mut watch)? else { return Ok(0) };
+    let Some(Standing { state, rules, .. }) = await_state(&request.ini, &mut watch)? else { return Ok(0) };
     watch.set_limit(limit(request, &rules, &booted));
     let Some(judged) = Judged::of(&state) else {
         tracing::info!("no image is tried: there is nothing to guard");
@@ -86,17 +78,9 @@ pub fn run(request: &Request) -> Result<u8> {
     if let Some(watchdog) = request.watchdog.as_deref().and_then(Watchdog::take) {
         watch.keep_quiet(watchdog);
     }
-    let case = Case { ini: &ini, request, judged, application: request.application || rules.waits_for_the_application() };
+    let case = Case { ini: &request.ini, request, judged, application: request.application || rules.waits_for_the_application() };
     let fate = case.decide(&mut watch);
     case.end(fate, watch)
-}
-
-/// The initramfs may have had it elsewhere.
-fn usual_ini(booted: &BootRecord) -> PathBuf {
-    if booted.ini.exists() {
-        return booted.ini.clone();
-    }
-    booted.ini.strip_prefix(BEFORE).map_or_else(|_| INI.into(), |within| Path::new(SYSTEM).join(within))
 }
 
 /// Its file system may be mounted late, and it may be being written. `None` where this process shall end.
@@ -218,24 +202,5 @@ impl Case<'_> {
         }
         watch.release();
         fate.map(|fate| if matches!(fate, Fate::Failed) { FAILED } else { 0 })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn haos_ini_is_found_where_the_initramfs_has_moved_it() {
-        for (ini, found) in [
-            ("/run/haosfs/system/haos.ini", "/haos/haos.ini"),
-            ("/run/haosfs/system/conf/other.ini", "/haos/conf/other.ini"),
-            ("/elsewhere/haos.ini", INI),
-            ("/proc/self/status", "/proc/self/status"),
-        ] {
-            let (image, init) = (String::new(), String::new());
-            let booted = BootRecord { mode: Mode::Trial, image, why: None, ini: ini.into(), init, started: 0 };
-            assert_eq!(usual_ini(&booted), Path::new(found), "{ini}");
-        }
     }
 }

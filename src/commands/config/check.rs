@@ -6,12 +6,10 @@ use super::finding::{Finding, Severity};
 use super::not_configured;
 use crate::commands::output::{Output, printable};
 use crate::config::haos_ini::{Config, HAOS};
-use crate::config::image_source::ImageSource;
 use crate::config::ini::{self, Flaw};
 use crate::config::store;
 use crate::config::update_rules::{UPDATE, UpdateRules};
 use crate::error::{Error, Result};
-use crate::image::{Image, Options};
 use crate::mount::data::{self, DataPlace};
 use crate::mount::image_choice;
 use crate::update::signature;
@@ -27,7 +25,7 @@ pub fn run(file: &Path, json: bool) -> Result<u8> {
         Ok(config) => {
             judge_text(&text, &config, &mut findings);
             judge_rules(&config, &mut findings);
-            judge_machine(&text, &config, &store::directory_of(file), &mut findings);
+            judge_machine(&text, &config, &store::directory_of(&store::target(file)?), &mut findings);
         }
         Err(flaws) => findings.extend(flaws.into_iter().map(|flaw| Finding { severity: Severity::Error, flaw })),
     }
@@ -89,22 +87,21 @@ fn judge_machine(text: &str, config: &Config, directory: &Path, findings: &mut V
         fail("data_partition", &e);
     }
     for (key, source) in [("system_image", Some(&config.system_image)), ("update_image", config.update_image.as_ref())] {
-        if let Some(Err(e)) = source.map(|source| open_image(source, directory)) {
+        if let Some(Err(e)) = source.map(|source| image_choice::find_sound(source, directory)) {
             fail(key, &e);
         }
     }
 }
 
 fn judge_data(config: &Config, directory: &Path) -> Result<()> {
-    let DataPlace::Partition(partition) = data::locate(&config.data_partition, directory)? else { return Ok(()) };
+    let partition = match data::locate(&config.data_partition, directory)? {
+        DataPlace::Directory(path) => return data::refuse_unfit(&path),
+        DataPlace::Partition(partition) => partition,
+    };
     match partition.file_system().filter(|found| !found.may_hold_uppers()) {
         Some(found) => Err(Error::Refused(format!("{partition} has the file system {}, which cannot hold an upper", found.kind))),
         None => Ok(()),
     }
-}
-
-fn open_image(source: &ImageSource, directory: &Path) -> Result<()> {
-    Image::open(&image_choice::find(source, directory)?, &Options::default()).map(|_| ())
 }
 
 fn line_of(text: &str, key: &str) -> Option<usize> {

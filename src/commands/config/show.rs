@@ -21,7 +21,7 @@ pub fn run(file: &Path, json: bool) -> Result<()> {
     if let Some(stored) = store::read(file)? {
         return print(&stored, json);
     }
-    let newest = image_choice::newest(&store::directory_of(file))?;
+    let newest = image_choice::newest(&store::directory_of(&store::target(file)?))?;
     let mut output = Output::open();
     if json {
         let mut object = json!({ "configured": false });

@@ -3,7 +3,7 @@
 
 mod slots;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::boot::trust;
 use super::output::Output;
@@ -11,7 +11,6 @@ use super::update::carry_out::happen;
 use super::update::may_speak_for;
 use crate::config::image_source::ImageSource;
 use crate::error::{Error, Result};
-use crate::image::{Image, Options};
 use crate::mount::{boot_record, image_choice};
 use crate::update::state::{Effect, Event, State, step};
 use crate::update::store::{Standing, Store};
@@ -69,7 +68,7 @@ fn answer(store: &Store, standing: &Standing, action: &Action) -> Result<String>
         Action::GetState { slot } => {
             let image = slots.image(slot)?;
             let has_failed = state.failed().is_some_and(|failed| failed.image == image);
-            let good = !has_failed && open(&image, &store.directory()).is_ok();
+            let good = !has_failed && image_choice::find_sound(&image, &store.directory()).is_ok();
             Ok(if good { "good" } else { "bad" }.to_owned())
         }
         Action::GetCurrent => {
@@ -95,14 +94,6 @@ fn running(slots: &Slots, image: &str, home: &Path) -> Result<ImageSource> {
     }
 }
 
-fn open(image: &ImageSource, home: &Path) -> Result<PathBuf> {
-    let path = image_choice::find(image, home)?;
-    if image_choice::other_format(&path)?.is_none() {
-        Image::open(&path, &Options::default())?;
-    }
-    Ok(path)
-}
-
 /// One that is not the good one is tried.
 fn primary(store: &Store, standing: &Standing, slot: &str) -> Result<Option<Event>> {
     let (image, state) = (Slots::of(&standing.stored.config)?.image(slot)?, &standing.state);
@@ -112,7 +103,8 @@ fn primary(store: &Store, standing: &Standing, slot: &str) -> Result<Option<Even
     if state.next() == Some(&image) {
         return Ok(None);
     }
-    trust::check(&open(&image, &store.directory())?, &store.directory(), &standing.rules)?;
+    let home = store.directory();
+    trust::check(&image_choice::find_sound(&image, &home)?, &home, &standing.rules)?;
     Ok(Some(Event::Stage { image, tries: standing.rules.tries }))
 }
 

@@ -14,7 +14,7 @@ use crate::update::store::Store;
 /// Where there is no trial; what reading or writing the state answers.
 pub fn run(ini: &Path, reason: &str, log: Option<&Path>, json: bool) -> Result<(), Failure> {
     let store = Store::take(ini)?;
-    if let State::Stable { failed: None, .. } = store.read()?.state {
+    if let State::Stable { .. } = store.read()?.state {
         return Err(Failure::nothing("no image is tried: there is nothing that could fail".to_owned()));
     }
     let outcome = happen(&store, Event::Fail { why: reason.to_owned() }, log)?;

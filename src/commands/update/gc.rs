@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use serde_json::json;
 
@@ -11,7 +12,6 @@ use super::place::{is_held, is_one_file};
 use crate::commands::output::{Output, printable};
 use crate::config::image_source::{IMAGES, ImageSource};
 use crate::error::{Error, Result};
-use crate::image::{Image, Options};
 use crate::mount::{boot_record, image_choice, trial};
 use crate::sys::{data, dir, replace};
 use crate::update::garbage::{Reason, Verdict, judge};
@@ -29,7 +29,7 @@ pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
     let system = system_image(&standing, &home)?;
     let files = files(&home)?;
     let running = boot_record::read()?.map(|booted| booted.images()).unwrap_or_default();
-    let sources: Vec<_> = sources(&standing).chain(running.iter().map(|image| (image, Reason::Running))).collect();
+    let sources = sources(&standing, &running);
     let verdicts = judge(&files, &system, &needed(&sources, &home, &files));
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     for (path, verdict) in verdicts {
@@ -48,21 +48,21 @@ pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
 }
 
 fn system_image(standing: &Standing, home: &Path) -> Result<PathBuf> {
-    let told = |e: Error| Error::Refused(format!("nothing is removed, because the system image is not sound: {e}"));
-    let system = image_choice::find(&standing.state.proven().good, home).map_err(told)?;
-    if image_choice::other_format(&system).map_err(told)?.is_none() {
-        Image::open(&system, &Options::default()).map_err(told)?;
-    }
-    Ok(system)
+    image_choice::find_sound(&standing.state.proven().good, home)
+        .map_err(|e| Error::Refused(format!("nothing is removed, because the system image is not sound: {e}")))
 }
 
-fn sources(standing: &Standing) -> impl Iterator<Item = (&ImageSource, Reason)> {
-    let (state, config) = (&standing.state, &standing.stored.config);
-    let system = [(&state.proven().good, Reason::System)].into_iter();
-    let previous = state.proven().previous.iter().map(|image| (image, Reason::Previous));
-    // As it is written: one that is not tried because it has failed may be meant all the same.
-    let update = config.update_image.iter().map(|image| (image, Reason::Update));
-    system.chain(previous).chain(update).chain(standing.rules.pinned.iter().map(|image| (image, Reason::Pinned)))
+fn sources<'a>(standing: &'a Standing, running: &'a [ImageSource]) -> Vec<(&'a ImageSource, Reason)> {
+    let proven = standing.state.proven();
+    let sources = [
+        (slice::from_ref(&proven.good), Reason::System),
+        (proven.previous.as_slice(), Reason::Previous),
+        // As it is written: one that is not tried because it has failed may be meant all the same.
+        (standing.stored.config.update_image.as_slice(), Reason::Update),
+        (&standing.rules.pinned, Reason::Pinned),
+        (running, Reason::Running),
+    ];
+    sources.into_iter().flat_map(|(images, reason)| images.iter().map(move |image| (image, reason))).collect()
 }
 
 fn needed(sources: &[(&ImageSource, Reason)], home: &Path, files: &[PathBuf]) -> Vec<(PathBuf, Reason)> {

@@ -17,11 +17,19 @@ use crate::mount::kernel_fs::{KernelFs, Refusal};
 use crate::mount::stage::Stage;
 use crate::sys::btrfs;
 use crate::sys::fuse_mount::Attributes;
-use crate::sys::kernel_mount;
+use crate::sys::{kernel_mount, replace};
 use crate::types::Atime;
 
 /// File systems that cannot hold an upper: they have no owners, modes, extended attributes or device nodes.
-const UNFIT: [&str; 6] = ["vfat", "exfat", "ntfs", "iso9660", "squashfs", "udf"];
+/// With the numbers by which statfs(2) tells them.
+const UNFIT: [(&str, u32); 6] = [
+    ("vfat", 0x4d44),
+    ("exfat", 0x2011_bab0),
+    ("ntfs", 0x5346_544e),
+    ("iso9660", 0x9660),
+    ("squashfs", 0x7371_7368),
+    ("udf", 0x1501_3346),
+];
 
 /// The file system in memory.
 pub const MEMORY: &str = "tmpfs";
@@ -169,6 +177,23 @@ impl Attached {
     }
 }
 
+/// Checks the file system that a directory is on.
+///
+/// # Errors
+/// [`Error::Refused`] where that cannot hold uppers, and where it cannot be opened.
+pub fn refuse_unfit(directory: &Path) -> Result<()> {
+    let opened = replace::open_dir(directory).map_err(|e| Error::sys("open", directory, e))?;
+    let found = rustix::fs::fstatfs(opened).map_or(0, |found| found.f_type as u32);
+    match UNFIT.iter().find(|(_, number)| *number == found) {
+        Some((driver, _)) => Err(Error::Refused(format!("{}: {}", directory.display(), unfit(driver)))),
+        None => Ok(()),
+    }
+}
+
+fn unfit(driver: &str) -> String {
+    format!("{driver} cannot hold an upper (it has no extended attributes); use ext4, btrfs or xfs")
+}
+
 fn mount(partition: &Partition, data: &DataPartition, access: Access, atime: Atime) -> Result<Attached> {
     let refused = |why: String| Error::Refused(format!("data_partition {}: {partition}: {why}", data.place));
     let driver = match (&data.fs, &partition.content) {
@@ -176,8 +201,8 @@ fn mount(partition: &Partition, data: &DataPartition, access: Access, atime: Ati
         (None, Content::FileSystem(found)) => found.kind,
         (None, _) => return Err(refused("its file system is not known; name it with fs=".to_owned())),
     };
-    if UNFIT.contains(&driver) || driver.starts_with("fuse") {
-        return Err(refused(format!("{driver} cannot hold an upper (it has no extended attributes); use ext4, btrfs or xfs")));
+    if UNFIT.iter().any(|(unfit, _)| *unfit == driver) || driver.starts_with("fuse") {
+        return Err(refused(unfit(driver)));
     }
     let (attributes, options) = split(&data.options, atime).map_err(|option| {
         refused(format!(

@@ -10,7 +10,7 @@ mod resolve;
 mod signature;
 mod table;
 
-pub use attach::{Attached, MEMORY, Standing};
+pub use attach::{Attached, MEMORY, Standing, refuse_unfit};
 pub use locate::{DataPlace, locate};
 pub use partition::{Content, DeviceNumber, Disk, Partition};
 pub use probe::partitions;
