@@ -200,8 +200,12 @@ fn the_data_partition_is_checked() {
     for order in ["set_super_value state 2", "set_super_value free_blocks_count 7"] {
         disk::run(Command::new("debugfs").args(["-w", "-R", order]).arg(&data));
     }
-    let boot = "PATH=$PATH:/sbin:/usr/sbin $BOOT && cat $KMSG && $HAOSFS umount $MNT";
-    let seen = power.on(boot).succeeded().stdout;
+    let boot = |options: &str| {
+        power.on(&format!("PATH=$PATH:/sbin:/usr/sbin $BOOT {options} && cat $KMSG && $HAOSFS umount $MNT")).succeeded().stdout
+    };
+    let seen = boot("-o ro");
+    assert!(said(&seen)["mode"].as_str() == Some("system") && !seen.contains("fsck.ext4"), "nothing shall be written: {seen}");
+    let seen = boot("");
     assert!(said(&seen)["mode"].as_str() == Some("system") && seen.contains("fsck.ext4: exit status: 1: "), "{seen}");
     assert!(disk::run(Command::new("dumpe2fs").arg("-h").arg(&data)).contains("Filesystem state:         clean\n"));
     // Without that program it is booted all the same.

@@ -23,6 +23,13 @@ colour = blue
 address : 192.0.2.7/24
 ";
 
+/// By this everybody may read a file, and user 65534 even more so (acl(5)).
+const ACL: &str = "system.posix_acl_access";
+const READABLE: [u8; 44] = [
+    2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 254, 255, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 4, 0, 255,
+    255, 255, 255, 32, 0, 4, 0, 255, 255, 255, 255,
+];
+
 /// A directory with `haos.ini`, the image that it names, and `data`.
 fn configured(text: &str) -> Scratch {
     let scratch = Scratch::new();
@@ -169,9 +176,12 @@ fn a_new_file_needs_all_that_must_be_known() {
         .haosfs(&["config", "set", "net.ini", "system_image=a", "data_partition=LABEL=data", "network.psk=secret"])
         .succeeded();
     assert_eq!([perm("net.ini"), perm("net.ini.bak")], [0o600; 2], "the key of a network is nobody else's");
-    // Nor is it in a file that had none before; whoever opens that up afterwards means it.
+    // Nor is it in a file that had none before, whoever could read that; who opens it up afterwards means it.
+    let set = rustix::fs::setxattr(scratch.path("haos.ini"), ACL, &READABLE, rustix::fs::XattrFlags::empty());
+    assert!(matches!(set, Ok(()) | Err(rustix::io::Errno::OPNOTSUPP)), "{set:?}");
     scratch.haosfs(&["config", "set", "haos.ini", "network.psk=secret"]).succeeded();
     assert_eq!([perm("haos.ini"), perm("haos.ini.bak")], [0o600; 2]);
+    assert!(rustix::fs::getxattr(scratch.path("haos.ini"), ACL, &mut [0_u8; 64][..]).is_err());
     fs::set_permissions(scratch.path("haos.ini"), PermissionsExt::from_mode(0o640)).unwrap();
     scratch.haosfs(&["config", "set", "haos.ini", "network.psk=other"]).succeeded();
     assert_eq!([perm("haos.ini"), perm("haos.ini.bak")], [0o640; 2]);

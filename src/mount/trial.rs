@@ -37,8 +37,8 @@ fn open(stored: &Stored, home: &Path) -> Result<Option<(Attached, Uppers)>> {
 ///
 /// # Errors
 /// Why it cannot.
-pub fn reach_data(stored: &Stored, place: DataPlace) -> Result<()> {
-    Attached::attach(place, &stored.config.data_partition, Access::ReadWrite, Atime::Never).map(drop)
+pub fn reach_data(stored: &Stored, place: DataPlace, access: Access) -> Result<()> {
+    Attached::attach(place, &stored.config.data_partition, access, Atime::Never).map(drop)
 }
 
 /// Gives room free that is kept for a boot, where there is no other.

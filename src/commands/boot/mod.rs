@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::output::{Output, add_bytes};
 use crate::config::haos_ini::Config;
 use crate::config::image_source::ImageSource;
+use crate::config::mount_options::Access;
 use crate::config::store::{self, Stored, backup_of, directory_of};
 use crate::error::{Errno, Error, Result};
 use crate::mount::boot_record::{BootRecord, Mode};
@@ -149,13 +150,15 @@ fn end_log(ini: &Path, state: &State) -> Result<()> {
 /// for them. Where an update is tried, its failure must not be that of the data.
 fn await_data(request: &Request, found: &Found, go_on: impl Fn() -> bool) -> Result<()> {
     let (home, end) = (directory_of(&found.stored.path), Instant::now() + request.wait);
-    let (mut nap, mut checked) = (Duration::ZERO, false);
+    let access = request.options.access;
+    // Where nothing shall be written nothing is mended.
+    let (mut nap, mut checked) = (Duration::ZERO, access == Access::ReadOnly);
     loop {
         let reached = locate(&found.stored.config.data_partition, &home).and_then(|place| {
             if !std::mem::replace(&mut checked, true) {
                 check(&place);
             }
-            trial::reach_data(&found.stored, place)
+            trial::reach_data(&found.stored, place, access)
         });
         match reached {
             Err(e) if Instant::now() >= end || !go_on() => return Err(e),
