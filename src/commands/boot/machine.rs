@@ -48,9 +48,11 @@ impl<'a> Machine<'a> {
         act(&stored, &directory_of(&stored.path))
     }
 
-    /// Keeps room on the data partition for the next boot.
+    /// Keeps room on the data partition for the next boot; not where nothing shall be written.
     pub fn keep_room(&self) {
-        tell(self.with_stored(&trial::keep_room));
+        if self.request.options.access == Access::ReadWrite {
+            tell(self.with_stored(&trial::keep_room));
+        }
     }
 
     /// Mounts on one ground, and looks for the first program; without one, nothing stays mounted.
@@ -172,13 +174,6 @@ impl Acts for Machine<'_> {
             // Nothing of the good image was executed.
             tell(self.with_stored(&|stored, home| trial::catch_up(stored, home, number)));
         }
-        let side = mounted?;
-        if side == Side::Asker
-            && self.request.options.access == Access::ReadWrite
-            && let Err(e) = self.with_stored(&|stored, home| trial::keep_room(stored, home))
-        {
-            tracing::warn!("{e}");
-        }
-        Ok(side)
+        mounted
     }
 }
