@@ -54,7 +54,7 @@ fn looking_leaves_the_disk_as_it_is(fs: &str) {
     let ini = machine.ini().into_os_string().into_string().unwrap();
     machine.scratch.mkdir("other");
     machine.mount("ro").succeeded();
-    machine.scratch.haosfs(&["mount", &ini, "other"]).failed(32, "in use by");
+    machine.scratch.haosfs(&["mount", &ini, "other"]).failed(32, "the upper is in use by the kernel's overlayfs mounted at ");
     // It is writable for others from then on.
     machine.scratch.haosfs(&["doctor", &ini]).succeeded();
     assert_eq!(fs::write(mnt.join("new"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));

@@ -57,7 +57,7 @@ pub fn start(destination: &Destination) -> Result<()> {
             begin(log.with_writer(Arc::new(file)), filter)
         }
         Destination::Syslog => {
-            let socket = unhurried().map_err(|e| Error::sys("log to", SOCKET, e))?;
+            let socket = nonblocking().map_err(|e| Error::sys("log to", SOCKET, e))?;
             begin(log.with_writer(Syslog { socket: Arc::new(socket) }).without_time().with_level(false), filter)
         }
         Destination::Kernel => match Kernel::open() {
@@ -129,7 +129,7 @@ impl Write for Record {
 }
 
 /// One that takes nothing rather than have its sender wait: whoever reads the log may wait for us.
-fn unhurried() -> io::Result<UnixDatagram> {
+fn nonblocking() -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     Ok(socket)
