@@ -10,8 +10,9 @@ mod support;
 mod tree;
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use kernel::Lacking;
 use support::{Finished, Scratch, can_run, has_tool, is_root, wait_until};
@@ -139,8 +140,10 @@ fn an_overlay_of_others_is_theirs() {
         let all = fs::read_dir("/run/haosfs").unwrap().map(|entry| entry.unwrap().path());
         (all.filter(|path| path.to_str().unwrap().starts_with(&beginning)).collect::<Vec<_>>(), beginning)
     };
+    let kept = scratch.path("note");
     mount(&scratch, Lacking::Nothing, "none", "lowerdir=low,upperdir=upper,workdir=work,backend=kernel").succeeded();
-    let note = notes_of("mnt").0.pop().unwrap();
+    // A mount of another test that gets this number takes the note itself away.
+    fs::copy(notes_of("mnt").0.pop().unwrap(), &kept).unwrap();
     scratch.run("mount", &["-o", "remount,ro,sync", "mnt"]);
     scratch.run("mount", &["--bind", "mnt", "copy"]).succeeded();
     scratch.haosfs(&["status", "copy"]).succeeded();
@@ -148,13 +151,80 @@ fn an_overlay_of_others_is_theirs() {
     let theirs = ["-t", "overlay", "none", "mnt", "-o", "lowerdir=low,upperdir=upper,workdir=work"];
     scratch.run("mount", &theirs).succeeded();
     let stale = format!("{}0.0", notes_of("mnt").1);
-    fs::rename(note, &stale).unwrap();
+    fs::copy(&kept, &stale).unwrap();
     scratch.haosfs(&["status", "mnt"]).failed(1, "mnt is not a haosfs mount");
     scratch.haosfs(&["umount", "mnt"]).failed(32, "mnt is not a haosfs mount");
     scratch.haosfs(&["mount", "low", "mnt"]).succeeded();
     scratch.umount("mnt");
-    scratch.run("umount", &["mnt"]).succeeded();
     fs::remove_file(stale).unwrap();
+    scratch.run("umount", &["mnt"]).succeeded();
+}
+
+/// The kernel shows the paths that mount(2) was given: those of somebody who stood elsewhere.
+#[test]
+fn relative_paths_of_others_are_not_ours() {
+    if !can_run("relative_paths_of_others_are_not_ours", is_root(), ROOT) {
+        return;
+    }
+    let (here, there) = (Scratch::with_image(), Scratch::with_image());
+    there.mkdir("low");
+    // mount(8) makes paths absolute where it uses fsconfig(2), which it is not to.
+    Lacking::MountApi.run(Command::new("mount").args(THEIRS).current_dir(there.path(""))).succeeded();
+    let shown = there.mountinfo("mnt").unwrap();
+    assert!(shown.contains("upperdir=upper,"), "{shown}");
+    let own = ["mount", "image.sqfs", "mnt", "--upper", "upper", "--work", "work"];
+    here.haosfs(&own).succeeded();
+    here.umount("mnt");
+    here.haosfs(&["check", "upper", "work"]).succeeded();
+    is_in_use(&there);
+    there.run("umount", &["mnt"]).succeeded();
+}
+
+/// An overlay of others.
+const THEIRS: [&str; 7] = ["-i", "-t", "overlay", "none", "mnt", "-o", "lowerdir=low,upperdir=upper,workdir=work"];
+
+/// Nobody writes to an upper, or checks it, that the kernel's overlayfs has and the table of mounts does not tell of.
+#[track_caller]
+fn is_in_use(scratch: &Scratch) {
+    scratch.mkdir("other");
+    for backend in ["fuse", "kernel", "hybrid"] {
+        let line = ["mount", "image.sqfs", "other", "--upper", "upper", "--work", "work", "--backend", backend];
+        scratch.haosfs(&line).failed(32, "the upper is in use by the kernel's overlayfs, which is mounted out of sight");
+        assert_eq!(scratch.mountinfo("other"), None);
+    }
+    scratch.haosfs(&["check", "upper", "work"]).failed(8, "the upper is in use by the kernel's overlayfs, which is mounted out");
+}
+
+/// Whoever is in it keeps an overlay that is mounted nowhere, or in another mount namespace only.
+#[test]
+fn uppers_in_use_out_of_sight_are_known() {
+    if !can_run("uppers_in_use_out_of_sight_are_known", is_root(), ROOT) {
+        return;
+    }
+    let theirs = format!("mount {}", THEIRS.join(" "));
+    let lazily = format!("{theirs}; cd mnt; umount -l .; echo; exec cat");
+    let elsewhere = format!("{theirs}; echo; exec cat");
+    for (way, line) in [("lazily", ["sh", "-ec", &lazily].as_slice()), ("elsewhere", &["unshare", "-m", "sh", "-ec", &elsewhere])]
+    {
+        let scratch = Scratch::with_image();
+        scratch.mkdir("low");
+        let mut child = Command::new(line[0])
+            .args(&line[1..])
+            .current_dir(scratch.path(""))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = [0; 1];
+        child.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
+        assert_eq!(scratch.mountinfo("mnt"), None, "{way}");
+        is_in_use(&scratch);
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+        let own = ["mount", "image.sqfs", "mnt", "--upper", "upper", "--work", "work"];
+        wait_until("the upper is free", || scratch.haosfs(&own).code == Some(0));
+        scratch.umount("mnt");
+    }
 }
 
 /// Without an upper, the kernel wants a second layer, which must not show.

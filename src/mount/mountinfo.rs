@@ -133,12 +133,13 @@ fn overlay_in(table: &[u8], is_one: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     overlays.filter(|mount| writable_directories(&mount.super_options).any(|used| is_one(&used))).map(|m| m.mountpoint).next()
 }
 
-/// A comma within a value stands there in octal digits, too.
+/// A comma within a value stands there in octal digits, too. The kernel shows a path as mount(2) was given it: where a relative one
+/// began cannot be told, and it says nothing of what has that name here.
 fn writable_directories(super_options: &[u8]) -> impl Iterator<Item = PathBuf> {
     let values = super_options
         .split(|&b| b == b',')
         .filter_map(|option| option.strip_prefix(b"upperdir=").or_else(|| option.strip_prefix(b"workdir=")));
-    values.map(|value| PathBuf::from(unescape(value)))
+    values.map(|value| PathBuf::from(unescape(value))).filter(|path| path.is_absolute())
 }
 
 /// Later lines lie on top of earlier ones, unless what one sees, which has this number, was mounted on a directory above since.
@@ -222,6 +223,8 @@ mod tests {
         assert_eq!(overlay_of("/up,per"), Some("/a".into()));
         assert_eq!(overlay_of("/w"), Some("/a".into()));
         assert_eq!((overlay_of("/u"), overlay_of("/l")), (None, None));
+        let relative = b"40 22 0:50 / /a rw - overlay o rw,lowerdir=l,upperdir=up,workdir=./w\n";
+        assert_eq!(overlay_in(relative, |_| true), None);
         let made_of = |table: &[u8]| parse_line(table).unwrap().made_of();
         assert_eq!(made_of(table), "lowerdir=/l:/u,upperdir=/up\\054per,workdir=/w");
         assert_eq!(made_of(b"41 22 0:50 / /a ro - fuse.haosfs o ro,sync,user_id=0,group_id=0"), "user_id=0");

@@ -134,13 +134,14 @@ impl Upper {
         atime: Atime,
         may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>,
     ) -> Result<([Arc<OwnedFd>; 2], pair::Locks)> {
-        let open = [pair::open("upper", upper)?, pair::open("work", work)?];
-        pair::check_apart(upper, &open[0], work, &open[1])?;
-        let open = layer::open_pair([upper, work], [&open[0], &open[1]], atime).unwrap_or(open);
+        let found = [pair::open("upper", upper)?, pair::open("work", work)?];
+        pair::check_apart(upper, &found[0], work, &found[1])?;
+        let open = layer::open_pair([upper, work], [&found[0], &found[1]], atime).unwrap_or_else(|| found.clone());
         pair::check_writable("upper", upper)?;
         pair::check_writable("work", work)?;
         let locks = pair::Locks::take([upper, work], [&open[0], &open[1]])?;
-        may_take(&open[0])?;
+        // The kernel makes no overlay of a directory below a clone that is mounted nowhere, so that one cannot be asked about.
+        may_take(&found[0])?;
         Ok((open, locks))
     }
 
