@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::mountinfo::{self, elsewhere_as};
 use super::record;
@@ -13,6 +15,10 @@ use crate::error::{Errno, Error, Result};
 use crate::sys::fs_context::FsContext;
 use crate::sys::fuse_mount::Attributes;
 use crate::sys::spot::Spot;
+
+/// How long an overlay that one does not see is waited for: a process that is just starting may have the mounts of its parent for
+/// a moment, which are not those that were unmounted here.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Refuses an upper directory that an overlay has, wherever that is mounted, and if it is mounted nowhere any more but still used.
 ///
@@ -22,13 +28,25 @@ pub fn refuse(upper: &Arc<OwnedFd>) -> Result<()> {
     let stat = Spot::Fd(Arc::clone(upper)).stat().map_err(|e| Error::sys("stat", "the upper directory", e))?;
     let inode = (stat.dev, stat.attr.ino);
     let of_path = |path: &Path| fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == inode);
-    let refused = |at: &str| Err(Error::Refused(format!("the upper is in use by the kernel's overlayfs{at}")));
-    match mountinfo::overlay_with_upper(of_path)?.or_else(|| noted(inode)) {
-        Some(at) => refused(&format!(" mounted at {}; unmount that first", at.display())),
-        None if asked(upper) == Err(Errno::EBUSY) => refused(
-            ", which is mounted out of sight; end what uses it, as after `umount -l`, or look into other mount namespaces",
-        ),
-        None => Ok(()),
+    let refused = |at: String| Err(Error::Refused(format!("the upper is in use by the kernel's overlayfs{at}")));
+    let mounted = |at: PathBuf| format!(" mounted at {}; unmount that first", at.display());
+    if let Some(at) = mountinfo::overlay_with_upper(of_path)? {
+        return refused(mounted(at));
+    }
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let at = match noted(inode) {
+            Some(at) => mounted(at),
+            None if asked(upper) == Err(Errno::EBUSY) => {
+                ", which is mounted out of sight; end what uses it, as after `umount -l`, or look into other mount namespaces"
+                    .into()
+            }
+            None => return Ok(()),
+        };
+        if Instant::now() >= end {
+            return refused(at);
+        }
+        sleep(PATIENCE / 20);
     }
 }
 

@@ -94,7 +94,9 @@ pub struct Elsewhere {
 /// Looks through the mounts of every process that we may look at for the superblock of this one. Our own come first.
 #[must_use]
 pub fn elsewhere(gone: &MountEntry) -> Option<Elsewhere> {
-    elsewhere_as(&gone.device, |mount| mount.fs_type == gone.fs_type && mount.source == gone.source)
+    let is_one =
+        |mount: &MountEntry| mount.fs_type == gone.fs_type && mount.source == gone.source && mount.made_of() == gone.made_of();
+    elsewhere_as(&gone.device, is_one)
 }
 
 /// The same for a device number and whatever else must be true: such numbers are used again.

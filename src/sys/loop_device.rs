@@ -76,7 +76,11 @@ pub fn attach(image: BorrowedFd<'_>, offset: u64) -> Result<LoopDevice, Errno> {
         let number = checked(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) })?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
         // Written to by nobody, but the kernel sets read-only devices up through writable descriptors, too, only.
-        let device = OpenOptions::new().read(true).write(true).open(&path)?;
+        let device = match OpenOptions::new().read(true).write(true).open(&path) {
+            // It was another's meanwhile, and is being let go (drivers/block/loop.c, `lo_open`).
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => continue,
+            answer => answer?,
+        };
         match configure(&device, image, offset) {
             Ok(()) => return Ok(LoopDevice { path, _open: device }),
             Err(Errno::EBUSY) => {}

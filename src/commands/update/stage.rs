@@ -70,7 +70,7 @@ pub fn run(request: &Request) -> Result<(), Failure> {
     }
     let copy = if is_one_file(path, &place.path()) {
         // As a copy is: nobody takes it away meanwhile.
-        if lock::exclusive(&file) == Err(Errno::EAGAIN) {
+        if lock::exclusive_soon(&file) == Err(Errno::EAGAIN) {
             return Err(Error::Refused(format!("{}: another update is being seen to there; try again", path.display())).into());
         }
         check_digest(path, &digest_if_needed(path, &expected)?, &expected)?;
