@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Command;
 
-use support::{Scratch, can_run, is_root};
+use support::{Scratch, can_run, is_root, wait_until};
 
 /// What the image's file has, and what is written over it in place.
 const OLD: &[u8] = b"hello\n";
@@ -18,6 +18,12 @@ const NEW: &[u8] = b"HELLO\n";
 fn run(program: &str, arguments: &[&str]) {
     let done = Command::new(program).args(arguments).output().unwrap();
     assert!(done.status.success(), "{program} {arguments:?}: {done:?}");
+}
+
+/// A program that another test has just forked may have a file open still.
+fn umount(scratch: &Scratch, name: &str) {
+    let done = || Command::new("umount").arg(scratch.path(name)).output().unwrap().status.success();
+    wait_until("it is unmounted", done);
 }
 
 /// A union whose upper is on a file system of its own, at `disk`.
@@ -69,8 +75,8 @@ fn writes_over_a_file_of_the_image(test: &str, options: &str, before: impl Fn(&F
     assert_eq!(mark.unwrap_err(), rustix::io::Errno::NODATA, "the image's data would show");
     drop(file);
     scratch.umount("mnt");
-    run("umount", &[scratch.path("left").to_str().unwrap()]);
-    run("umount", &[scratch.path("disk").to_str().unwrap()]);
+    umount(&scratch, "left");
+    umount(&scratch, "disk");
 }
 
 #[test]
@@ -105,7 +111,7 @@ fn a_mapping_that_finds_no_room_is_told() {
     assert_eq!(flushed.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
     drop((map, file));
     scratch.umount("mnt");
-    run("umount", &[scratch.path("disk").to_str().unwrap()]);
+    umount(&scratch, "disk");
 }
 
 /// The kernel tells of what could not be written once for each time the file was opened; upper files are opened once for all of them.
@@ -129,5 +135,5 @@ fn each_program_is_told_what_was_lost() {
     mine.sync_data().unwrap();
     drop(mine);
     scratch.umount("mnt");
-    run("umount", &[scratch.path("disk").to_str().unwrap()]);
+    umount(&scratch, "disk");
 }

@@ -159,8 +159,8 @@ fn a_root_outlives_the_signal_to_end() {
     let power = Power::with("ext4");
     for backend in ["hybrid", "fuse"] {
         let script = format!(
-            "$BOOT -o backend={backend} && trap '' TERM && echo x >$MNT/mine && kill -TERM -1; sleep 0.3; cat $MNT/mine && \
-             cat $KMSG && $HAOSFS umount $MNT && echo gone"
+            "$BOOT -o backend={backend} && trap '' TERM && echo x >$MNT/mine && kill -TERM -1; \
+             for n in $(seq 300); do grep -q SIGTERM $KMSG && break; sleep 0.1; done; cat $MNT/mine && cat $KMSG && $HAOSFS umount $MNT && echo gone"
         );
         let seen = power.on(&script).succeeded().stdout;
         assert!(seen.contains("\nx\n") && seen.contains("SIGTERM") && seen.ends_with("\ngone\n"), "{seen}");
@@ -176,15 +176,16 @@ fn trials_have_logs() {
     let power = Power::with("ext4");
     power.stage();
     let early = "echo '6,0,1000001,-;before' >>/dev/kmsg && $BOOT && cat $SYSTEM/logs/*.log";
-    let shown =
-        power.on(&format!("{early} && sleep 1.5 && echo '6,1,2000003,-;hello' >>/dev/kmsg && sleep 2.5")).succeeded().stdout;
+    let told = "for n in $(seq 300); do grep -q hello $SYSTEM/logs/*.log && break; sleep 0.1; done";
+    let shown = power.on(&format!("{early} && sleep 1.5 && echo '6,1,2000003,-;hello' >>/dev/kmsg && {told}")).succeeded().stdout;
     assert!(shown.contains("before\n"), "on the disk before anything of the image runs: {shown}");
     let first = power.log(1);
     assert!(first.starts_with(&format!("== haosfs: haos-x86_64_{NEW}.squashfs, attempt 1, 2 more\n")), "{first}");
     assert!(first.contains("hello\n") && first.contains("mounted source") && !first.contains("ended"), "{first}");
     // Power was cut. This time it is too late, by the kernel's own words.
     let dump = "mount -t tmpfs none /sys/fs/pstore && echo Oops >/sys/fs/pstore/dmesg-efi-1 && $BOOT && ls /sys/fs/pstore && \
-                $HAOSFS update fail --reason 'it is red' --ini $INI 2>/dev/null && sleep 1.5 && ls /proc | grep -c '^[0-9]'";
+                $HAOSFS update fail --reason 'it is red' --ini $INI 2>/dev/null && \
+                for n in $(seq 300); do pgrep -f 'haosfs[ ]boot' >/dev/null || break; sleep 0.1; done; ls /proc | grep -c '^[0-9]'";
     let failed = power.on(dump).succeeded().stdout;
     assert!(failed.ends_with("\n3\n"), "sh, ls, grep and nothing else: {failed}");
     assert!(!failed.contains("dmesg"), "it is told of once: {failed}");
@@ -209,8 +210,9 @@ fn a_trial_without_a_log_is_stood_by() {
     power.stage();
     fs::write(power.machine.scratch.path("system/logs"), "in the way").unwrap();
     let stands_by = "pgrep -c -f 'haosfs[ ]boot'";
-    let seen =
-        power.on(&format!("$BOOT && {stands_by}; $HAOSFS update confirm --ini $INI >$CONSOLE; sleep 1.5; {stands_by}; true"));
+    let ends = format!("for n in $(seq 300); do {stands_by} >/dev/null || break; sleep 0.1; done");
+    let confirm = "$HAOSFS update confirm --ini $INI >$CONSOLE";
+    let seen = power.on(&format!("$BOOT && {stands_by}; {confirm}; {ends}; {stands_by}; true"));
     let seen = seen.succeeded();
     assert_eq!(said(&seen.stdout)["mode"].as_str(), Some("trial"), "{seen:?}");
     assert!(seen.stdout.ends_with("\n1\n0\n"), "{seen:?}");

@@ -192,8 +192,9 @@ fn a_daemon_that_ends_badly_decides_nothing() {
         power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
         power.stage();
         let journal = power.machine.scratch.path("journal").display().to_string();
+        let ends = "for n in $(seq 300); do pgrep -f ^@haosfs >/dev/null || break; sleep 0.1; done";
         let boot = format!("export HAOSFS_FAULT={what}:1:{journal} && $BOOT -o backend=fuse && echo x >$MNT/tried");
-        let ended = power.on(&format!("{boot} && : >{journal} && umount $MNT && sleep 1 && ls $MNT"));
+        let ended = power.on(&format!("{boot} && : >{journal} && umount $MNT && {ends}; ls $MNT"));
         assert!(ended.stdout.contains("\"mode\":\"trial\"") && !ended.stdout.contains("\nsbin"), "{what}: {ended:?}");
         let met = fs::read_to_string(&journal).unwrap();
         // Whoever records the trial may write meanwhile.

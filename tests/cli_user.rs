@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,20 +72,22 @@ fn an_ordinary_user_s_blocks_are_kept_by_the_kernel() {
     fs::write(scratch.path("tree/long"), text).unwrap();
     scratch.run("mksquashfs", &["tree", "long.sqfs", "-quiet", "-no-progress"]).succeeded();
     scratch.give_to_nobody();
-    scratch
-        .haosfs_as_nobody(&["mount", "long.sqfs", "mnt", "--upper", "upper", "--work", "work", "-o", "data_cache=0"])
-        .succeeded();
     let read = |file: &str| {
         let script = "for n in $(seq 0 499); do dd if=$0 bs=4096 skip=$((n * 211 % 800)) count=1 status=none; done | cksum";
         scratch.as_nobody(&["sh", "-c", script, file]).succeeded().stdout
     };
-    // They come a moment after the mount.
-    thread::sleep(Duration::from_millis(500));
-    assert_eq!(read("mnt/long"), read("tree/long"));
-    let status = scratch.haosfs_as_nobody(&["status", "--json", "mnt"]).succeeded().stdout;
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    assert!(status["blocks"]["found"].as_u64().unwrap() > 0, "{status}");
-    scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
+    let expected = read("tree/long");
+    let mount = ["mount", "long.sqfs", "mnt", "--upper", "upper", "--work", "work", "-o", "data_cache=0"];
+    wait_until("blocks are kept", || {
+        scratch.haosfs_as_nobody(&mount).succeeded();
+        // They come a moment after the mount.
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(read("mnt/long"), expected);
+        let status = scratch.haosfs_as_nobody(&["status", "--json", "mnt"]).succeeded().stdout;
+        scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["blocks"]["found"].as_u64().unwrap() > 0
+    });
 }
 
 /// A mount that goes, whatever becomes of the test.
@@ -158,6 +161,13 @@ impl Beside {
     }
 }
 
+/// Tests that want both processors.
+static BOTH: Mutex<()> = Mutex::new(());
+
+fn both() -> MutexGuard<'static, ()> {
+    BOTH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Who may not keep processors from halting answers where is asked, and sees to it that nobody moves.
 #[test]
 fn of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst() {
@@ -166,7 +176,7 @@ fn of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst() {
     if !can_run("of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst", possible, needs) {
         return;
     }
-    let scratch = Scratch::with_image();
+    let (_turn, scratch) = (both(), Scratch::with_image());
     scratch.give_to_nobody();
     // Names that are not there, each a request.
     let ask = |name: &str| {
@@ -185,10 +195,11 @@ fn of_two_processors_the_other_one_is_kept_busy_in_a_user_s_burst() {
         shares.iter().any(|&share| share >= 20)
     });
     assert_eq!(beside.nice(), "19");
-    thread::sleep(Duration::from_millis(500));
-    let before = beside.runs();
-    thread::sleep(Duration::from_secs(1));
-    assert_eq!(beside.runs(), before, "nobody asks");
+    wait_until("it sleeps for a second when nobody asks", || {
+        let before = beside.runs();
+        thread::sleep(Duration::from_secs(1));
+        beside.runs() == before
+    });
     scratch.haosfs_as_nobody(&["umount", "mnt"]).succeeded();
     scratch.haosfs_as_nobody(&["mount", "image.sqfs", "mnt", "-o", "cpu_latency=any"]).succeeded();
     ask("any");
@@ -204,7 +215,7 @@ fn of_two_processors_the_other_one_decompresses_ahead() {
     if !can_run("of_two_processors_the_other_one_decompresses_ahead", possible, needs) {
         return;
     }
-    let scratch = Scratch::new();
+    let (_turn, scratch) = (both(), Scratch::new());
     ["tree", "mnt"].iter().for_each(|name| scratch.mkdir(name));
     for file in 100..140_u64 {
         let text: String = (0..12_000_u64).map(|n| format!("{n} {:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15 + file))).collect();

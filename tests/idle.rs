@@ -102,9 +102,14 @@ fn no_thread_wakes_while_nothing_is_asked() {
     // The end of a burst is seen in some hundredths of a second.
     sleep(Duration::from_millis(500));
     let all = || unions.iter().map(|union| wakes(union.path())).collect::<Vec<_>>();
-    let before = all();
-    sleep(Duration::from_secs(10));
-    assert_eq!(all(), before, "{mounts:?}");
+    // The kernel may have it forget something: then it is not idle.
+    let is_quiet = || {
+        let before = all();
+        sleep(Duration::from_secs(10));
+        let after = all();
+        (after == before).then_some(()).ok_or((before, after))
+    };
+    is_quiet().or_else(|_| is_quiet()).unwrap_or_else(|woken| panic!("{mounts:?}: {woken:?}"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions, create_dir, hard_link, rename};
 use std::os::unix::fs::{DirEntryExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use marks::{is_impure, marks, origin, set_origin};
 use mounted::ground::Ground;
@@ -32,6 +33,13 @@ const NEEDS: &[Requirement] = &[
     Requirement::Tool("setpriv"),
     Requirement::Fuse,
 ];
+
+/// A user namespace that begins while a union is mounted keeps that union alive, and its upper in use.
+static NAMESPACES: RwLock<()> = RwLock::new(());
+
+fn beside() -> RwLockReadGuard<'static, ()> {
+    NAMESPACES.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Tells the inner run where its file system is.
 const INSIDE: &str = "HAOSFS_TEST_INSIDE";
@@ -61,6 +69,7 @@ fn images_give_the_kernel_s_bytes() {
     if !can_run("images_give_the_kernel_s_bytes", NEEDS) {
         return;
     }
+    let _beside = beside();
     let homes = || open_temp_dir();
     let exported = Ground::image(&["-exports"], plant);
     compare(exported.lower(), homes().path(), &[]);
@@ -79,6 +88,7 @@ fn directories_give_the_kernel_s_bytes() {
     if !can_run("directories_give_the_kernel_s_bytes", NEEDS) {
         return;
     }
+    let _beside = beside();
     for kind in Fs::ALL {
         let scratch = Scratch::new(kind);
         plant(&scratch.dir("tree"));
@@ -99,6 +109,7 @@ fn a_user_namespace_gives_the_kernel_s_bytes() {
         let marked = compare(&Lower::Dir(at.join("tree")), &at.join("homes"), &["userxattr"]);
         assert_eq!(marked["# file: write/file"], ["user.overlay.origin=0x"]);
     } else if can_run(test, NEEDS) {
+        let _alone = NAMESPACES.write().unwrap_or_else(PoisonError::into_inner);
         let scratch = Scratch::new(Fs::Ext4);
         plant(&scratch.dir("tree"));
         scratch.dir("homes");
@@ -113,6 +124,7 @@ fn a_directory_that_merges_is_given_its_origin() {
     if !can_run("a_directory_that_merges_is_given_its_origin", NEEDS) {
         return;
     }
+    let _beside = beside();
     let scratch = Scratch::new(Fs::Ext4);
     fs::create_dir_all(scratch.path().join("tree/d/e/f")).unwrap();
     let lower = Lower::Dir(scratch.path().join("tree"));
@@ -180,6 +192,7 @@ fn numbers_stay_over_remounts_where_the_kernel_s_do() {
     if !can_run("numbers_stay_over_remounts_where_the_kernel_s_do", NEEDS) {
         return;
     }
+    let _beside = beside();
     let directory = Scratch::new(Fs::Ext4);
     grow(&directory.dir("tree"));
     let directory = Lower::Dir(directory.path().join("tree"));
@@ -210,6 +223,7 @@ fn the_kernel_and_haosfs_follow_each_other_s_origins() {
     if !can_run("the_kernel_and_haosfs_follow_each_other_s_origins", NEEDS) {
         return;
     }
+    let _beside = beside();
     let scratch = Scratch::new(Fs::Ext4);
     grow(&scratch.dir("tree"));
     let lower = Lower::Dir(scratch.path().join("tree"));
@@ -232,6 +246,7 @@ fn two_files_of_one_origin_stay_two() {
     if !can_run("two_files_of_one_origin_stay_two", NEEDS) {
         return;
     }
+    let _beside = beside();
     let scratch = Scratch::new(Fs::Ext4);
     grow(&scratch.dir("tree"));
     let mut union = changed(Driver::Haosfs, &Lower::Dir(scratch.path().join("tree")), &scratch.dir("home"), &[]);
@@ -262,6 +277,7 @@ fn bad_origins_hide_nothing() {
     if !can_run("bad_origins_hide_nothing", NEEDS) {
         return;
     }
+    let _beside = beside();
     let scratch = Scratch::new(Fs::Ext4);
     grow(&scratch.dir("tree"));
     let image = Ground::image(&["-exports"], grow);
@@ -301,6 +317,7 @@ fn a_uuid_that_two_lowers_share_is_not_trusted() {
     if !can_run("a_uuid_that_two_lowers_share_is_not_trusted", NEEDS) {
         return;
     }
+    let _beside = beside();
     let images = Ground::image(&["-exports"], grow);
     let home = open_temp_dir();
     let other = Ground::image(&["-exports"], |tree| fs::write(tree.join("more"), b"").unwrap());
@@ -318,6 +335,7 @@ fn impure_tells_of_every_origin() {
     if !can_run("impure_tells_of_every_origin", NEEDS) {
         return;
     }
+    let _beside = beside();
     let image = Ground::image(&["-exports"], grow);
     for driver in [Driver::Kernel, Driver::Haosfs] {
         let home = open_temp_dir();
@@ -335,6 +353,7 @@ fn impure_stays_when_the_last_origin_has_gone() {
     if !can_run("impure_stays_when_the_last_origin_has_gone", NEEDS) {
         return;
     }
+    let _beside = beside();
     let scratch = Scratch::new(Fs::Ext4);
     grow(&scratch.dir("tree"));
     let lower = Lower::Dir(scratch.path().join("tree"));
@@ -354,6 +373,7 @@ fn unreadable_files_move_without_privilege() {
     if !can_run("unreadable_files_move_without_privilege", NEEDS) {
         return;
     }
+    let _beside = beside();
     let scratch = Scratch::new(Fs::Ext4);
     grow(&scratch.dir("tree"));
     give_away(scratch.path());
@@ -377,6 +397,7 @@ fn a_uuid_that_is_not_told_leaves_the_origin_empty() {
     if !can_run("a_uuid_that_is_not_told_leaves_the_origin_empty", NEEDS) {
         return;
     }
+    let _beside = beside();
     let image = open_temp_dir();
     let [tree, packed, at] = ["tree", "packed", "mnt"].map(|name| image.path().join(name));
     [&tree, &at].iter().for_each(|dir| create_dir(dir).unwrap());

@@ -294,7 +294,8 @@ fn a_killed_daemon_ends() {
             killed.store(true, Ordering::Relaxed);
         });
         let answer = within(Duration::from_secs(10), union.path(), || fs::metadata(union.path().join("absent")));
-        assert_eq!(answer.unwrap_err().raw_os_error(), Some(libc::ENOTCONN));
+        // Asked while the connection ends, or after that.
+        assert!(matches!(answer.unwrap_err().raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)));
     }
 }
 

@@ -84,6 +84,13 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let directory = fs::canonicalize(scratch.path()).unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").current_dir(&directory).spawn().unwrap();
+        // It gets its name a moment after its parent goes on.
+        let name = format!("/proc/{}/comm", child.id());
+        let named = || fs::read(&name).unwrap() == b"sleep\n";
+        assert!((0..1000).any(|_| named() || {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            false
+        }));
         let found = holders(&directory, &[directory.join("m"), directory.clone(), "/".into()]);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -237,12 +237,12 @@ pub fn pack(path: &Path) {
     writer.write(&mut fs::File::create_new(path).unwrap()).unwrap();
 }
 
-/// Waits up to ten seconds for something to become true.
+/// Waits up to a minute for something to become true: other tests may have all of a machine for seconds.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     while !is_so() {
-        assert!(Instant::now() < end, "waited ten seconds in vain: {what}");
+        assert!(Instant::now() < end, "waited a minute in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

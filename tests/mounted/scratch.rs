@@ -75,8 +75,9 @@ impl Scratch {
             Some((program, quiet)) => {
                 let image = dir.path().join("image");
                 File::create(&image).unwrap().set_len(size).unwrap();
-                // mkfs.btrfs looks at every mount, and root may not look at those of ordinary users: so it sees none of them.
-                let script = "umount -a -l -t fuse.haosfs; exec \"$0\" \"$@\"";
+                // mkfs.btrfs looks at every mount, and root may not look at those of ordinary users: so it sees none of them, and
+                // holds none of the unions of other tests.
+                let script = "umount -a -l -t fuse.haosfs,overlay; exec \"$0\" \"$@\"";
                 let private = ["--mount", "--propagation", "private", "sh", "-c", script];
                 run(Command::new("unshare").args(private).arg(tool(program).unwrap()).arg(quiet).arg(&image));
                 Mount::new(&["-t", fs.name(), "-o", "loop"], &image, &at)
