@@ -40,7 +40,8 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 
 /// What we want of the kernel where it has it. Not `FUSE_ATOMIC_O_TRUNC`: with it the open itself truncates, before the kernel
 /// has found that the file is a running program (fs/namei.c, `do_open`). Not `FUSE_ASYNC_DIO`: a buffered read beside such a
-/// write may keep the old page. File handles are refused rather than stale once the kernel has forgotten an inode.
+/// write may keep the old page. File handles are refused rather than stale once the kernel has forgotten an inode. With
+/// `FUSE_POSIX_ACL` whoever is not the owner has each inode asked for its ACL (fs/namei.c, `check_acl`).
 const WANTED: [InitFlags; 8] = [
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_DO_READDIRPLUS,
@@ -133,7 +134,8 @@ impl Filesystem {
 
 impl fuser::Filesystem for Filesystem {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for flag in WANTED {
+        let acls = self.union.has_acls();
+        for flag in WANTED.into_iter().filter(|flag| acls || *flag != InitFlags::FUSE_POSIX_ACL) {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!("this kernel's FUSE lacks {flag:?}");
             }

@@ -89,6 +89,12 @@ impl Union {
         self.upper.as_ref().is_some_and(|upper| upper.atime() == Atime::Strict)
     }
 
+    /// True where something may have a POSIX ACL, or be given one.
+    #[must_use]
+    pub fn has_acls(&self) -> bool {
+        self.upper.is_some() || self.lowers.iter().any(|lower| lower.has_acls())
+    }
+
     /// Reads up to `len` bytes from `offset` and hands them to `reply`; fewer only at the end of the file. What is given back is for
     /// [`Union::keep`].
     ///

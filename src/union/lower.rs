@@ -192,6 +192,11 @@ pub trait Lower: Send + Sync {
         false
     }
 
+    /// Whether its inodes can have POSIX ACLs (acl(5)).
+    fn has_acls(&self) -> bool {
+        true
+    }
+
     /// Sizes for statfs(2).
     fn space(&self) -> LowerSpace;
 

@@ -57,6 +57,11 @@ impl Lower for SquashfsLower {
         true
     }
 
+    /// Of attributes there are `user.`, `trusted.` and `security.` ones (fs/squashfs/squashfs_fs.h, `SQUASHFS_XATTR_USER`).
+    fn has_acls(&self) -> bool {
+        false
+    }
+
     fn entries(&self, dir: LowerId) -> Result<Listing> {
         let listing = self.image.entries(inode(dir))?;
         let listed = |found: image::Entry| Listed { id: Some(LowerId(found.inode.0)), ino: found.ino, kind: found.kind };
