@@ -42,6 +42,20 @@ pub fn write(found: &Baseline) {
     fs::write(FILE, text).unwrap();
 }
 
+/// What costs as much as it did passes, and what costs more than it may does not: of each operation, by either measure.
+pub fn check_bounds(known: &Baseline) {
+    let times = |instructions: f64, ratio: f64| -> Baseline {
+        let grown =
+            |cost: &Cost| Cost { instructions: (cost.instructions as f64 * instructions) as u64, ratio: cost.ratio * ratio };
+        known.iter().map(|(name, cost)| (name.clone(), grown(cost))).collect()
+    };
+    assert_eq!(worse(known, &times(1.0, 1.0)), [""; 0]);
+    assert_eq!(worse(known, &times(1.09, 1.9)), [""; 0]);
+    for grown in [times(1.11, 1.0), times(1.0, 2.1)] {
+        assert_eq!(worse(known, &grown).len(), known.len());
+    }
+}
+
 /// A line for each operation that costs too much, or that only one of both knows.
 pub fn worse(known: &Baseline, found: &Baseline) -> Vec<String> {
     let mut lines = Vec::new();

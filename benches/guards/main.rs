@@ -48,7 +48,9 @@ fn main() -> ExitCode {
         baseline::write(&found);
         return ExitCode::SUCCESS;
     }
-    let worse = baseline::worse(&baseline::read(), &found);
+    let known = baseline::read();
+    baseline::check_bounds(&known);
+    let worse = baseline::worse(&known, &found);
     worse.iter().for_each(|line| println!("{line}"));
     if worse.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

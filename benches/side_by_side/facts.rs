@@ -9,8 +9,13 @@ use crate::corpus::Corpus;
 /// Names and values, in the order in which they are told.
 pub type Facts = Vec<(&'static str, String)>;
 
+/// The time of day.
+pub fn now() -> String {
+    line_with("", "date", &["-u", "+%Y-%m-%d %H:%M UTC"])
+}
+
 /// Looks at the machine.
-pub fn gather(corpus: &Corpus, dir: &Path, rounds: usize) -> Facts {
+pub fn gather(corpus: &Corpus, dir: &Path, rounds: usize, began: String) -> Facts {
     let [files, bytes, dirs] = corpus.counts;
     let image = corpus.image.metadata().unwrap().len() >> 20;
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap();
@@ -21,7 +26,8 @@ pub fn gather(corpus: &Corpus, dir: &Path, rounds: usize) -> Facts {
     let memory = memory.lines().next().unwrap_or_default().trim_start_matches("MemTotal:").trim().to_owned();
     let untarred = corpus.dir.join("include.tar").metadata().unwrap().len() >> 20;
     vec![
-        ("ended", line_with("", "date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        ("began", began),
+        ("ended", now()),
         ("kernel", line_with("", "uname", &["-srm"])),
         ("processors", format!("{} x {}", std::thread::available_parallelism().unwrap(), cpu.map_or("?", |c| c.1))),
         ("idle driver", idle.map_or_else(|_| "none".to_owned(), |driver| driver.trim().to_owned())),
@@ -30,6 +36,7 @@ pub fn gather(corpus: &Corpus, dir: &Path, rounds: usize) -> Facts {
         ("image", format!("{files} files in {dirs} directories, {} MiB; packed {image} MiB, zstd, 128 KiB blocks", bytes >> 20)),
         ("untarred", format!("{untarred} MiB")),
         ("haosfs", format!("{}, commit {}", env!("CARGO_PKG_VERSION"), commit())),
+        ("mksquashfs", line_with("mksquashfs version ", "mksquashfs", &["-version"])),
         ("squashfuse", line_with("squashfuse ", "squashfuse_ll", &["--version"])),
         ("fuse-overlayfs", line_with("fuse-overlayfs: ", "fuse-overlayfs", &["--version"])),
         ("rounds", rounds.to_string()),

@@ -92,8 +92,9 @@ fn main() {
         .filter(|driver| arguments.drivers.is_empty() || arguments.drivers.iter().any(|name| name == driver.name()))
         .filter(|driver| driver.is_there().inspect_err(|why| println!("{}: left out, {why}", driver.name())).is_ok())
         .collect();
+    let began = facts::now();
     let results = rounds::run(&corpus, &rows, &drivers, arguments.rounds, &arguments.options);
-    let facts = facts::gather(&corpus, &arguments.dir, arguments.rounds);
+    let facts = facts::gather(&corpus, &arguments.dir, arguments.rounds, began);
     tell(&arguments, &results, &facts, "");
 }
 

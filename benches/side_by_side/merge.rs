@@ -51,10 +51,10 @@ fn rounds_of(list: &Value) -> Vec<f64> {
 }
 
 /// The measurements as if each were a round of a machine on which the kernel takes the median of its times: machines are not equally fast,
-/// and what is told are multiples of the kernel's. Times to mount, which are told as they are, stay. Of the rows and drivers of the first.
+/// and what is told are multiples of the kernel's. Times to mount, which are told as they are, stay. Of the rows of the first, and of all
+/// drivers.
 pub fn as_one(all: &[Results]) -> Results {
-    let first = &all[0];
-    let mut one = Results { rows: first.rows.clone(), drivers: first.drivers.clone(), ..Results::default() };
+    let mut one = Results { rows: all[0].rows.clone(), drivers: drivers(all), ..Results::default() };
     for row in &one.rows {
         for driver in &one.drivers {
             let kernel = |results: &Results, turn| results.median(row.name, Contender::Kernel.name(), turn);
@@ -76,6 +76,10 @@ pub fn as_one(all: &[Results]) -> Results {
     one
 }
 
+fn drivers(all: &[Results]) -> Vec<Contender> {
+    contender::ALL.into_iter().filter(|driver| all.iter().any(|results| results.drivers.contains(driver))).collect()
+}
+
 /// What the measurements have in common, and how many they are.
 pub fn facts(dirs: &[PathBuf]) -> Facts {
     vec![("measurements", dirs.len().to_string())]
@@ -83,7 +87,7 @@ pub fn facts(dirs: &[PathBuf]) -> Facts {
 
 /// The ratios of each measurement, in their order.
 pub fn table(all: &[Results]) -> String {
-    let drivers: Vec<Contender> = all[0].drivers.iter().copied().filter(|driver| *driver != Contender::Kernel).collect();
+    let drivers: Vec<Contender> = drivers(all).into_iter().filter(|driver| *driver != Contender::Kernel).collect();
     let head: Vec<&str> = drivers.iter().map(|driver| driver.name()).collect();
     let mut text = String::new();
     writeln!(text, "| workload | {} |\n| --- |{}", head.join(" | "), " --- |".repeat(head.len())).unwrap();
