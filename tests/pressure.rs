@@ -7,7 +7,9 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use mounted::daemon::daemon;
@@ -99,6 +101,43 @@ fn output(mut command: Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Names of one directory, kB that its nodes and one listing of it take, and who reads it at the same time.
+const NAMES: usize = 60_000;
+const ONE_LISTING: u64 = 42 << 10;
+const READERS: usize = 8;
+
+/// Those who come together list a directory once, not each for himself.
+#[test]
+fn readers_of_one_directory_share_its_listing() {
+    let needs = [Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
+    if !can_run("readers_of_one_directory_share_its_listing", &needs) {
+        return;
+    }
+    let ground = Ground::image(&[], |tree| {
+        fs::create_dir(tree.join("dir")).unwrap();
+        (0..NAMES).for_each(|n| drop(fs::File::create_new(tree.join(format!("dir/a-name-of-some-length-{n}"))).unwrap()));
+    });
+    let union = ground.mount_with(Driver::Haosfs, &ground.home(), &[&format!("threads={READERS}")]);
+    let (daemon, dir) = (daemon(union.path()).unwrap(), union.path().join("dir"));
+    let (begins, done) = (Barrier::new(READERS), AtomicUsize::new(0));
+    let most = thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                begins.wait();
+                assert_eq!(fs::read_dir(&dir).unwrap().count(), NAMES);
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        let mut most = 0;
+        while done.load(Ordering::Relaxed) < READERS {
+            most = most.max(kilobytes(daemon, "RssAnon"));
+            sleep(Duration::from_millis(1));
+        }
+        most
+    });
+    assert!(most <= ONE_LISTING, "{most} kB are anonymous");
 }
 
 #[test]

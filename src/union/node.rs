@@ -18,6 +18,8 @@ use crate::types::Kind;
 const FLAGS_KNOWN: u8 = 1;
 const FLAG_APPEND: u8 = 2;
 const FLAG_IMMUTABLE: u8 = 4;
+/// Beside them: see [`Node::has_known_names`]. With a byte of its own a node would take 16 more on the heap.
+const KNOWS_NAMES: u8 = 8;
 
 /// Names a node to the outside: its inode number ([`Table::number`](super::table::Table::number)), but for the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,12 +174,10 @@ pub struct Node {
     pub state: RwLock<State>,
     /// What its use leaves, if it was used.
     traces: Mutex<Option<Box<Traces>>>,
-    /// Its flags, once they were asked for: 0 before, else [`FLAGS_KNOWN`] and what is set.
+    /// Its flags, once they were asked for: 0 before, else [`FLAGS_KNOWN`] and what is set. And [`KNOWS_NAMES`].
     flags: AtomicU8,
     /// Of a file in the upper: fsync(2) was done since it has its name, or its data. fdatasync(2) alone need not make these durable.
     pub(super) synced: AtomicBool,
-    /// Of a directory: it was made here, and [`super::names`] has been told of each of its names.
-    knows_names: AtomicBool,
     /// Of a directory its default ACL, of anything else capabilities.
     pub(super) absence: Absence,
     /// Keys that lead to the node.
@@ -198,7 +198,6 @@ impl Node {
             traces: Mutex::default(),
             flags: AtomicU8::new(0),
             synced: AtomicBool::new(false),
-            knows_names: AtomicBool::new(false),
             absence: Absence::default(),
             keys: Mutex::new(SmallVec::new()),
         }
@@ -220,15 +219,15 @@ impl Node {
         traces.get_or_insert_with(|| Box::new(Traces::of(self.kind)))
     }
 
-    /// True for a directory of whose names [`super::names`] has been told.
+    /// True for a directory that was made here, of whose names [`super::names`] has been told.
     #[must_use]
     pub fn has_known_names(&self) -> bool {
-        self.knows_names.load(Ordering::Acquire)
+        self.flags.load(Ordering::Acquire) & KNOWS_NAMES != 0
     }
 
     /// From now on [`super::names`] is told of each name of this directory, which has none yet.
     pub(super) fn know_names(&self) {
-        self.knows_names.store(true, Ordering::Release);
+        let _before = self.flags.fetch_or(KNOWS_NAMES, Ordering::Release);
     }
 
     /// What readers of a directory were told; `None` for anything else.
@@ -249,7 +248,8 @@ impl Node {
     pub fn remember_protection(&self, protection: Protection) {
         let append = if protection.append { FLAG_APPEND } else { 0 };
         let immutable = if protection.immutable { FLAG_IMMUTABLE } else { 0 };
-        self.flags.store(FLAGS_KNOWN | append | immutable, Ordering::Relaxed);
+        let with = |flags| Some(flags & KNOWS_NAMES | FLAGS_KNOWN | append | immutable);
+        let _before = self.flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, with);
     }
 
     /// Adds a reference unless the node is dead.

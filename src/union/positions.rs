@@ -100,15 +100,32 @@ impl Listed {
     }
 }
 
-/// Unchanged directories that are being read, with how many names they have, longest unused first.
+/// What is being read at present.
 #[derive(Debug, Default)]
-pub struct Positions(Mutex<VecDeque<(Weak<Node>, usize)>>);
+pub struct Positions {
+    /// Unchanged directories, with how many names they have, longest unused first.
+    unfinished: Mutex<VecDeque<(Weak<Node>, usize)>>,
+    /// Held by who lists a directory that nobody has listed yet. Of several who come together each would need memory for all its names.
+    listing: Mutex<Vec<(NodeId, Arc<Mutex<()>>)>>,
+}
 
 impl Positions {
+    /// The lock of who lists a directory. It is taken before all others, and its map knows it for as long as somebody has it.
+    fn turn(&self, dir: NodeId) -> Arc<Mutex<()>> {
+        let mut all = self.listing.lock();
+        all.retain(|(_, lock)| Arc::strong_count(lock) > 1);
+        if let Some((_, lock)) = all.iter().find(|(id, _)| *id == dir) {
+            return Arc::clone(lock);
+        }
+        let lock = Arc::default();
+        all.push((dir, Arc::clone(&lock)));
+        lock
+    }
+
     /// Keeps the order of an unchanged directory for the next request; the caller holds nothing of any node's.
     fn keep(&self, node: &Arc<Node>, names: usize) {
         let over: Vec<_> = {
-            let mut unfinished = self.0.lock();
+            let mut unfinished = self.unfinished.lock();
             forget(&mut unfinished, node);
             unfinished.push_back((Arc::downgrade(node), names));
             // Of the last ones, those that go in beside the newest.
@@ -126,7 +143,7 @@ impl Positions {
 
     /// Somebody has come to the last position, `end`.
     fn finish(&self, node: &Arc<Node>, end: u64) {
-        forget(&mut self.0.lock(), node);
+        forget(&mut self.unfinished.lock(), node);
         if let Some(mut listed) = node.listed() {
             listed.end = end;
         }
@@ -190,14 +207,29 @@ impl Union {
     }
 
     fn order(&self, node: &Arc<Node>, anew: bool) -> Result<Arc<Order>> {
-        let known = node.listed().and_then(|listed| listed.order.clone().map(|order| (order, listed.changed)));
-        if let Some((order, changed)) = known {
-            let mut order = order.lock();
-            if anew && changed {
-                *order = Arc::new(order.renew(self.listing(node)?));
-            }
-            return Ok(Arc::clone(&order));
+        if let Some(order) = self.known_order(node, anew)? {
+            return Ok(order);
         }
+        let turn = self.positions.turn(node.id);
+        let _turn = turn.lock();
+        match self.known_order(node, anew)? {
+            Some(order) => Ok(order),
+            None => self.first_order(node),
+        }
+    }
+
+    /// That of who has begun to read it, or has read it before it was changed.
+    fn known_order(&self, node: &Arc<Node>, anew: bool) -> Result<Option<Arc<Order>>> {
+        let known = node.listed().and_then(|listed| listed.order.clone().map(|order| (order, listed.changed)));
+        let Some((order, changed)) = known else { return Ok(None) };
+        let mut order = order.lock();
+        if anew && changed {
+            *order = Arc::new(order.renew(self.listing(node)?));
+        }
+        Ok(Some(Arc::clone(&order)))
+    }
+
+    fn first_order(&self, node: &Arc<Node>) -> Result<Arc<Order>> {
         let order = {
             let _tree = self.tree.read();
             let _names = node.children.read();
@@ -300,6 +332,20 @@ mod tests {
             assert_eq!(a, b);
         }
         assert_eq!((counted.end(), given.end(), Order::default().end()), (4, 4, 0));
+    }
+
+    #[test]
+    fn a_directory_is_listed_by_one_at_a_time() {
+        let positions = Positions::default();
+        let (first, second, other) = (positions.turn(NodeId(7)), positions.turn(NodeId(7)), positions.turn(NodeId(8)));
+        assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &other));
+        drop((first, second));
+        drop(positions.turn(NodeId(9)));
+        let known = |id| positions.listing.lock().iter().any(|(other, _)| *other == NodeId(id));
+        assert!(!known(7) && known(8) && known(9));
+        drop(other);
+        let _ten = positions.turn(NodeId(10));
+        assert!(!known(8) && !known(9) && known(10));
     }
 
     #[test]
