@@ -14,7 +14,7 @@ mod support;
 mod tree;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use haosfs::update::state::State;
 use power::{Power, possible};
@@ -129,6 +129,27 @@ fn late_checks_start_anew() {
     guarded.power.stage();
     let killed = guarded.on("PATH=/none; $BOOT && $GUARD --deadline 2; echo not reached");
     assert!(killed.code != Some(0) && !killed.stdout.contains("not reached"), "{killed:?}");
+}
+
+/// Part of an application may not have been installed.
+#[test]
+fn a_check_that_leads_nowhere_is_not_green() {
+    if !possible("a_check_that_leads_nowhere_is_not_green") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.check("required.d", "20-two", "exit 0");
+    guarded.check("wanted.d", "20-two", "exit 0");
+    let link = |directory: &str| guarded.power.machine.scratch.path(directory).join("10-app");
+    symlink("/opt/app/check", link("required.d")).unwrap();
+    let red = guarded.on("$BOOT && $GUARD --no-reboot");
+    assert!(red.code == Some(2) && !guarded.is_confirmed(), "{red:?}");
+    assert!(guarded.why().contains("required.d/10-app: No such file"), "{}", guarded.why());
+    guarded.power.stage();
+    fs::rename(link("required.d"), link("wanted.d")).unwrap();
+    let green = guarded.on("$BOOT && $GUARD --no-reboot");
+    assert!(green.code == Some(0) && guarded.is_confirmed(), "{green:?}");
+    assert!(green.stderr.contains("wanted.d/10-app: No such file") && green.stderr.contains("only wanted"), "{green:?}");
 }
 
 /// An initramfs with systemd may have left that there, and gone over to another init.

@@ -1,6 +1,6 @@
 //! Check scripts: programs in directories, one after the other in the order of their names.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
@@ -39,27 +39,38 @@ pub enum Answer {
 /// with none of the latter. One that comes again in a later directory is taken from that.
 ///
 /// # Errors
-/// Where one is there and cannot be read: what cannot be checked is not green.
+/// Where a directory, or one of such a name, is there and cannot be read, or is a link that leads nowhere: what cannot be checked is not
+/// green.
 pub fn programs(directories: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut found: Vec<PathBuf> = Vec::new();
+    let mut found: Vec<(OsString, Result<PathBuf>)> = Vec::new();
     for directory in directories {
         let failed = |e| Error::sys("look for checks in", directory, e);
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !directory.is_symlink() => continue,
             Err(e) => return Err(failed(e)),
         };
         for entry in entries {
             let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).map_err(failed)?;
-            let is_program = fs::metadata(&path).is_ok_and(|at| at.is_file() && at.permissions().mode() & 0o111 != 0);
-            if is_name(&name) && is_program {
-                found.retain(|other| other.file_name() != Some(&name));
-                found.push(path);
+            if !is_name(&name) {
+                continue;
             }
+            let program = match is_program(&path) {
+                Ok(false) => continue,
+                known => known.map(|_| path),
+            };
+            found.retain(|(other, _)| *other != name);
+            found.push((name, program));
         }
     }
-    found.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
-    Ok(found)
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    found.into_iter().map(|(_, program)| program).collect()
+}
+
+/// What is not executable is there for others.
+fn is_program(path: &Path) -> Result<bool> {
+    let at = fs::metadata(path).map_err(|e| Error::sys("look at the check", path, e))?;
+    Ok(at.is_file() && at.permissions().mode() & 0o111 != 0)
 }
 
 /// Editors and package managers leave others.
@@ -130,6 +141,7 @@ fn last_line(mut said: File) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
     use std::time::Instant;
 
     fn program(directory: &Path, name: &str, text: &str, mode: u32) {
@@ -150,6 +162,28 @@ mod tests {
         let found = programs(&[first.clone(), second.clone(), scratch.path().join("none")]).unwrap();
         assert_eq!(found, [second.join("10-a"), first.join("20-b.sh")]);
         assert!(programs(&[first.join("10-a")]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_of() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (first, second) = (scratch.path().join("a"), scratch.path().join("b"));
+        [&first, &second].into_iter().for_each(|directory| fs::create_dir(directory).unwrap());
+        symlink("nowhere", first.join("c~")).unwrap();
+        let one = [first];
+        assert!(programs(&one).unwrap().is_empty(), "nobody would run it");
+        symlink("nowhere", one[0].join("10-a")).unwrap();
+        symlink("20-b", one[0].join("20-b")).unwrap();
+        let why = |directories: &[PathBuf]| programs(directories).unwrap_err().to_string();
+        assert!(why(&one).contains("look at the check"), "{}", why(&one));
+        program(&second, "10-a", "", 0o755);
+        let [first] = one;
+        let both = [first, second.clone()];
+        assert!(why(&both).contains("20-b"), "{}", why(&both));
+        program(&second, "20-b", "", 0o755);
+        assert_eq!(programs(&both).unwrap(), [second.join("10-a"), second.join("20-b")], "what is hidden is not run");
+        symlink("nowhere", scratch.path().join("c")).unwrap();
+        assert!(programs(&[scratch.path().join("c")]).is_err());
     }
 
     #[test]
