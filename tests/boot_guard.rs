@@ -152,6 +152,38 @@ fn a_check_that_leads_nowhere_is_not_green() {
     assert!(green.stderr.contains("wanted.d/10-app: No such file") && green.stderr.contains("only wanted"), "{green:?}");
 }
 
+/// What is only wanted costs no image its confirmation, whoever has to say that it works.
+#[test]
+fn a_wanted_check_that_hangs_is_only_told_of() {
+    if !possible("a_wanted_check_that_hangs_is_only_told_of") {
+        return;
+    }
+    let guarded = Guarded::new();
+    guarded.check("required.d", "10-one", "exit 0");
+    guarded.check("wanted.d", "20-two", "sleep 62 & sleep 62");
+    guarded.check("wanted.d", "30-three", "touch $0.was-run");
+    guarded.check("bin", "systemctl", "echo running");
+    let systemd = "mkdir -p /run/systemd/system && PATH=$D/bin:$PATH && rm -f $D/required.d/10-one && ";
+    for witness in ["", systemd] {
+        let hung = guarded.on(&format!(
+            "{witness}$BOOT && $GUARD --deadline 5 --reboot-command 'echo anew'; echo $?; pgrep -c -f 'sleep[ ]62'"
+        ));
+        assert!(hung.stdout.ends_with("\n0\n0\n") && guarded.is_confirmed(), "{hung:?}");
+        assert!(hung.stderr.contains("20-two was not ready in time; it was only wanted"), "{hung:?}");
+        assert!(
+            hung.stderr.contains("the time is over") && !guarded.power.machine.scratch.path("wanted.d/30-three.was-run").exists()
+        );
+        assert!(fs::read(guarded.power.machine.scratch.path("watchdog")).unwrap().ends_with(b"V"), "it is given back");
+        guarded.on("$BOOT && $HAOSFS update rollback --ini $INI");
+        guarded.power.stage();
+    }
+    // Without a time there is no end of it either, but the image is confirmed, and whoever ends it is heard.
+    guarded.power.add_to_ini("[update]\ndeadline = none\n");
+    let confirmed = "for n in $(seq 300); do grep -q update_image $INI || break; sleep 0.1; done";
+    let ended = guarded.on(&format!("{systemd}$BOOT && {{ $GUARD & {confirmed}; kill $!; wait $!; echo $?; }}"));
+    assert!(ended.stdout.ends_with("\n0\n") && guarded.is_confirmed(), "{ended:?}");
+}
+
 /// An initramfs with systemd may have left that there, and gone over to another init.
 #[test]
 fn who_is_not_systemd_is_asked_to_start_anew() {

@@ -44,8 +44,7 @@ impl Case<'_> {
             Ok(Some(verdict)) => return verdict,
             Err(e) => return Verdict::Red(e.to_string()),
         }
-        let verdict = self.wanted(watch);
-        verdict.unwrap_or_else(|| self.await_witness(self.witness(required.is_empty()), watch))
+        self.await_witness(self.witness(required.is_empty()), watch)
     }
 
     /// Without a check nothing was shown yet by this process running.
@@ -74,22 +73,27 @@ impl Case<'_> {
         Ok(None)
     }
 
-    fn wanted(&self, watch: &mut Watch) -> Option<Verdict> {
+    /// They only tell, so they are run when all is decided and saved: one that hangs keeps nobody from that. What has not ended when the
+    /// time is over is ended.
+    pub fn tell_of_wanted(&self, watch: &mut Watch) {
         let programs = checks::programs(&self.request.wanted).unwrap_or_else(|e| {
             tracing::warn!("{e}; they were only wanted");
             Vec::new()
         });
         for program in programs {
             let shown = program.display();
+            if watch.is_over() {
+                tracing::warn!("the time is over: {shown} and what comes after it is not run; it was only wanted");
+                return;
+            }
             match checks::run(&program, watch) {
                 Ok(Answer::Green) => tracing::info!("{shown}: green"),
                 Ok(Answer::Red(why)) => tracing::warn!("{shown}: {why}; it was only wanted"),
-                Ok(Answer::Late) => return Some(Verdict::Late),
-                Ok(Answer::Ended) => return Some(Verdict::Ended),
+                Ok(Answer::Late) => tracing::warn!("{shown} was not ready in time; it was only wanted"),
+                Ok(Answer::Ended) => return,
                 Err(e) => tracing::warn!("{e}; it was only wanted"),
             }
         }
-        None
     }
 
     fn await_witness(&self, witness: Witness, watch: &mut Watch) -> Verdict {

@@ -80,7 +80,7 @@ pub fn run(request: &Request) -> Result<u8> {
     }
     let case = Case { ini: &request.ini, request, judged, application: request.application || rules.waits_for_the_application() };
     let fate = case.decide(&mut watch);
-    case.end(fate, watch)
+    case.end(fate, &mut watch)
 }
 
 /// Its file system may be mounted late, and it may be being written. `None` where this process shall end.
@@ -183,7 +183,7 @@ impl Case<'_> {
     }
 
     /// The machine is started anew only where the image is known to have failed.
-    fn end(&self, fate: Result<Fate>, watch: Watch) -> Result<u8> {
+    fn end(&self, fate: Result<Fate>, watch: &mut Watch) -> Result<u8> {
         let image = &self.judged.image;
         match fate {
             Ok(Fate::Failed) if self.judged.is_tried => {
@@ -195,7 +195,11 @@ impl Case<'_> {
                 return Ok(FAILED);
             }
             Ok(Fate::Failed) => tracing::error!("{image} does not work"),
-            Ok(Fate::Works) => tracing::info!("{image} works"),
+            Ok(Fate::Works) => {
+                tracing::info!("{image} works");
+                watch.release();
+                self.tell_of_wanted(watch);
+            }
             Ok(Fate::Other) => tracing::warn!("{image} is not judged any more: something else was decided meanwhile"),
             Ok(Fate::Undecided) => tracing::info!("asked to end: nothing is decided of {image}"),
             Err(_) => {}

@@ -59,8 +59,8 @@ impl Watch {
     }
 
     /// All is well, or nobody may say otherwise: the watchdog is free for whoever takes it next.
-    pub fn release(self) {
-        if let Some(watchdog) = self.watchdog {
+    pub fn release(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
             watchdog.release();
         }
     }
