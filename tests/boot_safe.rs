@@ -212,6 +212,48 @@ fn the_data_partition_is_checked() {
     assert_eq!(said(&power.on("PATH=/nowhere $BOOT").succeeded().stdout)["mode"].as_str(), Some("system"));
 }
 
+/// Whoever only looks has nothing tried, nothing counted, and nothing written but what a driver must: the data partition stays as it is, bit
+/// by bit, and one that can only be read will do.
+#[test]
+fn a_boot_that_only_looks_changes_nothing() {
+    if !possible("a_boot_that_only_looks_changes_nothing") {
+        return;
+    }
+    let power = Power::with("ext4");
+    let (data, before) = (power.machine.disk.partition(2), power.machine.scratch.path("before"));
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    let looks = |case: &str, shown: &str| {
+        let state = power.state();
+        for access in ["--setro", "--setrw"] {
+            // What the last boot had is free a moment after its end.
+            power.machine.assert_nothing_is_left();
+            disk::run(Command::new("blockdev").arg(access).arg(&data));
+            disk::run(Command::new("cp").arg("--sparse=always").arg(&data).arg(&before));
+            let seen =
+                power.on("$BOOT -o ro && cat $MNT/etc/version $MNT/mine && ! touch $MNT/new 2>$CONSOLE && $HAOSFS umount $MNT");
+            assert_eq!(said(&seen.stdout)["mode"].as_str(), Some("system"), "{case}, {access}: {seen:?}");
+            assert!(seen.code == Some(0) && seen.stdout.ends_with(shown), "{case}, {access}: {seen:?}");
+            power.machine.assert_nothing_is_left();
+            disk::run(Command::new("cmp").arg(&before).arg(&data));
+            assert_eq!(power.state(), state, "{case}, {access}");
+        }
+    };
+    let old = format!("{OLD}one\n");
+    looks("stable", &old);
+    power.stage();
+    looks("staged", &old);
+    power.on("$BOOT && echo two >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    assert!(matches!(power.state(), State::Trying { left: 2, tried: 1, .. }), "{:?}", power.state());
+    looks("trying", &old);
+    // Power failed while it was confirmed, before its upper came into use.
+    let ini = fs::read_to_string(power.machine.ini()).unwrap();
+    power.machine.configure(&format!("{{{}}},fs=ext4", power.machine.guid), NEW);
+    looks("confirmed", &format!("{NEW}two\n"));
+    fs::write(power.machine.ini(), ini).unwrap();
+    power.on("$BOOT && $HAOSFS umount $MNT && $HAOSFS update fail --reason 'it is red' --ini $INI 2>$CONSOLE").succeeded();
+    looks("rolled back", &old);
+}
+
 /// A file system that spans two disks is there when both are, and udev, which would tell the kernel of them, does not run everywhere.
 #[test]
 fn a_second_disk_is_waited_for() {

@@ -119,6 +119,7 @@ fn ending(request: &Request, found: &Found, machine: &mut Machine<'_>) -> Ending
         return Ending::Interrupted { at: e.to_string() };
     }
     let event = match awaited {
+        Ok(()) if request.options.access == Access::ReadOnly => return sequence::look(&found.state, machine),
         Ok(()) => Event::BootBegins,
         Err(e) => Event::DataMissing { why: e.to_string() },
     };

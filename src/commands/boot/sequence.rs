@@ -97,6 +97,16 @@ pub fn run(mut state: State, mut event: Event, acts: &mut impl Acts) -> Ending {
     Ending::Safe { why: "no image is left to be booted".to_owned() }
 }
 
+/// Boots the good image where nothing shall be written: no update is tried, no generation comes into use or goes, and the state stays as
+/// it is.
+pub fn look(state: &State, acts: &mut impl Acts) -> Ending {
+    let not_now = state.next().map(|next| format!("{next} is not tried at this boot: nothing shall be written (-o ro)"));
+    if let Some(not_now) = &not_now {
+        tracing::warn!("{not_now}");
+    }
+    boot_by(&[Effect::Boot { image: state.proven().good.clone() }], state, not_now, acts)
+}
+
 struct Failure {
     image: ImageSource,
     why: String,
@@ -198,11 +208,18 @@ fn boot_without(state: &State, image: &ImageSource, upper: Upper, cause: &Error,
 fn boot_good(state: &State, not_now: String, acts: &mut impl Acts) -> Ending {
     let good = &state.proven().good;
     let effects = [Effect::Use { image: good.clone() }, Effect::Boot { image: good.clone() }];
-    match carry_out(state, &effects, acts) {
-        Ok(Some(Ending::Mounted { image, trial, why: None })) => Ending::Mounted { image, trial, why: Some(not_now) },
+    boot_by(&effects, state, Some(not_now), acts)
+}
+
+/// Does what boots the good image; `not_now` is why it is not the one that waits or is tried.
+fn boot_by(effects: &[Effect], state: &State, not_now: Option<String>, acts: &mut impl Acts) -> Ending {
+    match carry_out(state, effects, acts) {
+        Ok(Some(Ending::Mounted { image, trial, why: None })) => Ending::Mounted { image, trial, why: not_now },
         Ok(Some(ending)) => ending,
-        Ok(None) => Ending::Safe { why: not_now },
-        Err(failure) => Ending::Safe { why: format!("{not_now}; {}: {}", failure.image, failure.why) },
+        Ok(None) => Ending::Safe { why: not_now.unwrap_or_else(|| "no image is left to be booted".to_owned()) },
+        Err(Failure { image, why }) => {
+            Ending::Safe { why: not_now.map_or_else(|| why.clone(), |not_now| format!("{not_now}; {image}: {why}")) }
+        }
     }
 }
 

@@ -128,6 +128,27 @@ fn goes(state: &State, fails: Vec<&'static str>, done: &[&str], ending: &str) {
     assert_eq!(closed, done.iter().filter(|line| line.starts_with("close")).count());
 }
 
+/// Nothing is counted, saved, taken into use or taken away.
+#[test]
+fn who_only_looks_mounts_the_good_image_alone() {
+    let rolled_back =
+        State::RolledBack { proven: proven(), bad: Failed { image: image("new"), why: "bad".to_owned() }, tried: 1 };
+    for (state, why) in [
+        (stable(), "-"),
+        (staged(2), "new is not tried at this boot: nothing shall be written (-o ro)"),
+        (trying(0), "new is not tried at this boot: nothing shall be written (-o ro)"),
+        (rolled_back, "new has failed: bad"),
+    ] {
+        let mut acts = Fake::default();
+        assert_eq!(told(&look(&state, &mut acts)), format!("old false {why}"));
+        assert_eq!(acts.done, ["mount old false"], "{state:?}");
+        let mut acts = Fake { fails: vec!["mount old"], ..Fake::default() };
+        let ending = told(&look(&state, &mut acts));
+        assert!(ending.starts_with("safe: ") && ending.contains("broken"), "{ending}");
+        assert_eq!(acts.done, ["mount old false"], "{state:?}");
+    }
+}
+
 #[test]
 fn a_boot_ends_with_what_can_be_booted() {
     let back = ["close new: broken", "save rolled back", "use old", "mount old false", "discard new"];
