@@ -285,6 +285,39 @@ fn a_second_disk_is_waited_for() {
     }
 }
 
+/// Images may lie on partitions, to which udev makes the links in any order.
+#[test]
+fn images_on_devices_are_waited_for() {
+    if !possible("images_on_devices_are_waited_for") {
+        return;
+    }
+    let power = Power::with("ext4");
+    power.on("$BOOT && echo one >$MNT/mine && $HAOSFS umount $MNT").succeeded();
+    let [a, b] = [OLD, NEW].map(|version| Disk::new(&power.machine.image(version), 0));
+    let ini = fs::read_to_string(power.machine.ini()).unwrap();
+    let keep = ini.lines().filter(|line| !line.starts_with("system_image"));
+    let rest =
+        keep.collect::<Vec<_>>().join("\n").replace("[haos]", "[haos]\nsystem_image = /dev/shm/A\nupdate_image = /dev/shm/B");
+    let link = |name: &str, to: &Disk| format!("ln -s {} /dev/shm/{name}", to.device.display());
+    let (old, new) = (link("A", &a), link("B", &b));
+    let late = |first: &str, then: &str, wait: u32| {
+        fs::write(power.machine.ini(), &rest).unwrap();
+        power.on(&format!(
+            "mount -t tmpfs none /dev/shm && {first}; (sleep 1.5; {then}) & \
+             ${{BOOT%0}}{wait} && cat $MNT/etc/version $MNT/mine && $HAOSFS umount $MNT; rm -r $SYSTEM/trial"
+        ))
+    };
+    for (first, then) in [(&old, &new), (&new, &old)] {
+        let seen = late(first, then, 60);
+        assert_eq!(said(&seen.stdout)["mode"].as_str(), Some("trial"), "{then}: {seen:?}");
+        assert!(seen.stdout.ends_with(&format!("{NEW}one\n")), "{then}: {seen:?}");
+    }
+    // One that never comes is left for the good one when the time is over.
+    let seen = late(&old, "true", 1);
+    assert_eq!(said(&seen.stdout)["mode"].as_str(), Some("system"), "{seen:?}");
+    assert!(said(&seen.stdout)["why"].as_str().unwrap().contains("/dev/shm/B is not there"), "{seen:?}");
+}
+
 /// What was mistaken on the kernel's command line is left out, and what keeps the good image from being mounted does not count in safe mode.
 #[test]
 fn a_mistaken_command_line_keeps_nobody_from_a_root() {

@@ -117,7 +117,7 @@ complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -l ini -d 'haos.ini'
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -l target -d 'An existing directory, which becomes the root' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -l init -d 'The first program; without it, whatever is in the usual places' -r -F
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -s o -d 'Mount options, as in fstab; rootfs is implied' -r
-complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -l wait -d 'Seconds in which the data partition must appear' -r
+complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -l wait -d 'Seconds in which the data partition, and images on devices, must appear' -r
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -s v -l verbose -d 'Say which backend does the work, and why'
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -l json -d 'Print JSON'
 complete -c haosfs -n "__fish_haosfs_using_subcommand boot" -s h -l help -d 'Print help'

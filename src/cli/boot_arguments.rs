@@ -28,7 +28,7 @@ pub struct BootArguments {
     /// Mount options, as in fstab; rootfs is implied
     #[arg(short, value_name = "OPTIONS")]
     options: Vec<OsString>,
-    /// Seconds in which the data partition must appear
+    /// Seconds in which the data partition, and images on devices, must appear
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     wait: String,
     /// Say which backend does the work, and why

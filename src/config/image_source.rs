@@ -40,6 +40,12 @@ impl ImageSource {
         if self.0.contains('/') { vec![beside] } else { vec![beside, directory.join(IMAGES).join(&self.0)] }
     }
 
+    /// True for one on a device, which is there, or has its link, when the kernel and udev like.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        Path::new(&self.0).starts_with("/dev")
+    }
+
     /// As it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -67,6 +73,7 @@ mod tests {
         ] {
             let found = ImageSource::parse(value).unwrap().candidates(Path::new("/haos"));
             assert_eq!(found, candidates.iter().map(PathBuf::from).collect::<Vec<_>>(), "{value}");
+            assert_eq!(ImageSource::parse(value).unwrap().is_device(), value == "/dev/sda3", "{value}");
         }
     }
 

@@ -4,7 +4,7 @@
 #
 #   haosfs.ini=FILE       haos.ini on the system partition, by default /haos.ini
 #   haosfs.options=LIST   options of the mount, as of haosfs boot -o
-#   haosfs.wait=SECONDS   how long the data partition is waited for
+#   haosfs.wait=SECONDS   how long the data partition, and images on devices, are waited for
 #   init=FILE             the first program, as ever
 
 type getarg > /dev/null 2>&1 || . /lib/dracut-lib.sh

@@ -25,7 +25,7 @@ use crate::config::store::{self, Stored, backup_of, directory_of};
 use crate::error::{Errno, Error, Result};
 use crate::mount::boot_record::{BootRecord, Mode};
 use crate::mount::data::{DataPlace, locate};
-use crate::mount::trial;
+use crate::mount::{image_choice, trial};
 use crate::sys::proc;
 use crate::sys::signals::Termination;
 use crate::update::record::Keys;
@@ -114,7 +114,11 @@ fn ending(request: &Request, found: &Found, machine: &mut Machine<'_>) -> Ending
     if let Err(e) = end_log(&request.ini, &found.state) {
         tracing::warn!("{e}");
     }
-    let awaited = await_data(request, found, || machine.go_on().is_ok());
+    let end = Instant::now() + request.wait;
+    let awaited = await_data(request, found, end, || machine.go_on().is_ok());
+    if awaited.is_ok() {
+        await_images(request, found, end, || machine.go_on().is_ok());
+    }
     if let Err(e) = machine.go_on() {
         return Ending::Interrupted { at: e.to_string() };
     }
@@ -149,8 +153,8 @@ fn end_log(ini: &Path, state: &State) -> Result<()> {
 
 /// Disks appear when they like, and so do the devices of a file system that has several; whoever asks this process to end does not wait
 /// for them. Where an update is tried, its failure must not be that of the data.
-fn await_data(request: &Request, found: &Found, go_on: impl Fn() -> bool) -> Result<()> {
-    let (home, end) = (directory_of(&found.stored.path), Instant::now() + request.wait);
+fn await_data(request: &Request, found: &Found, end: Instant, go_on: impl Fn() -> bool) -> Result<()> {
+    let home = directory_of(&found.stored.path);
     let access = request.options.access;
     // Where nothing shall be written nothing is mended.
     let (mut nap, mut checked) = (Duration::ZERO, access == Access::ReadOnly);
@@ -168,6 +172,23 @@ fn await_data(request: &Request, found: &Found, go_on: impl Fn() -> bool) -> Res
                 std::thread::sleep(nap);
             }
             reached => return reached,
+        }
+    }
+}
+
+/// Images may lie on devices as well. What has not appeared by then is for the mount to tell of. A trial needs the good image, too, of which
+/// its upper is made.
+fn await_images(request: &Request, found: &Found, end: Instant, go_on: impl Fn() -> bool) {
+    let home = directory_of(&found.stored.path);
+    let tried = match &found.state {
+        State::Staged { next, left, .. } | State::Trying { next, left, .. } if *left > 0 => Some(next),
+        _ => None,
+    };
+    let tried = tried.filter(|_| request.options.access == Access::ReadWrite);
+    let devices = [Some(&found.state.proven().good), tried].into_iter().flatten().filter(|image| image.is_device());
+    for device in devices {
+        while image_choice::find(device, &home).is_err() && Instant::now() < end && go_on() {
+            std::thread::sleep(GLANCE);
         }
     }
 }

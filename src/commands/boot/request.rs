@@ -18,7 +18,7 @@ pub struct Request {
     pub init: Option<PathBuf>,
     /// Mount options.
     pub options: MountOptions,
-    /// How long the data partition may take to appear.
+    /// How long the data partition, and images on devices, may take to appear.
     pub wait: Duration,
     /// Say which backend does the work.
     pub verbose: bool,
