@@ -58,6 +58,12 @@ impl Kind {
     pub const fn is_dir(self) -> bool {
         matches!(self, Self::Dir)
     }
+
+    /// True for device nodes.
+    #[must_use]
+    pub const fn is_device(self) -> bool {
+        matches!(self, Self::Char | Self::Block)
+    }
 }
 
 /// A point in time as inodes keep it: seconds since the epoch (negative before it) plus 0..=999_999_999 nanoseconds forward.

@@ -8,7 +8,7 @@ mod mounted;
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
@@ -70,6 +70,55 @@ fn a_squashed_owner_makes_no_program_of_root() {
         as_user(NOBODY, NOBODY, &[], || drop(fs::set_permissions(union.path().join("prog"), Permissions::from_mode(mode))));
         no_rights_of_root(&union);
     }
+}
+
+/// Device nodes in an upper's root that a user may open without the union.
+fn devices_of(uid: u32, upper: &Path) -> Vec<String> {
+    let is_open = |name: &String| {
+        let node = lstat(upper.join(name));
+        node.file_type().is_char_device() && (node.rdev() != 0) && (node.uid() == uid || node.mode() & 0o7 != 0)
+    };
+    names(upper).into_iter().filter(is_open).collect()
+}
+
+#[test]
+fn a_squashed_owner_gets_no_device_of_root() {
+    if !can_run("a_squashed_owner_gets_no_device_of_root", NEEDS) {
+        return;
+    }
+    let device = "c 660 0 0 1 3";
+    let pseudo = ["-p".to_owned(), format!("device {device}"), "-p".to_owned(), format!("moved {device}")];
+    let pseudo: Vec<&str> = pseudo.iter().map(String::as_str).collect();
+    let ground = Ground::image(&pseudo, |_| {});
+    let union = ground.mount(Driver::Haosfs, SQUASHED);
+    let device = union.path().join("device");
+    assert_eq!((lstat(&device).uid(), mode(&device)), (NOBODY, 0o660));
+    let change = || {
+        let opened = OpenOptions::new().read(true).open(&device).map(drop);
+        let mode = fs::set_permissions(&device, Permissions::from_mode(0o666));
+        let list = setxattr(&device, "system.posix_acl_access", &access_list(NOBODY), XattrFlags::empty());
+        drop(fs::rename(union.path().join("moved"), union.path().join("elsewhere")));
+        (opened, mode, list)
+    };
+    let (opened, mode, list) = as_user(NOBODY, NOBODY, &[], change);
+    assert_eq!(opened.unwrap_err().raw_os_error(), Some(libc::EACCES));
+    assert_eq!(devices_of(NOBODY, union.upper()), Vec::<String>::new());
+    assert_eq!(mode.unwrap_err().raw_os_error(), Some(libc::EPERM));
+    assert_eq!(list, Err(rustix::io::Errno::PERM));
+    // Root's change copies it up, and it stays whose it was.
+    fs::set_permissions(&device, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!((lstat(union.upper().join("device")).uid(), lstat(union.upper().join("device")).gid()), (0, 0));
+    as_user(NOBODY, NOBODY, &[], || fs::set_permissions(&device, Permissions::from_mode(0o666))).unwrap_err();
+    assert_eq!(devices_of(NOBODY, union.upper()), Vec::<String>::new());
+}
+
+/// `u::rw-,u:UID:rw-,g::r--,m::rw-,o::---` (linux/posix_acl_xattr.h).
+fn access_list(uid: u32) -> Vec<u8> {
+    let any = u32::MAX;
+    let entries = [(1_u16, 6_u16, any), (2, 6, uid), (4, 4, any), (0x10, 6, any), (0x20, 0, any)];
+    let entries =
+        entries.iter().flat_map(|(tag, perm, id)| [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat());
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
 }
 
 #[test]

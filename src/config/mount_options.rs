@@ -202,6 +202,12 @@ impl MountOptions {
         Ok(())
     }
 
+    /// True where files show another owner than they have (`uid=`, `gid=`).
+    #[must_use]
+    pub const fn squashes_owner(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some()
+    }
+
     /// Reads one `-o` argument into `self`; later items win over earlier ones.
     ///
     /// # Errors

@@ -126,7 +126,7 @@ fn hybrid(options: &MountOptions, can: &Abilities) -> Ability {
 }
 
 fn overlay(options: &MountOptions, can: &Abilities) -> Ability {
-    if options.uid.is_some() || options.gid.is_some() {
+    if options.squashes_owner() {
         return Err("only our daemon can show another owner (uid=, gid=)".to_owned());
     }
     if options.sync {

@@ -147,7 +147,7 @@ const fn prefix(options: &MountOptions) -> union::Prefix {
 
 /// Where only one of `uid=` and `gid=` is given, the other is that of the mounting process.
 fn owner(options: &MountOptions) -> Option<(u32, u32)> {
-    if options.uid.is_none() && options.gid.is_none() {
+    if !options.squashes_owner() {
         return None;
     }
     let uid = options.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());

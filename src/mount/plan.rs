@@ -152,7 +152,8 @@ impl MountPlan {
         let attributes = Attributes {
             read_only: upper.is_none() || options.access == Access::ReadOnly,
             nosuid: options.nosuid,
-            nodev: options.nodev,
+            // A device opens by the owner that is shown, which is not who was given it.
+            nodev: options.nodev || options.squashes_owner(),
             noexec: options.noexec,
             nosymfollow: options.nosymfollow,
             sync: options.sync,

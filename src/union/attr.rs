@@ -141,13 +141,15 @@ impl Union {
     /// chmod, chown, truncate and utimensat in one.
     ///
     /// # Errors
-    /// `EROFS` without an upper, `EPERM` where the daemon may not give files away, and the upper's answers.
+    /// `EROFS` without an upper, `EPERM` where the daemon may not give files away and for device nodes that show another owner, and
+    /// the upper's answers.
     pub fn setattr(&self, id: NodeId, set: &SetAttr, caller: Caller) -> Result<Attr> {
         let node = self.table.get(id)?;
         if set.only_kills_set_id() && caller.uid != 0 && caller.uid != self.attr_of(&node)?.uid {
             // The FUSE client lets anybody ask. A write by somebody else says so itself (`FUSE_WRITE_KILL_SUIDGID`).
             return self.attr_of(&node);
         }
+        self.check_device(&node, caller)?;
         self.check_setting(&node, set)?;
         let content = match set.size {
             None => Content::Below,
@@ -228,6 +230,13 @@ impl Union {
         let Some(owner) = self.options.owner else { return Ok(false) };
         let attr = spot.stat()?.attr;
         Ok(owner != (attr.uid, attr.gid))
+    }
+
+    /// Where `uid=` shows another owner, only root changes what access to a device depends on: the node in the upper is a real
+    /// one, and leads past the union to whoever may open it.
+    pub(super) fn check_device(&self, node: &Node, caller: Caller) -> Result<()> {
+        let is_owners_alone = self.options.owner.is_some() && node.kind.is_device() && caller.uid != 0;
+        if is_owners_alone { Err(Errno::EPERM.into()) } else { Ok(()) }
     }
 
     /// Takes the set-id bits from an upper file that somebody without privilege changed.

@@ -242,11 +242,12 @@ impl Union {
     }
 
     /// Gives a draft its owner; returns the permissions that go with it. Set-id bits are its owner's word: where another than
-    /// the lower's is shown or kept, they go.
+    /// the lower's is shown or kept, they go. A device node keeps the lower's owner in any case: whoever owns it in the upper has
+    /// the device.
     fn draft_owner(&self, spot: &Spot, attr: &Attr) -> Result<u32, Errno> {
         let own = spot.stat()?.attr;
         let theirs = (attr.uid, attr.gid);
-        let wanted = self.options.owner.unwrap_or(theirs);
+        let wanted = self.options.owner.filter(|_| !attr.kind.is_device()).unwrap_or(theirs);
         if (own.uid, own.gid) != wanted {
             match spot.chown(Some(wanted.0), Some(wanted.1)) {
                 Err(Errno::EPERM) if self.options.owner.is_some() => {}

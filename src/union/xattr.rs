@@ -65,11 +65,12 @@ impl Union {
     /// set-group-id.
     ///
     /// # Errors
-    /// `EEXIST` and `ENODATA` by the flags, `EROFS`, and the upper's answers.
+    /// `EEXIST` and `ENODATA` by the flags, `EPERM` for device nodes that show another owner, `EROFS`, and the upper's answers.
     pub fn set_xattr(&self, id: NodeId, name: &OsStr, value: &[u8], flags: u32, caller: Caller) -> Result<()> {
         self.writable()?;
         let stored = self.namespace.escape(name)?;
         let node = self.table.get(id)?;
+        self.check_device(&node, caller)?;
         self.check_unprotected(&node)?;
         self.copy_up(&node, Content::Below)?;
         if name == acl::ACCESS {
@@ -90,10 +91,11 @@ impl Union {
     ///
     /// # Errors
     /// `ENODATA` where it is not set, except for ACLs in the upper: none is what was asked for (fs/posix_acl.c,
-    /// `vfs_remove_acl`). `EROFS`.
+    /// `vfs_remove_acl`). `EPERM` for device nodes that show another owner, `EROFS`.
     pub fn remove_xattr(&self, id: NodeId, name: &OsStr, caller: Caller) -> Result<()> {
         self.writable()?;
         let node = self.table.get(id)?;
+        self.check_device(&node, caller)?;
         self.check_unprotected(&node)?;
         if name == acl::ACCESS {
             self.take_set_group_id(&node, caller)?;
