@@ -6,6 +6,7 @@
 mod assertions;
 mod mounted;
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown};
@@ -15,6 +16,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use assertions::{exists, lstat, names};
+use haosfs::sys::cred::keep_capabilities;
+use haosfs::types::{Atime, Caller, Kind};
+use haosfs::union as core;
+use haosfs::union::create::New;
 use mounted::ground::Ground;
 use mounted::mount::{Mount, run};
 use mounted::requirement::{Requirement, can_run};
@@ -320,6 +325,36 @@ fn capabilities_of_a_file_that_is_completed_are_not_forgotten() {
     assert_eq!(get(&moved), Ok(NET_RAW.len()));
     removexattr(&moved, NAME).unwrap();
     assert!(getxattr(union.upper().join("moved"), NAME, [0; 32].as_mut_slice()).is_err());
+}
+
+/// The kernel takes the bit before the daemon is asked, from Linux 6.0 on; so the union is asked itself.
+#[test]
+fn set_group_id_is_not_made_by_who_is_not_in_the_group() {
+    if !can_run("set_group_id_is_not_made_by_who_is_not_in_the_group", NEEDS) {
+        return;
+    }
+    let scratch = open_temp_dir();
+    let path = |name: &str| scratch.path().join(name);
+    ["lower", "upper", "work"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
+    fs::write(path("lower/removed"), b"").unwrap();
+    chown(path("upper"), None, Some(77)).unwrap();
+    fs::set_permissions(path("upper"), Permissions::from_mode(0o2777)).unwrap();
+    let upper = core::Upper::open(&path("upper"), &path("work"), core::Prefix::Auto, Atime::Relative, |_| Ok(())).unwrap();
+    let lower = core::DirLower::open(&path("lower")).unwrap();
+    let union = core::Union::new(vec![Box::new(lower)], Some(upper), core::Options::default()).unwrap();
+    let removed = OsStr::new("removed");
+    union.unlink(core::ROOT, removed).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            keep_capabilities().unwrap();
+            for (name, gid, found) in [("new", 1000, 0o755), ("removed", 1000, 0o755), ("ours", 77, 0o2755)] {
+                let caller = Caller { uid: 1000, gid, pid: 0 };
+                let new = New::of(OsStr::new(name), Kind::File, 0o2755, 0);
+                let attr = union.create(core::ROOT, &new, caller, false).unwrap().1;
+                assert_eq!((attr.uid, attr.gid, format!("{:o}", attr.perm)), (1000, 77, format!("{found:o}")), "{name}");
+            }
+        });
+    });
 }
 
 /// A daemon whose threads lose their rights while they act as somebody else still finds its directories.

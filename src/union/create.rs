@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::attr::may_set_group_id;
 use super::copy_up::Content;
 use super::lend::OWNER_ALL;
 use super::node::{Key, Node, NodeId, Place, State};
@@ -98,6 +99,8 @@ impl Union {
             let state = parent.state.read();
             matches!(state.place, Place::Upper) && state.lowers.is_empty()
         };
+        let perm = granted(dir, new, caller)?;
+        let new = &New { perm, ..new.clone() };
         let make = |whiteout: bool| {
             let _acting = Acting::as_caller(caller, upper.privilege())?;
             if whiteout { make_over_whiteout(upper, dir, new) } else { make_in_place(parent, dir, new) }
@@ -192,6 +195,28 @@ impl Union {
     }
 }
 
+/// Permission bits that a caller may give to something new.
+fn granted(dir: &Arc<OwnedFd>, new: &New<'_>, caller: Caller) -> Result<u32> {
+    if !runs_by_group(new.kind, new.perm) {
+        return Ok(new.perm);
+    }
+    let around = Spot::Fd(Arc::clone(dir)).stat()?.attr;
+    Ok(without_set_group_id(new.kind, new.perm, around.perm, may_set_group_id(caller, around.gid)))
+}
+
+/// Permission bits of something new in a directory that has these: where it gets the directory's group, set-group-id with which it
+/// would run is for who may use that group (fs/inode.c, `mode_strip_sgid`). Before Linux 6.0 the upper's file system asks whoever
+/// makes it, and `CAP_FSETID` is ours.
+const fn without_set_group_id(kind: Kind, perm: u32, around: u32, may_use_group: bool) -> u32 {
+    let is_anothers = around & libc::S_ISGID != 0 && !may_use_group;
+    if is_anothers && runs_by_group(kind, perm) { perm & !libc::S_ISGID } else { perm }
+}
+
+const fn runs_by_group(kind: Kind, perm: u32) -> bool {
+    const BOTH: u32 = libc::S_ISGID | libc::S_IXGRP;
+    !kind.is_dir() && perm & BOTH == BOTH
+}
+
 /// Makes it right where it will be seen: one system call, so all or nothing. The file system itself applies what the directory
 /// gives to its children.
 fn make_in_place(parent: &Node, dir: &Arc<OwnedFd>, new: &New<'_>) -> Result<Option<OwnedFd>, Errno> {
@@ -273,4 +298,26 @@ fn put_over_whiteout(upper: &Upper, temp: &OsString, dir: &OwnedFd, name: &OsStr
         upper.discard(temp);
     }
     moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_group_id_of_another_group() {
+        for (kind, perm, around, may_use_group, granted) in [
+            (Kind::File, 0o2755, 0o2777, false, 0o755),
+            (Kind::File, 0o6711, 0o3777, false, 0o4711),
+            (Kind::Fifo, 0o2755, 0o2777, false, 0o755),
+            (Kind::File, 0o2755, 0o2777, true, 0o2755),
+            (Kind::File, 0o2755, 0o777, false, 0o2755),
+            (Kind::File, 0o2745, 0o2777, false, 0o2745),
+            (Kind::File, 0o755, 0o2777, false, 0o755),
+            (Kind::Dir, 0o2755, 0o2777, false, 0o2755),
+        ] {
+            let found = without_set_group_id(kind, perm, around, may_use_group);
+            assert_eq!(found, granted, "{kind:?} {perm:o} in {around:o}, {may_use_group}");
+        }
+    }
 }

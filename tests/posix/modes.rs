@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -132,6 +132,14 @@ fn sgid_directories_pass_their_group(dir: &Path) {
     }
     assert_eq!(mode(&shared.join("e")) & 0o2000, 0o2000);
     assert_eq!(mode(&shared.join("f")) & 0o2000, 0);
+    for (name, bits, groups, found) in
+        [("theirs", 0o2755, &[][..], 0o755), ("ours", 0o2755, &[77], 0o2755), ("locked", 0o2745, &[], 0o2745)]
+    {
+        as_user(NOBODY, NOBODY, groups, || {
+            fs::OpenOptions::new().write(true).create_new(true).mode(bits).open(shared.join(name)).unwrap();
+        });
+        assert_eq!(format!("{:o}", mode(&shared.join(name))), format!("{found:o}"), "{name}");
+    }
 }
 
 fn sticky_directories_protect(dir: &Path) {
