@@ -4,13 +4,17 @@
 
 mod image;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use haosfs::error::{Errno, Result};
 use haosfs::image::{Image, InodeRef, Options};
+use haosfs::types::{Atime, Attr, Caller, Kind};
+use haosfs::union::create::New;
+use haosfs::union::lower::{Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use haosfs::union::{Bytes, Prefix, ROOT, SquashfsLower, Union, Upper};
 use image::mounted::LoopDevice;
 use image::pack::{self, pack};
 use image::random::Random;
@@ -100,6 +104,84 @@ fn bytes_in_hand_are_known_to_be_lost() {
     assert!(image.is_intact(&bytes));
     File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
     assert!(!image.is_intact(&bytes));
+}
+
+/// An image that is cut off as soon as somebody was told that what he has of it is whole.
+struct CutOff {
+    lower: SquashfsLower,
+    path: PathBuf,
+}
+
+impl Lower for CutOff {
+    fn root(&self) -> LowerId {
+        self.lower.root()
+    }
+
+    fn lookup(&self, dir: LowerId, name: &OsStr) -> Result<Option<LowerEntry>> {
+        self.lower.lookup(dir, name)
+    }
+
+    fn entries(&self, dir: LowerId) -> Result<Listing> {
+        self.lower.entries(dir)
+    }
+
+    fn attr(&self, id: LowerId) -> Result<Attr> {
+        self.lower.attr(id)
+    }
+
+    fn readlink(&self, id: LowerId) -> Result<OsString> {
+        self.lower.readlink(id)
+    }
+
+    fn xattr_names(&self, id: LowerId) -> Result<Vec<OsString>> {
+        self.lower.xattr_names(id)
+    }
+
+    fn xattr(&self, id: LowerId, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        self.lower.xattr(id, name)
+    }
+
+    fn read(&self, id: LowerId, offset: u64, len: usize) -> Result<Bytes<'_>> {
+        self.lower.read(id, offset, len)
+    }
+
+    fn is_intact(&self, bytes: &Bytes<'_>) -> bool {
+        let is_intact = self.lower.is_intact(bytes);
+        File::options().write(true).open(&self.path).unwrap().set_len(4096).unwrap();
+        // Another reader meets the pages that are gone, and finds zeros from then on.
+        std::hint::black_box(bytes.iter().filter(|byte| **byte != 0).count());
+        is_intact
+    }
+
+    fn seek(&self, id: LowerId, offset: u64, whence: Seek) -> Result<u64> {
+        self.lower.seek(id, offset, whence)
+    }
+
+    fn space(&self) -> LowerSpace {
+        self.lower.space()
+    }
+}
+
+#[test]
+fn no_zeros_are_copied_out_of_an_image_that_is_cut_off() {
+    let options = ["-noD", "-noF", "-no-fragments"];
+    let Some((dir, path)) = make("no_zeros_are_copied_out_of_an_image_that_is_cut_off", &options) else { return };
+    let [upper, work] = ["upper", "work"].map(|name| dir.path().join(name));
+    [&upper, &work].into_iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    let opened = Upper::open(&upper, &work, Prefix::Auto, Atime::Relative, |_| Ok(())).unwrap();
+    let lower = CutOff { lower: SquashfsLower::new(Image::open(&path, &Options::default()).unwrap()), path };
+    let union = Union::new(vec![Box::new(lower)], Some(opened), haosfs::union::Options::default()).unwrap();
+    let caller = Caller { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), pid: 0 };
+    let from = union.lookup(ROOT, OsStr::new("file2")).unwrap().0.id;
+    let to = union.create(ROOT, &New::of(OsStr::new("copy"), Kind::File, 0o644, 0), caller, false).unwrap().0.id;
+    let content = fs::read(dir.path().join("tree/file2")).unwrap();
+    let copied = union.copy_range((from, 0), (to, 0), 65536, caller).unwrap();
+    assert_eq!(copied, 65536);
+    assert!(fs::read(upper.join("copy")).unwrap() == content[..copied], "other bytes than the image's");
+    // What is gone is told, and nothing written.
+    let again = union.copy_range((from, 65536), (to, 65536), 65536, caller);
+    assert_eq!(again.unwrap_err().errno(), Errno::EIO);
+    assert_eq!(fs::metadata(upper.join("copy")).unwrap().len(), 65536);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::copy_up::Content;
 use super::lower::{Bytes, Seek, Spare};
-use super::node::{Node, NodeId};
+use super::node::{LowerAt, Node, NodeId};
 use super::open::open_spot;
 use super::{Backing, Durability, Union};
 use crate::error::{Errno, Error, Result};
@@ -229,7 +229,7 @@ impl Union {
     /// copy_file_range(2); returns the bytes copied. Between upper files the kernel copies, with a clone where it can.
     ///
     /// # Errors
-    /// The upper's answers.
+    /// `EIO` from a damaged lower, and the upper's answers.
     pub fn copy_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: usize, caller: Caller) -> Result<usize> {
         let (source, written) = (self.table.get(from.0)?, self.table.get(to.0)?);
         let target = self.fd_for_writing(&written, Writer::of(caller))?;
@@ -239,17 +239,29 @@ impl Union {
             let _tree = self.tree.read();
             let state = source.state.read();
             match self.content(&source, &state)? {
-                Backing::Upper(spot) => Some(self.data_fd(&source, &spot, false)?),
-                Backing::Lower(_) => None,
+                Backing::Upper(spot) => Ok(self.data_fd(&source, &spot, false)?),
+                Backing::Lower(at) => Err(at),
             }
         };
         match fd {
-            Some(fd) => self.removals.outlast(|| Ok(data::copy_range(&fd, from.1, &target, to.1, len)?)),
-            None => {
-                let write = |bytes: &[u8]| self.removals.outlast(|| Ok(data::write_at(&target, bytes, to.1)?));
-                self.read(from.0, from.1, len.min(1 << 20), write)?.0
-            }
+            Ok(fd) => self.removals.outlast(|| Ok(data::copy_range(&fd, from.1, &target, to.1, len)?)),
+            Err(at) => self.copy_out(at, from.1, len.min(1 << 20), &|bytes| {
+                self.removals.outlast(|| Ok(data::write_at(&target, bytes, to.1)?))
+            }),
         }
+    }
+
+    /// Writes bytes of a lower, none where they are not what it holds. An image that is cut off while they are written would have
+    /// zeros in their place, and nobody could tell afterwards: so mapped ones are copied, and asked after, before.
+    fn copy_out(&self, at: LowerAt, offset: u64, len: usize, write: &dyn Fn(&[u8]) -> Result<usize>) -> Result<usize> {
+        let lower = self.lower(at)?;
+        let bytes = lower.read(at.id, offset, len)?;
+        let Bytes::Mapped(mapped) = &bytes else { return write(&bytes) };
+        BUFFER.with_borrow_mut(|copy| {
+            copy.clear();
+            copy.extend_from_slice(mapped);
+            if lower.is_intact(&bytes) { write(copy) } else { Err(Errno::EIO.into()) }
+        })
     }
 
     /// fsync(2) and fdatasync(2), of files and of directories. What only a lower holds is durable already.
