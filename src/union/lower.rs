@@ -197,6 +197,11 @@ pub trait Lower: Send + Sync {
         true
     }
 
+    /// How many inodes it has, where it knows that of itself; then each has as many names in it as its link count tells.
+    fn inodes(&self) -> Option<u64> {
+        None
+    }
+
     /// Sizes for statfs(2).
     fn space(&self) -> LowerSpace;
 

@@ -133,6 +133,10 @@ impl Lower for SquashfsLower {
         self.image.seek(inode(id), offset, whence)
     }
 
+    fn inodes(&self) -> Option<u64> {
+        Some(u64::from(self.image.superblock().inodes))
+    }
+
     fn space(&self) -> LowerSpace {
         let superblock = self.image.superblock();
         LowerSpace { bytes: superblock.bytes_used, inodes: u64::from(superblock.inodes), block_size: superblock.block_size }
