@@ -13,6 +13,7 @@ use std::path::Path;
 
 use assertions::{exists, lstat, names};
 use mounted::ground::Ground;
+use mounted::mount::Mount;
 use mounted::requirement::{Requirement, can_run};
 use mounted::union::Driver;
 use mounted::user::{NOBODY, as_user};
@@ -49,6 +50,34 @@ fn make_lower_dir(tree: &Path, name: &str, mode: u32) {
     fs::create_dir(tree.join(name)).unwrap();
     fs::write(tree.join(name).join("f"), b"f").unwrap();
     chmod(&tree.join(name), mode);
+}
+
+/// Two names lead to an inode of one link, as where upper and lower case are one: this kernel need not have such directories.
+#[test]
+fn another_spelling_is_no_second_name() {
+    if !can_run("another_spelling_is_no_second_name", NEEDS) {
+        return;
+    }
+    let ground = own(|_| {});
+    let dir = ground.home().join("upper/dir");
+    fs::create_dir_all(&dir).unwrap();
+    ["Foo", "foo"].iter().for_each(|name| fs::write(dir.join(name), name).unwrap());
+    for path in [&ground.home().join("upper"), &dir, &dir.join("Foo"), &dir.join("foo")] {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let _one = Mount::new(&["--bind"], &dir.join("Foo"), &dir.join("foo"));
+    let union = ground.mount(Driver::HaosfsUser, &[]);
+    let at = |name: &str| union.path().join("dir").join(name);
+    user(|| {
+        let mut file = OpenOptions::new().append(true).open(at("Foo")).unwrap();
+        for refused in [fs::metadata(at("foo")).map(drop), fs::remove_file(at("foo"))] {
+            assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+        }
+        file.write_all(b" stays").unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(fs::read(at("Foo")).unwrap(), b"Foo stays");
+    });
+    assert_eq!(fs::read(dir.join("Foo")).unwrap(), b"Foo stays");
 }
 
 #[test]

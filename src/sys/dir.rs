@@ -46,6 +46,20 @@ pub fn compares_bytes(dir: impl AsFd) -> bool {
     fs::fstatfs(dir).is_ok_and(|found| OF_BYTES.contains(&(found.f_type as u64 & 0xffff_ffff)))
 }
 
+/// `FS_CASEFOLD_FL` (`<linux/fs.h>`).
+const CASEFOLD: u32 = 0x4000_0000;
+
+/// True for a directory in which upper and lower case are one (`chattr +F`), as then are they in those made in it. False where the file
+/// system has no such flags, and where they cannot be read.
+pub fn folds_case(dir: impl AsFd) -> bool {
+    let open = fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    open.and_then(fs::ioctl_getflags).is_ok_and(are_folding)
+}
+
+const fn are_folding(flags: fs::IFlags) -> bool {
+    flags.bits() & CASEFOLD != 0
+}
+
 /// All entries of a directory but `.` and `..`, in the file system's order.
 ///
 /// # Errors
@@ -193,4 +207,19 @@ pub fn rename(old_dir: impl AsFd, old: &OsStr, new_dir: impl AsFd, new: &OsStr, 
         Rename::Whiteout => RenameFlags::WHITEOUT,
     };
     Ok(fs::renameat_with(old_dir, old, new_dir, new, flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_folding_is_one_flag_of_many() {
+        let flags = fs::IFlags::from_bits_retain;
+        assert!(are_folding(flags(CASEFOLD)) && are_folding(flags(CASEFOLD | 0x8_0000)));
+        // Extents, an index of names, immutable, and what is inherited by the project.
+        assert!(!are_folding(flags(0x2008_1010)));
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!folds_case(std::fs::File::open(dir.path()).unwrap()));
+    }
 }

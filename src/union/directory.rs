@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::lower::{Bytes, FileSystem, Listed, Listing, Lower, LowerEntry, LowerId, LowerSpace, Seek};
+use super::pair::check_spelling;
 use super::ways::{Numbers, Ways};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::handle::{Handle, Uuid};
@@ -59,9 +60,10 @@ impl DirLower {
     /// Opens a directory.
     ///
     /// # Errors
-    /// [`Error::Sys`] where it is missing or no directory.
+    /// [`Error::Sys`] where it is missing or no directory, [`Error::Refused`] where upper and lower case are one in it.
     pub fn open(path: &Path) -> Result<Self> {
         let root = open_lower(path).map_err(|e| Error::sys("open lower directory", path, e))?;
+        check_spelling("lower", path, &root)?;
         let stat = Spot::Fd(Arc::clone(&root)).stat().map_err(|e| Error::sys("stat", path, e))?;
         let ways = Ways::default();
         let root_id = ways.intern(PathBuf::new(), &stat);

@@ -261,12 +261,18 @@ impl Union {
     /// has been copied up meanwhile and should join it in the upper.
     pub(super) fn node_of(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<(Arc<Node>, bool)> {
         let node = self.intern_found(parent, name, found)?;
-        self.named(node, parent, name, found.upper.map(|_| found.place()))
+        self.named(node, parent, name, found.upper.as_ref().map(|stat| (found.place(), stat)))
     }
 
     /// Gives a node the name under which it was found, in the upper at this place or in lowers alone; gives its reference back where
     /// it cannot have that. True as for [`Union::node_of`].
-    fn named(&self, node: Arc<Node>, parent: &Arc<Node>, name: &OsStr, in_upper: Option<Place>) -> Result<(Arc<Node>, bool)> {
+    fn named(
+        &self,
+        node: Arc<Node>,
+        parent: &Arc<Node>,
+        name: &OsStr,
+        in_upper: Option<(Place, &Stat)>,
+    ) -> Result<(Arc<Node>, bool)> {
         let mut state = node.state.write();
         if state.has_link(parent, name) {
             if self.index.is_some() {
@@ -274,6 +280,13 @@ impl Union {
             }
             drop(state);
             return Ok((node, false));
+        }
+        if let Some((_, stat)) = in_upper
+            && let Some(other) = self.other_spelling(&state, parent, stat)
+        {
+            drop(state);
+            self.table.release(&node, 1);
+            return Err(two_spellings(name, &other));
         }
         match (&state.place, in_upper) {
             (Place::Upper | Place::Merged | Place::Orphan(_), None) => {
@@ -288,12 +301,25 @@ impl Union {
                 self.table.release(&node, 1);
                 return Err(Error::sys("look up, as a directory has another name already,", name, Errno::EIO));
             }
-            (Place::Orphan(_) | Place::Gone, Some(place)) => state.place = place,
+            (Place::Orphan(_) | Place::Gone, Some((place, _))) => state.place = place,
             _ => {}
         }
         self.table.add_link(&mut state, parent, name);
         drop(state);
         Ok((node, false))
+    }
+
+    /// A name that the inode of a new one has in the same directory, although it has too few links for both: they are spellings of
+    /// one, and who removes one would take the file from under the other. The caller holds the directory's names.
+    fn other_spelling(&self, state: &State, parent: &Arc<Node>, stat: &Stat) -> Option<Box<OsStr>> {
+        let known = || state.links.iter().filter(|link| !link.below && link.parent.id == parent.id);
+        if stat.attr.kind.is_dir() || known().count() < stat.attr.nlink as usize {
+            return None;
+        }
+        let dir = self.dir_fd(parent).ok()?;
+        // One that somebody has renamed in the upper leads nowhere.
+        let leads_there = |found: Stat| (found.dev, found.attr.ino) == (stat.dev, stat.attr.ino);
+        known().find(|link| Spot::at(&dir, &link.name).stat().is_ok_and(leads_there)).map(|link| link.name.clone())
     }
 
     fn intern_found(&self, parent: &Arc<Node>, name: &OsStr, found: &Found) -> Result<Arc<Node>> {
@@ -370,4 +396,13 @@ impl Union {
         };
         Ok(self.shown(node, &state, raw))
     }
+}
+
+fn two_spellings(name: &OsStr, other: &OsStr) -> Error {
+    Error::Unsupported(format!(
+        "{} is {} in another spelling: their directory in the upper takes upper and lower case for one (chattr +F), which a union \
+         cannot; move its files into a directory without that",
+        name.display(),
+        other.display()
+    ))
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Errno, Error, Result};
 use crate::sys::data::OFlags;
-use crate::sys::lock;
 use crate::sys::spot::{Spot, Stat, open_dir, open_dir_at};
+use crate::sys::{dir, lock};
 
 /// How long a lock may be waited for: a daemon that has just ended lets go of its files in any order.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,6 +41,24 @@ pub fn check_writable(role: &str, path: &Path) -> Result<()> {
         let shown = path.display();
         Error::Refused(format!("{shown}: the {role} directory cannot be written to ({e}); choose one of your own"))
     })
+}
+
+/// Checks that a layer's root tells names apart by their bytes. Where upper and lower case are one, a file would have names that
+/// nobody gave it, and lose the only one it has with any of them; the kernel's overlayfs refuses it, too (super.c,
+/// `ovl_dentry_weird`).
+///
+/// # Errors
+/// [`Error::Refused`] where it does not.
+pub fn check_spelling(role: &str, path: &Path, dir: &Arc<OwnedFd>) -> Result<()> {
+    if dir::folds_case(dir) { Err(folded(role, path)) } else { Ok(()) }
+}
+
+fn folded(role: &str, path: &Path) -> Error {
+    let shown = path.display();
+    Error::Refused(format!(
+        "{shown}: the {role} directory takes upper and lower case for one (chattr +F), which a union cannot; use another one, or \
+         `chattr -F {shown}` while it is empty"
+    ))
 }
 
 /// Checks that both are on one mount, and neither is inside the other.
@@ -197,6 +215,14 @@ mod tests {
             let dirs = [open("upper", upper).unwrap(), open("work", work).unwrap()];
             (Locks::take([upper, work], [&dirs[0], &dirs[1]]), start.elapsed())
         }
+    }
+
+    #[test]
+    fn a_directory_that_folds_case_is_named() {
+        let refused = folded("upper", Path::new("/data/upper"));
+        assert_eq!(refused.errno(), Errno::EINVAL);
+        let words = refused.to_string();
+        assert!(words.starts_with("/data/upper: the upper directory") && words.contains("`chattr -F /data/upper`"), "{words}");
     }
 
     #[test]

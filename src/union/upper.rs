@@ -137,6 +137,9 @@ impl Upper {
         let found = [pair::open("upper", upper)?, pair::open("work", work)?];
         pair::check_apart(upper, &found[0], work, &found[1])?;
         let open = layer::open_pair([upper, work], [&found[0], &found[1]], atime).unwrap_or_else(|| found.clone());
+        pair::check_spelling("upper", upper, &open[0])?;
+        // What is made in it would do as it does, wherever it goes.
+        pair::check_spelling("work", work, &open[1])?;
         pair::check_writable("upper", upper)?;
         pair::check_writable("work", work)?;
         let locks = pair::Locks::take([upper, work], [&open[0], &open[1]])?;
