@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
 
 mod mounted;
+#[path = "posix/raw.rs"]
+#[allow(dead_code, reason = "one of its calls is used here")]
+mod raw;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions, create_dir, create_dir_all};
@@ -10,7 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use mounted::ground::Ground;
 use mounted::mount::run;
@@ -223,6 +226,47 @@ fn flags_of_the_upper_itself_keep_changes_out() {
     assert_eq!(kernel.3, [&b"a file"[..], b"a filex", b"a file", b""]);
 }
 
+/// Stores into the first byte of a mapping of a file that is opened for `append`; an error is the mapping's or msync(2)'s.
+fn store(path: &Path, append: bool) -> io::Result<()> {
+    let mut map = raw::try_map_shared(&OpenOptions::new().read(true).write(true).append(append).open(path)?)?;
+    map[0] = b'X';
+    map.flush()
+}
+
+/// What every reader is shown again, once the kernel was told.
+fn shows(path: &Path, content: &[u8]) {
+    let begun = Instant::now();
+    while fs::read(path).unwrap() != content {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}: {:?}", path.display(), fs::read(path));
+        std::thread::yield_now();
+    }
+}
+
+/// The kernel refuses the mapping itself, haosfs the page.
+#[test]
+fn what_only_grows_is_not_written_through_a_mapping() {
+    if !can_run("what_only_grows_is_not_written_through_a_mapping", NEEDS) {
+        return;
+    }
+    let scratch = Scratch::new(Fs::Ext4);
+    let tree = scratch.dir("tree");
+    grow(&tree);
+    flag(&tree, '+');
+    let _flagged = Flagged(&tree);
+    for driver in [Driver::Kernel, Driver::Haosfs] {
+        let union = Union::new(driver, &[Lower::Dir(tree.clone())], &scratch.dir(driver.name()));
+        let mut content = b"a file".to_vec();
+        for _ in 0..2 {
+            assert!(store(&union.path().join("a"), true).is_err(), "{driver:?}");
+            shows(&union.path().join("a"), &content);
+            // By what appends it is copied up, and keeps its flag.
+            OpenOptions::new().append(true).open(union.path().join("a")).unwrap().write_all(b"x").unwrap();
+            content.push(b'x');
+            shows(&union.path().join("a"), &content);
+        }
+    }
+}
+
 /// A descriptor that may write anywhere once its `O_APPEND` has gone must not add to the end what belongs elsewhere.
 #[test]
 fn what_only_grows_is_not_written_elsewhere() {
@@ -268,6 +312,10 @@ fn over_an_image_writing_is_refused_not_opening() {
                 refused(OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x"));
             }
             assert_eq!(fs::read(&path).unwrap(), b"a file");
+            for append in [false, true] {
+                refused(store(&path, append));
+                shows(&path, b"a file");
+            }
         }
         union.remount();
     }

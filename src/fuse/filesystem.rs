@@ -21,6 +21,7 @@ use super::convert::{self, FOREVER, GENERATION, caller, errno, node, set_time, w
 use super::flags;
 use super::foreseen::Foreseen;
 use super::page::Page;
+use super::refused_pages::RefusedPages;
 use super::reply::{attributes, empty, entry, named, sized, written};
 use super::requests::{Operation, Requests};
 use super::turns::Turns;
@@ -63,6 +64,7 @@ pub(super) struct Filesystem {
     was_read: AtomicBool,
     handles: Handles,
     foreseen: Foreseen,
+    refused: Arc<RefusedPages>,
 }
 
 /// What the kernel asks to be opened. What it need not ask for costs no request.
@@ -73,10 +75,16 @@ struct Handles {
 }
 
 impl Filesystem {
-    pub(super) fn new(union: Arc<Union>, bursts: Arc<Bursts>, turns: Arc<Turns>, first_read: Sender<()>) -> Self {
+    pub(super) fn new(
+        union: Arc<Union>,
+        bursts: Arc<Bursts>,
+        turns: Arc<Turns>,
+        first_read: Sender<()>,
+        refused: Arc<RefusedPages>,
+    ) -> Self {
         let (requests, handles) = (Requests::default(), Handles { files: true, dirs: true });
-        let foreseen = Foreseen::default();
-        Self { union, requests, bursts, turns, first_read, was_read: AtomicBool::new(false), handles, foreseen }
+        let (foreseen, was_read) = (Foreseen::default(), AtomicBool::new(false));
+        Self { union, requests, bursts, turns, first_read, was_read, handles, foreseen, refused }
     }
 
     /// A request has come, and is answered before what this returns is dropped.
@@ -330,15 +338,19 @@ impl fuser::Filesystem for Filesystem {
         reply: ReplyWrite,
     ) {
         let kill_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        // Where openings are asked for, those that may not write were refused.
-        let append = self.handles.files || flags.0 & libc::O_APPEND != 0;
         let whole = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        // Where openings are asked for, those that may not write were refused. A page of a mapping adds nothing at the end, whatever the
+        // file was opened for.
+        let append = !whole && (self.handles.files || flags.0 & libc::O_APPEND != 0);
         let writer = Writer { caller: caller(req), kill_set_id, append, whole };
-        written(
-            "write",
-            self.begin_of(req, Operation::Write, data.len()).ask(|union| union.write(node(ino), offset, data, writer)),
-            reply,
-        );
+        let asked = self.begin_of(req, Operation::Write, data.len());
+        let answer = asked.ask(|union| union.write(node(ino), offset, data, writer));
+        let is_refused_page = whole && answer.as_ref().is_err_and(|e| e.errno() == Errno::EPERM);
+        written("write", answer, reply);
+        // Before the answer the kernel would wait for the page, and so for this worker.
+        if is_refused_page {
+            self.refused.note(node(ino), offset..offset.saturating_add(data.len() as u64));
+        }
     }
 
     fn release(

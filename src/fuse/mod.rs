@@ -12,6 +12,7 @@ mod foreseen;
 mod guard;
 mod page;
 mod page_store;
+mod refused_pages;
 mod reply;
 pub mod requests;
 mod session;

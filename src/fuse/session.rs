@@ -12,6 +12,7 @@ use super::burst::{Bursts, Watch};
 use super::filesystem::Filesystem;
 use super::guard;
 use super::page_store::{self, Begun};
+use super::refused_pages::RefusedPages;
 use super::turns::Turns;
 use crate::error::{Error, Result};
 use crate::sys::fuse_mount;
@@ -75,7 +76,8 @@ impl Session {
         let bursts = Bursts::new(awake, Arc::clone(&turns), known);
         let watch = bursts.watch()?;
         let (first_read, reads) = channel();
-        let filesystem = Filesystem::new(Arc::clone(&union), bursts, Arc::clone(&turns), first_read);
+        let refused = Arc::<RefusedPages>::default();
+        let filesystem = Filesystem::new(Arc::clone(&union), bursts, Arc::clone(&turns), first_read, Arc::clone(&refused));
         let inner = fuser::Session::from_fd(filesystem, device, SessionACL::All, config)
             .map_err(|e| Error::sys("start the FUSE session on", "/dev/fuse", e))?;
         // Only now: should this fail, nobody is left who holds the device.
@@ -88,6 +90,12 @@ impl Session {
             // Attributes alone: a negative offset leaves the pages (`fuse_reverse_inval_inode` of fs/fuse/inode.c).
             if let Err(e) = notifier.inval_inode(INodeNo(node.0), -1, 0) {
                 tracing::error!("the kernel keeps old attributes of node {}: {e}", node.0);
+            }
+        }));
+        let notifier = inner.notifier();
+        refused.drop_by(Box::new(move |node, offset, len| {
+            if let Err(e) = notifier.inval_inode(INodeNo(node.0), offset, len) {
+                tracing::error!("the kernel keeps pages of node {} that must not be written: {e}", node.0);
             }
         }));
         Ok(Self { inner, union, watch, reads, pages: None })

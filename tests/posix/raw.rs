@@ -24,8 +24,13 @@ pub fn resident_pages(map: &Mmap) -> usize {
 
 /// Maps a whole file shared for reading and writing.
 pub fn map_shared(file: &File) -> MmapMut {
+    try_map_shared(file).unwrap()
+}
+
+/// The same, where the kernel may refuse it.
+pub fn try_map_shared(file: &File) -> io::Result<MmapMut> {
     // SAFETY: the tests never truncate a file below a mapping that they still use.
-    unsafe { MmapMut::map_mut(file).unwrap() }
+    unsafe { MmapMut::map_mut(file) }
 }
 
 /// Maps a whole file privately: writes stay in the mapping.
