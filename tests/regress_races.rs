@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mounted::daemon::drop_caches;
@@ -23,7 +23,7 @@ use mounted::requirement::{Requirement, can_run};
 use mounted::scratch::{Fs, Scratch};
 use mounted::union::{Driver, Lower, Union};
 use raw::map_shared;
-use rustix::fs::{Dir, Mode, OFlags, getxattr, statvfs, syncfs};
+use rustix::fs::{Dir, Mode, OFlags, XattrFlags, getxattr, setxattr, statvfs, syncfs};
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
 
@@ -258,4 +258,57 @@ fn times_set_while_data_come_up_stay() {
     let meta = fs::metadata(&copy).unwrap();
     assert!(meta.blocks() * 512 >= SLOW as u64, "{} blocks came up", meta.blocks());
     assert_eq!([meta.accessed().unwrap(), fs::metadata(&long).unwrap().accessed().unwrap()], [then; 2]);
+}
+
+/// `system.posix_acl_access` that says no more than a mode (`<linux/posix_acl_xattr.h>`).
+fn minimal_acl(mode: u16) -> Vec<u8> {
+    let entries = [(0x01_u16, mode >> 6), (0x04, mode >> 3), (0x20, mode)];
+    let entry = |(tag, perm): (u16, u16)| [&tag.to_le_bytes()[..], &(perm & 7).to_le_bytes(), &[0xff; 4]].concat();
+    [2_u32.to_le_bytes().to_vec(), entries.map(entry).concat()].concat()
+}
+
+/// A listing that has begun before the mode changed, and ends after that, must not bring the old one back.
+#[test]
+fn a_mode_set_by_an_acl_outlasts_listings() {
+    if !can_run("a_mode_set_by_an_acl_outlasts_listings", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&[], |_| {});
+    let union = ground.mount(Driver::Haosfs, &[]);
+    let (dir, listings, is_over) = (union.path().join("d"), AtomicU64::new(0), AtomicBool::new(false));
+    fs::create_dir(&dir).unwrap();
+    (0..200).for_each(|n| drop(File::create(dir.join(format!("name{n}"))).unwrap()));
+    let file = dir.join("name7");
+    std::thread::scope(|scope| {
+        let listing = scope.spawn(|| {
+            while !is_over.load(Ordering::Acquire) {
+                // The kernel has kept no listing of what has changed since.
+                fs::write(dir.join("other"), "").unwrap();
+                assert!(fs::read_dir(&dir).unwrap().count() > 200);
+                fs::remove_file(dir.join("other")).unwrap();
+                listings.fetch_add(1, Ordering::AcqRel);
+            }
+        });
+        let mut rounds = 0;
+        let wrong = loop {
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+            let before = listings.load(Ordering::Acquire);
+            while listings.load(Ordering::Acquire) == before && !listing.is_finished() {
+                std::thread::yield_now();
+            }
+            setxattr(&file, "system.posix_acl_access", &minimal_acl(0o640), XattrFlags::empty()).unwrap();
+            let before = listings.load(Ordering::Acquire);
+            while listings.load(Ordering::Acquire) == before && !listing.is_finished() {
+                std::thread::yield_now();
+            }
+            rounds += 1;
+            let mode = fs::metadata(&file).unwrap().mode() & 0o777;
+            if mode != 0o640 || rounds == 100 || listing.is_finished() {
+                break (mode != 0o640).then_some((rounds, mode));
+            }
+        };
+        is_over.store(true, Ordering::Release);
+        listing.join().unwrap();
+        assert_eq!(wrong, None);
+    });
 }

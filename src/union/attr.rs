@@ -250,11 +250,18 @@ impl Union {
         if perm != attr.perm {
             spot.chmod(perm)?;
             // Whoever keeps the mode asked for a write, say, and would not ask for the mode again.
-            if let Some(tell) = self.listener.get() {
-                tell(node.id);
-            }
+            self.tell_changed(node);
         }
         Ok(())
+    }
+
+    /// Attributes have changed by what does not return them. An answer that was found before must not count if it comes later, as the
+    /// kernel would keep it for good. To be called after the change. Locks may be held: the kernel looks for the inode, for which it
+    /// waits for no answer.
+    pub(super) fn tell_changed(&self, node: &Node) {
+        if let Some(tell) = self.listener.get() {
+            tell(node.id);
+        }
     }
 }
 

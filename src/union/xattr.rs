@@ -83,6 +83,7 @@ impl Union {
         if let Some(absence) = node.absence_of(name) {
             absence.forget();
         }
+        self.tell_mode(&node, name);
         Ok(set?)
     }
 
@@ -109,11 +110,20 @@ impl Union {
         let _alone = Self::keep_data_below(&node);
         let _tree = self.tree.read();
         let state = node.state.read();
-        Ok(self.upper_spot(&node, &state)?.remove_xattr(&stored)?)
+        let removed = self.upper_spot(&node, &state)?.remove_xattr(&stored);
+        self.tell_mode(&node, name);
+        Ok(removed?)
     }
 }
 
 impl Union {
+    /// An access ACL is a mode, too: the kernel takes a new one for no change of the mode that it may be told otherwise.
+    fn tell_mode(&self, node: &Node, changed: &OsStr) {
+        if changed == acl::ACCESS {
+            self.tell_changed(node);
+        }
+    }
+
     /// Before somebody outside a file's group changes its access ACL, whether or not there is one (inode.c, `ovl_set_acl`).
     fn take_set_group_id(&self, node: &Arc<Node>, caller: Caller) -> Result<()> {
         let is_to_go = |attr: Attr| attr.perm & libc::S_ISGID != 0 && !may_set_group_id(caller, attr.gid);
@@ -135,6 +145,7 @@ impl Union {
         let attr = spot.stat()?.attr;
         if is_to_go(attr) {
             self.writable()?.chmod(&spot, attr.perm & !libc::S_ISGID)?;
+            self.tell_changed(node);
         }
         Ok(())
     }
