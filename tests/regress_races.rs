@@ -8,11 +8,12 @@ mod raw;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -23,7 +24,7 @@ use mounted::requirement::{Requirement, can_run};
 use mounted::scratch::{Fs, Scratch};
 use mounted::union::{Driver, Lower, Union};
 use raw::map_shared;
-use rustix::fs::{Dir, Mode, OFlags, XattrFlags, getxattr, setxattr, statvfs, syncfs};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags, XattrFlags, getxattr, setxattr, statvfs, statx, syncfs};
 
 const NEEDS: &[Requirement] = &[Requirement::Root, Requirement::Tool("mksquashfs"), Requirement::Fuse];
 
@@ -311,4 +312,65 @@ fn a_mode_set_by_an_acl_outlasts_listings() {
         listing.join().unwrap();
         assert_eq!(wrong, None);
     });
+}
+
+/// Links of each file in a directory.
+const LINKS: usize = 150;
+const FILES: usize = 40;
+
+fn linked(dir: &Path, files: usize, links: usize) {
+    fs::create_dir(dir).unwrap();
+    for n in 0..files {
+        fs::write(dir.join(format!("{n}.0")), "below").unwrap();
+        (1..links).for_each(|link| fs::hard_link(dir.join(format!("{n}.0")), dir.join(format!("{n}.{link}"))).unwrap());
+    }
+    File::open(dir).unwrap().set_times(FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(1000))).unwrap();
+}
+
+/// Does something to each of a directory's files, and asks for the directory's attributes once meanwhile. What is shown afterwards is what
+/// the upper has.
+fn asked_meanwhile(union: &Union, name: &str, files: usize, act: impl Fn(&Path, usize) + Sync) {
+    let (dir, mut took) = (union.path().join(name), Duration::from_micros(500));
+    for n in 0..files {
+        let barrier = Barrier::new(2);
+        let took_now = std::thread::scope(|scope| {
+            let acting = scope.spawn(|| {
+                barrier.wait();
+                let begun = Instant::now();
+                act(&dir, n);
+                begun.elapsed()
+            });
+            barrier.wait();
+            let begun = Instant::now();
+            let wait = took.mul_f64(fastrand::f64());
+            while begun.elapsed() < wait {
+                std::hint::spin_loop();
+            }
+            statx(CWD, &dir, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS).unwrap();
+            acting.join().unwrap()
+        });
+        took = took_now.min(Duration::from_millis(20));
+        let [shown, real] = [&dir, &union.upper().join(name)].map(|dir| fs::metadata(dir).unwrap().modified().unwrap());
+        assert_eq!(shown, real, "{name}: file number {n}");
+        assert_eq!(shown, UNIX_EPOCH + Duration::from_secs(1000), "{name}: file number {n}");
+    }
+}
+
+/// A copy-up and a look-up change no directory: nobody is shown for good what its times are for a moment.
+#[test]
+fn a_directory_s_times_of_a_moment_are_not_kept() {
+    if !can_run("a_directory_s_times_of_a_moment_are_not_kept", NEEDS) {
+        return;
+    }
+    let ground = Ground::image(&[], |tree| {
+        linked(&tree.join("copied"), FILES, LINKS);
+        linked(&tree.join("found"), 300, 2);
+    });
+    let union = ground.mount(Driver::Haosfs, &[]);
+    let append = |path: &Path| File::options().append(true).open(path).unwrap().write_all(b"more").unwrap();
+    // All names are known, and are linked.
+    assert_eq!(fs::read_dir(union.path().join("copied")).unwrap().count(), FILES * LINKS);
+    asked_meanwhile(&union, "copied", FILES, |dir, n| append(&dir.join(format!("{n}.0"))));
+    (0..300).for_each(|n| append(&union.path().join(format!("found/{n}.0"))));
+    asked_meanwhile(&union, "found", 300, |dir, n| assert_eq!(fs::metadata(dir.join(format!("{n}.1"))).unwrap().len(), 9));
 }

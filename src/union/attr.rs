@@ -77,6 +77,7 @@ impl Union {
     }
 
     pub(super) fn attr_of(&self, node: &Arc<Node>) -> Result<Attr> {
+        let _reader = self.readers.enter();
         let _tree = self.tree.read();
         let state = node.state.read();
         let raw = match self.backing(node, &state)? {

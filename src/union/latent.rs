@@ -65,9 +65,11 @@ impl Union {
                 (self.dir_fd(&first.parent)?, first.name.clone())
             }
         };
+        let moment = self.readers.now();
         upper.writing_into(into, || dir::link(&from, &old, &to, name)).map_err(context)?;
         // A look-up changes no directory that a program could see changed; where we may not set times, they stay new.
         let _best_effort = spot.set_times(SetTime::At(before.atime), SetTime::At(before.mtime));
+        self.tell_seen(std::slice::from_ref(parent), moment);
         state.links.iter_mut().filter(|link| link.is(parent, name)).for_each(|link| link.below = false);
         let unpinned = self.count_latent(state);
         // What was recorded before stays true.

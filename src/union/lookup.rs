@@ -154,6 +154,7 @@ impl Union {
     pub(super) fn lookup_in(&self, parent: &Arc<Node>, name: &OsStr) -> Result<(Arc<Node>, Attr)> {
         check_name(name)?;
         let (node, latent) = {
+            let _reader = self.readers.enter();
             let _tree = self.tree.read();
             let _names = parent.children.read();
             if self.lacks(parent, name) {

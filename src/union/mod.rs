@@ -38,6 +38,7 @@ pub mod patience;
 mod place;
 pub mod positions;
 mod protect;
+mod readers;
 pub mod remove;
 pub mod rename;
 pub mod squashfs;
@@ -198,6 +199,7 @@ pub struct Union {
     index: Option<index::Index>,
     listener: OnceLock<Listener>,
     before_wait: Announced,
+    readers: readers::Readers,
 }
 
 /// Is told the nodes whose attributes changed by what did not ask for it: set-id bits that a write takes. Calls nothing of the union.
@@ -264,6 +266,7 @@ impl Union {
             names: names::Names::default(),
             listener: OnceLock::new(),
             before_wait: Announced::default(),
+            readers: readers::Readers::default(),
         };
         if let Some(upper) = &this.upper
             && options.fsync == Durability::Volatile

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::copy_up::{Content, Draft, Finished};
 use super::node::{Indexed, Key, Link, Node, Place};
+use super::readers::Moment;
 use super::{Durability, Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::ovl::index::{Base, Nlink};
@@ -50,6 +51,7 @@ impl Union {
         }
         let times = self.times_of(&parents)?;
         let found_again = self.is_found_again(node, &upper.in_work(&draft.temp));
+        let moment = self.readers.now();
         self.place_links(upper, draft, &state.links, &times, perm)?;
         state.place = if node.kind.is_dir() { Place::Merged } else { Place::Upper };
         if !node.kind.is_dir() {
@@ -62,6 +64,7 @@ impl Union {
         }
         drop(state);
         self.settle(node, &stat, &times, found_again);
+        self.tell_seen(&parents, moment);
         self.sync_parents(&parents)?;
         Ok(true)
     }
@@ -168,6 +171,14 @@ impl Union {
             times.push((spot, attr));
         }
         Ok(times)
+    }
+
+    /// Directories have their times again. Who has looked since that moment may have seen others; where nobody has, nobody need ask
+    /// once more.
+    pub(super) fn tell_seen(&self, dirs: &[Arc<Node>], since: Moment) {
+        if self.readers.were_there_since(since) {
+            dirs.iter().for_each(|dir| self.tell_changed(dir));
+        }
     }
 
     fn sync_parents(&self, parents: &[Arc<Node>]) -> Result<(), Errno> {
