@@ -68,6 +68,47 @@ fn what_was_written_is_durable_once_read_only_or_with_sync() {
     sbin.is_clean();
 }
 
+/// Neither look-ups write to the upper nor do files that were read keep its file system writable; afterwards all is as before, and what
+/// was looked up meanwhile stays one file.
+#[test]
+fn a_read_only_union_leaves_its_upper_alone() {
+    const TEST: &str = "a_read_only_union_leaves_its_upper_alone";
+    if !possible(TEST) {
+        return;
+    }
+    let sbin = Sbin::new(Helper::Haosfs);
+    let disk = sbin.scratch.path("disk");
+    fs::File::create(&disk).unwrap().set_len(32 << 20).unwrap();
+    let made = Command::new("/sbin/mkfs.ext4").arg("-qF").arg(&disk).status();
+    if !support::can_run(TEST, made.is_ok_and(|status| status.success()), "needs mkfs.ext4") {
+        return;
+    }
+    sbin.sh("mkdir d tree tree/a tree/b tree/c && mount -o loop disk d && mkdir d/upper d/work").succeeded();
+    sbin.sh("echo old > tree/a/x; ln tree/a/x tree/b/x; ln tree/a/x tree/c/x").succeeded();
+    let all = "find d/upper d/work -printf '%p %i %n %T@ %C@\\n' | sort";
+    let up = "upperdir=$D/d/upper,workdir=$D/d/work";
+    for access in ["rw", "ro"] {
+        sbin.sh(&format!("mount -t haosfs $D/tree $MNT -o backend=fuse,{up},{access}")).succeeded();
+        if access == "rw" {
+            sbin.sh("echo new > $MNT/a/x && echo one > $MNT/one && mount -o remount,ro $MNT").succeeded();
+        }
+        let before = sbin.sh(all).succeeded().stdout;
+        sbin.sh("ls -lR $MNT && cat $MNT/one $MNT/b/x").succeeded();
+        assert_eq!(sbin.sh(all).succeeded().stdout, before, "{access}");
+        sbin.sh("mount -o remount,ro d && cat $MNT/one && mount -o remount,rw d").succeeded();
+        sbin.sh(&format!("mount -o remount,rw $MNT && echo {access} >> $MNT/one && echo two > $MNT/two")).succeeded();
+        assert_eq!(sbin.sh("cat $MNT/b/x d/upper/b/x d/upper/c/x").succeeded().stdout, "new\nnew\nnew\n");
+        sbin.sh("umount mnt").succeeded();
+    }
+    assert_eq!(sbin.sh("cat d/upper/one").succeeded().stdout, "one\nrw\nro\n");
+    // A remount that the daemon is not told of.
+    sbin.sh("rm -r d/upper/* && mount -t haosfs $D/tree $MNT -o backend=fuse,{up},ro".replace("{up}", up).as_str()).succeeded();
+    sbin.sh("mount -i -o remount,rw $MNT && ls $MNT/b && echo newer > $MNT/a/x && ls $MNT/c && umount mnt").succeeded();
+    assert_eq!(sbin.sh("cat d/upper/b/x d/upper/c/x").succeeded().stdout, "newer\nnewer\n");
+    sbin.sh("umount d").succeeded();
+    sbin.is_clean();
+}
+
 /// Words of mount(8)'s own: in fstab they must not keep a machine from booting.
 #[test]
 fn what_mount_8_says_of_any_file_system_is_done_or_passed_over() {

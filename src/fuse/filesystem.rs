@@ -519,7 +519,7 @@ impl fuser::Filesystem for Filesystem {
     ) {
         let asked = self.begin(req, Operation::Ioctl);
         let answer = match Question::read(cmd) {
-            Some(question) => asked.ask_for_long(|union| question.answer(union, &self.requests)),
+            Some(question) => asked.ask_for_long(|union| question.answer(union, &self.requests, req.uid())),
             None => flags::Request::read(cmd, in_data).map_err(Error::from).and_then(|request| {
                 asked.ask(|union| match request {
                     flags::Request::Tell(form) => Ok(form.encode(union.protection(node(ino))?)),

@@ -23,7 +23,9 @@ use crate::union::{self, DirLower, SquashfsLower, Union, Upper};
 pub fn open(plan: &MountPlan) -> Result<Arc<Union>> {
     let images = plan.lowers.iter().filter(|layer| matches!(layer.kind, LayerKind::Image { .. })).count();
     let lowers = plan.lowers.iter().map(|layer| open_lower(layer, &plan.options, images)).collect::<Result<Vec<_>>>()?;
-    Ok(Arc::new(Union::new(lowers, open_upper(plan, Backend::Fuse)?, union_options(&plan.options))?))
+    let union = Union::new(lowers, open_upper(plan, Backend::Fuse)?, union_options(&plan.options))?;
+    union.set_read_only(plan.attributes.read_only);
+    Ok(Arc::new(union))
 }
 
 /// Opens and locks the upper of a plan, where it has one, clears its work directory, and notes who writes to it from now on.

@@ -52,6 +52,16 @@ impl Standing {
         }
     }
 
+    /// Has the daemon know of the remount, and make durable what was written, where nothing more is to be.
+    fn tell(&self, read_only: bool) -> Result<()> {
+        self.ask(|root| match union_ioctl::tell_access(root, read_only) {
+            // A daemon of an older version.
+            Err(rustix::io::Errno::NOTTY) => Ok(()),
+            told => told,
+        })?;
+        if read_only { self.ask(union_ioctl::synchronise) } else { Ok(()) }
+    }
+
     fn ask<T>(&self, question: impl FnOnce(&File) -> rustix::io::Result<T>) -> Result<T> {
         let root = File::open(&self.mountpoint).map_err(|e| Error::sys("open", &self.mountpoint, e))?;
         question(&root).map_err(|e| Error::sys("ask the daemon of", &self.mountpoint, errno(e)))
@@ -77,8 +87,8 @@ pub fn change_access(union: &Standing, access: Access) -> Result<()> {
     })?;
     // The kernel has handed all it held to the daemon, but tells it nothing of the remount.
     match (read_only, &union.record) {
-        (false, _) => Ok(()),
-        (true, None) => union.ask(union_ioctl::synchronise),
+        (_, None) => union.tell(read_only),
+        (false, Some(_)) => Ok(()),
         (true, Some(_)) => union.ask(|root| rustix::fs::syncfs(root)),
     }
 }

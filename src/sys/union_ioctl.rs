@@ -19,6 +19,10 @@ pub const HAS_UPPER: u32 = opcode::read::<u32>(GROUP, 1);
 pub const SYNCHRONISE: u32 = opcode::none(GROUP, 2);
 /// Answers how many requests of each kind were sent, as 64-bit numbers.
 pub const REQUESTS: u32 = opcode::read::<[u64; REQUEST_KINDS]>(GROUP, 3);
+/// Tells that the mount has become read-only.
+pub const READ_ONLY: u32 = opcode::none(GROUP, 5);
+/// Tells that the mount has become writable.
+pub const WRITABLE: u32 = opcode::none(GROUP, 6);
 
 /// Answers how many blocks of images were decompressed, and how many were found decompressed in pages of the kernel.
 pub const BLOCKS: u32 = opcode::read::<[u64; 2]>(GROUP, 4);
@@ -40,6 +44,15 @@ pub fn has_upper(file: &File) -> Result<bool> {
 pub fn synchronise(file: &File) -> Result<()> {
     // SAFETY: this number carries no argument in either direction.
     unsafe { ioctl(file, NoArg::<SYNCHRONISE>::new()) }
+}
+
+/// Tells the daemon of the union of `file` what its mount is from now on.
+///
+/// # Errors
+/// `ENOTTY` where the daemon does not know of that, `EPERM` for whoever may not tell it.
+pub fn tell_access(file: &File, read_only: bool) -> Result<()> {
+    // SAFETY: neither number carries an argument in either direction.
+    unsafe { if read_only { ioctl(file, NoArg::<READ_ONLY>::new()) } else { ioctl(file, NoArg::<WRITABLE>::new()) } }
 }
 
 /// How many requests of each kind the daemon of the union of `file` was sent.

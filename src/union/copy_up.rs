@@ -76,6 +76,7 @@ impl Union {
 
     /// As [`Union::copy_up`]; true where the content was left out, as asked, and the file is empty.
     pub(super) fn copy_up_or_empty(&self, node: &Arc<Node>, content: Content) -> Result<bool> {
+        self.notice_change();
         if !Self::needs_copy(node) && (content == Content::Below || !Self::needs_data(node)) {
             self.raise_last(node);
             return Ok(false);

@@ -14,8 +14,11 @@ use crate::sys::spot::{SetTime, Spot};
 
 impl Union {
     /// Has one more name of a copied-up file, found only now, join it in the upper. Where it cannot, for lack of space, say, it
-    /// shows the file all the same.
+    /// shows the file all the same; while the mount is read-only it waits until that is over.
     pub(super) fn join_found(&self, node: &Arc<Node>, parent: &Arc<Node>, name: &OsStr) {
+        if self.is_read_only() {
+            return;
+        }
         if let Err(e) = self.raise_link(node, parent, name) {
             tracing::warn!("{}: a hard link of a changed file will show the old one after a remount: {e}", name.display());
         }

@@ -38,6 +38,7 @@ pub mod patience;
 mod place;
 pub mod positions;
 mod protect;
+mod read_only;
 mod readers;
 pub mod remove;
 pub mod rename;
@@ -52,6 +53,7 @@ pub mod xattr;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 
 use dashmap::DashMap;
@@ -199,6 +201,7 @@ pub struct Union {
     index: Option<index::Index>,
     listener: OnceLock<Listener>,
     before_wait: Announced,
+    read_only: AtomicBool,
     readers: readers::Readers,
 }
 
@@ -266,6 +269,7 @@ impl Union {
             names: names::Names::default(),
             listener: OnceLock::new(),
             before_wait: Announced::default(),
+            read_only: AtomicBool::new(false),
             readers: readers::Readers::default(),
         };
         if let Some(upper) = &this.upper

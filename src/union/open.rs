@@ -72,6 +72,12 @@ impl OpenFiles {
         let _closed = self.leaving.lock().take();
     }
 
+    /// No descriptor writes any more; the caller holds no node's open file.
+    pub(super) fn give_up_writing(&self, any_mode: bool) {
+        self.order.lock().retain(|node| node.upgrade().is_some_and(|node| give_up_writing(&node, any_mode)));
+        self.close_leaving();
+    }
+
     /// Another node has a descriptor; the caller holds no node's open file. One that was not used for longest is closed.
     fn admit(&self, node: &Arc<Node>) {
         let mut next = {
@@ -108,19 +114,7 @@ impl Union {
             data.used = true;
             return Ok(fd);
         }
-        // (descriptor, can read, can write)
-        let upper = self.upper.as_ref().ok_or(Errno::EROFS)?;
-        let (fd, readable, writable) = match upper.open_data(spot, OFlags::RDWR) {
-            Ok(fd) => (fd, true, true),
-            // Without privilege over modes: whoever may only write could still be served by a write-only descriptor.
-            Err(Errno::EACCES) if write => (upper.open_data(spot, OFlags::WRONLY)?, false, true),
-            // Append-only in the upper itself.
-            Err(Errno::EPERM) if write => (upper.open_data(spot, OFlags::RDWR | OFlags::APPEND)?, true, true),
-            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) if !write => {
-                (upper.open_data(spot, OFlags::RDONLY)?, true, false)
-            }
-            Err(e) => return Err(e),
-        };
+        let (fd, readable, writable) = self.open_for(spot, write)?;
         let fd = Arc::new(fd);
         // One that can do less must not take the place of one that can do what is wanted later.
         if data.fd.is_some() && !(readable && writable) {
@@ -132,7 +126,30 @@ impl Union {
         if first {
             self.open_files.admit(node);
         }
+        // Those that were open were closed, perhaps before this one could be seen.
+        if !write && writable && self.is_read_only() {
+            give_up_writing(node, self.overrules_modes());
+        }
         Ok(fd)
+    }
+
+    /// An upper file for one who writes, or one who reads: then for both, where it can be written. (descriptor, can read, can write)
+    fn open_for(&self, spot: &Spot, write: bool) -> Result<(OwnedFd, bool, bool), Errno> {
+        let upper = self.upper.as_ref().ok_or(Errno::EROFS)?;
+        if !write && self.is_read_only() {
+            return Ok((upper.open_data(spot, OFlags::RDONLY)?, true, false));
+        }
+        match upper.open_data(spot, OFlags::RDWR) {
+            Ok(fd) => Ok((fd, true, true)),
+            // Without privilege over modes: whoever may only write could still be served by a write-only descriptor.
+            Err(Errno::EACCES) if write => Ok((upper.open_data(spot, OFlags::WRONLY)?, false, true)),
+            // Append-only in the upper itself.
+            Err(Errno::EPERM) if write => Ok((upper.open_data(spot, OFlags::RDWR | OFlags::APPEND)?, true, true)),
+            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY) if !write => {
+                Ok((upper.open_data(spot, OFlags::RDONLY)?, true, false))
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// Keeps a descriptor that can read and write.
@@ -150,6 +167,20 @@ impl Union {
     pub fn tidy(&self) {
         self.open_files.close_leaving();
     }
+}
+
+/// Takes the descriptor by which a node is written. Without the right to open it again by `any_mode` another one that only reads stays.
+/// False where the node has none any more.
+fn give_up_writing(node: &Node, any_mode: bool) -> bool {
+    let Some(mut data) = node.open_file() else { return false };
+    if data.writable
+        && let Some(fd) = data.fd.take()
+    {
+        let reading = || Spot::Fd(Arc::clone(&fd)).open_untouched(OFlags::RDONLY).ok().map(Arc::new);
+        data.fd = if any_mode { None } else { reading() };
+        (data.readable, data.writable) = (data.fd.is_some(), false);
+    }
+    data.fd.is_some()
 }
 
 /// The open file of a node, where it is open: no name and no permission on the way can then be in the way.
