@@ -112,21 +112,28 @@ fn btrfs_is_found() {
     is_found("btrfs_is_found", "mkfs.btrfs", &["-q", "-L"], "btrfs");
 }
 
+/// What the superblocks of arrays begin with (md_p.h).
+const MD_MAGIC: [u8; 4] = 0xa92b_4efc_u32.to_le_bytes();
+
 /// Versions 0.90 and 1.0 (md_p.h): where they are on a device of this size, and what they say.
 fn superblocks(size: u64) -> [(u64, [u8; 256]); 2] {
-    const MAGIC: [u8; 4] = 0xa92b_4efc_u32.to_le_bytes();
     let (old, new) = ((size & !0xffff) - 0x1_0000, ((size / 512 - 16) & !7) * 512);
+    let mut ancient = [0; 256];
+    ancient[..4].copy_from_slice(&MD_MAGIC);
+    ancient[8] = 90;
+    [(old, ancient), (new, superblock(new))]
+}
+
+/// Version 1 at this byte: 1.0, or 1.2 where that is the 4096th.
+fn superblock(at: u64) -> [u8; 256] {
     let mut recent = [0; 256];
-    recent[..4].copy_from_slice(&MAGIC);
+    recent[..4].copy_from_slice(&MD_MAGIC);
     recent[4] = 1;
-    recent[144..152].copy_from_slice(&(new / 512).to_le_bytes());
+    recent[144..152].copy_from_slice(&(at / 512).to_le_bytes());
     let mut checksum = 0_u64;
     recent.as_chunks::<4>().0.iter().for_each(|word| checksum += u64::from(u32::from_le_bytes(*word)));
     recent[216..220].copy_from_slice(&((checksum & 0xffff_ffff) as u32).wrapping_add((checksum >> 32) as u32).to_le_bytes());
-    let mut ancient = [0; 256];
-    ancient[..4].copy_from_slice(&MAGIC);
-    ancient[8] = 90;
-    [(old, ancient), (new, recent)]
+    recent
 }
 
 /// A half of a mirror looks like what is on the mirror, and is not to be written to alone. blkid(8) knows it, too, but takes the bytes of
@@ -158,6 +165,45 @@ fn a_part_of_an_array_is_not_taken_for_what_is_on_it() {
         assert_eq!(listed(&disk).file_system().map(|found| found.kind), Some("ext4"), "these are bytes of its own, at {at}");
         fs::OpenOptions::new().write(true).open(&device).unwrap().write_all_at(&[0; 256], at).unwrap();
     }
+}
+
+/// Making an array writes its own superblock, and leaves what a file system had elsewhere: `fs=` does not make that the one that is meant.
+#[test]
+fn what_is_left_below_an_array_is_not_taken_for_what_is_on_it() {
+    if !possible("what_is_left_below_an_array_is_not_taken_for_what_is_on_it", "mkfs.ext4") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (guid, size) = (fresh_guid(), SIZE - START - gpt::BEHIND);
+    let disk = Disk::new(&disk_file(&scratch, "disk", &guid), 1);
+    let device = disk.partition(1);
+    let write = |bytes: &[u8], at| fs::OpenOptions::new().write(true).open(&device).unwrap().write_all_at(bytes, at).unwrap();
+    let [(old, ancient), (new, recent)] = superblocks(size);
+    // What tells btrfs and LUKS.
+    let [btrfs, luks] = [(&b"_BHRfS_M"[..], 0x1_0040), (b"LUKS\xba\xbe", 0)];
+    let second = superblock(4096);
+    for (what, marks) in [
+        ("1.2", &[(&second[..], 4096)][..]),
+        ("1.2 and btrfs", &[(&second, 4096), btrfs]),
+        ("0.90 and btrfs", &[(&ancient, old), btrfs]),
+        ("1.0 and btrfs", &[(&recent, new), btrfs]),
+        ("1.0 and LUKS", &[(&recent, new), luks]),
+    ] {
+        make("mkfs.ext4", &["-F", "-q"], &device);
+        marks.iter().for_each(|(bytes, at)| write(bytes, *at));
+        assert_eq!(listed(&disk).file_system().map(|found| found.kind), Some("linux_raid_member"), "{what}");
+        for value in [guid.clone(), format!("PARTUUID={guid},fs=ext4")] {
+            let refused = located(&value).unwrap_err();
+            assert!(refused.contains("is part of a RAID, which has the data; assemble that"), "{what}: {refused}");
+        }
+        marks.iter().for_each(|(bytes, at)| write(&vec![0; bytes.len()], *at));
+    }
+    // What no signature is known of could be on an array, too.
+    write(&[0; 2048], 0);
+    assert!(listed(&disk).file_system().is_none());
+    write(&ancient, old);
+    let refused = located(&format!("{guid},fs=bcachefs")).unwrap_err();
+    assert!(refused.contains("is part of a RAID"), "{refused}");
 }
 
 /// The kernel shows the partitions of a disk that is part of an array as a whole, where nobody has assembled that.

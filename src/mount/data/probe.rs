@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::partition::{Content, DeviceNumber, Disk, Partition};
-use super::signature::{FileSystem, LOOKED_AT, end_of, identify, is_raid_member};
+use super::signature::{FileSystem, LOOKED_AT, LUKS, end_of, identify, is_optical, is_raid_member};
 use super::table::Table;
 use crate::error::{Errno, Error, Result};
 
@@ -144,9 +144,9 @@ fn open(device: &Path, number: DeviceNumber) -> std::result::Result<File, Errno>
 fn content(file: &File, size: u64) -> std::result::Result<Option<FileSystem>, Errno> {
     let start = read_start(file)?;
     let found = identify(&start);
-    // The end of what cannot hold an upper, such as a CD, is not looked at: it may take long.
-    let is_member = found.as_ref().is_some_and(FileSystem::may_hold_uppers)
-        && is_raid_member(end_of(&start), &|at, len| read_exact(file, at, len), size);
+    // Whatever it looks like. The end of what cannot hold an upper, such as a CD, is not looked at: it may take long.
+    let may_be_part = found.as_ref().map_or_else(|| !is_optical(&start), |found| found.may_hold_uppers() || found.kind == LUKS);
+    let is_member = may_be_part && is_raid_member(end_of(&start), &|at, len| read_exact(file, at, len), size);
     Ok(if is_member { Some(FileSystem::part_of_raid()) } else { found })
 }
 

@@ -105,14 +105,29 @@ pub const LOOKED_AT: usize = (64 << 10) + 4096;
 
 const BTRFS: usize = 64 << 10;
 
-/// What the first bytes of a device tell; `None` where they tell nothing, or more than one thing.
+/// What the first bytes of a device tell; `None` where they tell nothing, or more than one thing. A part of an array and a locked
+/// volume are that whatever else is there: making them leaves what was there before, where it is not in their way, and making a file
+/// system leaves nothing of them.
 #[must_use]
 pub fn identify(bytes: &[u8]) -> Option<FileSystem> {
-    let readers = [ext, xfs, btrfs, f2fs, erofs, squashfs, luks, ntfs, exfat, vfat, md];
-    let mut found = readers.iter().filter_map(|read| read(bytes));
-    let first = found.next()?;
-    // What is left of another file system could be the one that is meant.
-    found.next().is_none().then_some(first)
+    md(bytes).or_else(|| luks(bytes)).or_else(|| {
+        let mut found = file_systems(bytes);
+        let first = found.next()?;
+        // What is left of another file system could be the one that is meant.
+        found.next().is_none().then_some(first)
+    })
+}
+
+fn file_systems(bytes: &[u8]) -> impl Iterator<Item = FileSystem> {
+    [ext, xfs, btrfs, f2fs, erofs, squashfs, ntfs, exfat, vfat].into_iter().filter_map(|read| read(bytes))
+}
+
+/// True for what is on a CD or DVD and nowhere else: its volume descriptors are behind 16 sectors of 2 KiB (ECMA-119, 8.1; ECMA-167,
+/// 2/9.1).
+#[must_use]
+pub fn is_optical(bytes: &[u8]) -> bool {
+    const FIRST: usize = 16 * 2048;
+    [b"CD001", b"BEA01"].iter().any(|id| has(bytes, FIRST + 1, *id)) && file_systems(bytes).next().is_none()
 }
 
 fn has(bytes: &[u8], at: usize, magic: &[u8]) -> bool {
@@ -266,6 +281,12 @@ mod tests {
         assert_eq!(identify(b"XFSB"), Some(FileSystem { kind: "xfs", uuid: None, label: None }));
         assert_eq!(identify(&with(&[(1080, &[0x53, 0xef]), (BTRFS + 64, b"_BHRfS_M")])), None);
         assert_eq!(identify(&with(&[(510, &[0x55, 0xaa])])), None);
+        let locked = identify(&with(&[(0, b"LUKS\xba\xbe"), (1080, &[0x53, 0xef])]));
+        assert_eq!(locked.map(|found| found.kind), Some(LUKS), "that is left of what was there before");
+        for id in [b"CD001", b"BEA01"] {
+            assert!(is_optical(&with(&[(32769, id)])) && !is_optical(&with(&[(32768, id)])));
+            assert!(!is_optical(&with(&[(32769, id), (1080, &[0x53, 0xef])])));
+        }
     }
 
     #[test]
@@ -309,7 +330,9 @@ mod tests {
             let place = (at as u64 / SECTOR).to_le_bytes();
             let start = [(at, &magic[..]), (at + 4, &[1]), (at + 144, &place)];
             assert_eq!(identify(&with(&start)).map(|found| (found.kind, found.may_hold_uppers())), Some((RAID, false)));
-            assert_eq!(identify(&with(&[&start[..], &[(1080, &[0x53, 0xef])]].concat())), None);
+            for left in [&[(1080, &[0x53, 0xef][..])][..], &[(1080, &[0x53, 0xef]), (BTRFS + 64, b"_BHRfS_M")]] {
+                assert_eq!(identify(&with(&[&start[..], left].concat())), Some(FileSystem::part_of_raid()));
+            }
         }
     }
 
