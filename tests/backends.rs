@@ -228,6 +228,42 @@ fn uppers_in_use_out_of_sight_are_known() {
     }
 }
 
+/// Whatever an overlay has in its work directory is on its way to its own upper: no other upper goes with it.
+#[test]
+fn a_work_directory_in_use_is_not_cleared() {
+    if !can_run("a_work_directory_in_use_is_not_cleared", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    ["low", "up2", "other"].into_iter().for_each(|name| scratch.mkdir(name));
+    let refused = |pairs: &[(&str, &str)], place: &str| {
+        for &(upper, work) in pairs {
+            let role = if upper == "up2" { "work directory" } else { "upper" };
+            let words = format!("the {role} is in use by the kernel's overlayfs{place}");
+            for backend in ["fuse", "kernel", "hybrid"] {
+                let line = ["mount", "image.sqfs", "other", "--upper", upper, "--work", work, "--backend", backend];
+                scratch.haosfs(&line).failed(32, &words);
+                assert_eq!(scratch.mountinfo("other"), None);
+            }
+            scratch.haosfs(&["check", "--repair", upper, work]).failed(8, &words);
+        }
+        assert!(scratch.path("work/work/in-flight").exists(), "this was not ours to remove");
+    };
+    let [low, upper, work] = ["low", "upper", "work"].map(|name| scratch.path(name).display().to_string());
+    let options = format!("lowerdir={low},upperdir={upper},workdir={work}");
+    scratch.run("mount", &["-t", "overlay", "none", "mnt", "-o", &options]).succeeded();
+    // As a copy-up that is not finished.
+    fs::write(scratch.path("work/work/in-flight"), "").unwrap();
+    refused(&[("up2", "work"), ("work", "up2"), ("up2", "upper")], " mounted at ");
+    let open = fs::File::create(scratch.path("mnt/open")).unwrap();
+    scratch.run("umount", &["-l", "mnt"]).succeeded();
+    refused(&[("up2", "work")], ", which is mounted out of sight");
+    drop(open);
+    scratch.haosfs(&["mount", "image.sqfs", "mnt", "--upper", "up2", "--work", "work"]).succeeded();
+    assert!(!scratch.path("work/work/in-flight").exists());
+    scratch.umount("mnt");
+}
+
 /// Without an upper, the kernel wants a second layer, which must not show.
 #[test]
 fn an_image_alone_is_read_only() {
@@ -251,8 +287,8 @@ fn an_image_alone_is_read_only() {
 }
 
 #[test]
-fn the_kernel_is_taken_where_it_can() {
-    if !can_run("the_kernel_is_taken_where_it_can", is_root(), ROOT) {
+fn the_kernel_is_taken_placeit_can() {
+    if !can_run("the_kernel_is_taken_placeit_can", is_root(), ROOT) {
         return;
     }
     let scratch = Scratch::with_image();

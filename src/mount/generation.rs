@@ -224,7 +224,7 @@ pub fn unmounted(data: &Attached, number: u64, inode: Option<(u64, u64)>) -> Res
 pub(super) fn lock_if_free(upper: &Path, work: &Path) -> Result<Option<Locks>> {
     let dirs = [pair::open("upper", upper)?, pair::open("work", work)?];
     let Some(locks) = Locks::take_if_free([upper, work], [&dirs[0], &dirs[1]])? else { return Ok(None) };
-    Ok(in_use::refuse(&dirs[0]).is_ok().then_some(locks))
+    Ok(in_use::refuse(&dirs).is_ok().then_some(locks))
 }
 
 /// Only root may give files away.

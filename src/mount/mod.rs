@@ -46,7 +46,7 @@ pub use hybrid::serve_lowers;
 pub use in_use::refuse as refuse_in_use;
 pub use kernel::{Lowers, mount, try_out};
 pub use layers::{look, open_lower_at};
-pub use mountinfo::{MountEntry, haosfs_at, overlay_with};
+pub use mountinfo::{MountEntry, haosfs_at};
 pub use plan::{Layer, LayerKind, MountPlan, UpperPlan};
 pub use probe::{DeviceFact, Facts, probe};
 pub use record::{GenerationRecord, Record};

@@ -112,22 +112,14 @@ pub fn elsewhere_as(device: &str, what: impl Fn(&MountEntry) -> bool) -> Option<
     })
 }
 
-/// Where the kernel's overlayfs has a directory that `is_one` knows as upper or work directory, in this mount namespace.
+/// Where the kernel's overlayfs has a directory that `is_one` knows as upper or work directory. Only mounts of this mount namespace
+/// are known.
 ///
 /// # Errors
 /// When /proc/self/mountinfo cannot be read.
-pub fn overlay_with_upper(is_one: impl Fn(&Path) -> bool) -> Result<Option<PathBuf>> {
+pub fn overlay_with(is_one: impl Fn(&Path) -> bool) -> Result<Option<PathBuf>> {
     let table = table()?;
     Ok(overlay_in(&table, is_one))
-}
-
-/// Where the kernel's overlayfs has one of these directories, which must be canonical, as upper or work directory. Only mounts of
-/// this mount namespace are known.
-///
-/// # Errors
-/// When /proc/self/mountinfo cannot be read.
-pub fn overlay_with(directories: &[&Path]) -> Result<Option<PathBuf>> {
-    overlay_with_upper(|used| fs::canonicalize(used).is_ok_and(|used| directories.contains(&used.as_path())))
 }
 
 fn overlay_in(table: &[u8], is_one: impl Fn(&Path) -> bool) -> Option<PathBuf> {

@@ -57,8 +57,8 @@ pub struct Upper {
 impl Upper {
     /// Opens an upper directory and its work directory, takes both for this process alone, and removes what an interrupted
     /// run left in the work directory. Nothing is changed before all checks passed. What is mounted inside is no part of them, where
-    /// we may have a clone of their mount. `may_take` is asked once nobody else can take the upper, before anything changes: the
-    /// kernel's overlayfs takes no locks.
+    /// we may have a clone of their mount. `may_take` is asked about the upper and the work directory once nobody else can take them,
+    /// before anything changes: the kernel's overlayfs takes no locks.
     ///
     /// # Errors
     /// What `may_take` answers;
@@ -69,7 +69,7 @@ impl Upper {
         work: &Path,
         prefix: Prefix,
         atime: Atime,
-        may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>,
+        may_take: impl FnOnce(&[Arc<OwnedFd>; 2]) -> Result<()>,
     ) -> Result<Self> {
         let ([upper_dir, work_dir], locks) = Self::take(upper, work, atime, may_take)?;
         let stat = Spot::Fd(Arc::clone(&upper_dir)).stat().map_err(|e| Error::sys("stat", upper, e))?;
@@ -123,7 +123,7 @@ impl Upper {
     ///
     /// # Errors
     /// As for [`Upper::open`].
-    pub fn look(upper: &Path, work: &Path, may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>) -> Result<()> {
+    pub fn look(upper: &Path, work: &Path, may_take: impl FnOnce(&[Arc<OwnedFd>; 2]) -> Result<()>) -> Result<()> {
         let ([_, work_dir], _locks) = Self::take(upper, work, Atime::Never, may_take)?;
         open_dir_at(&work_dir, OsStr::new(ovl::WORK)).map_or(Ok(()), |inner| work::check(upper, work, &inner))
     }
@@ -132,7 +132,7 @@ impl Upper {
         upper: &Path,
         work: &Path,
         atime: Atime,
-        may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>,
+        may_take: impl FnOnce(&[Arc<OwnedFd>; 2]) -> Result<()>,
     ) -> Result<([Arc<OwnedFd>; 2], pair::Locks)> {
         let found = [pair::open("upper", upper)?, pair::open("work", work)?];
         pair::check_apart(upper, &found[0], work, &found[1])?;
@@ -144,7 +144,7 @@ impl Upper {
         pair::check_writable("work", work)?;
         let locks = pair::Locks::take([upper, work], [&open[0], &open[1]])?;
         // The kernel makes no overlay of a directory below a clone that is mounted nowhere, so that one cannot be asked about.
-        may_take(&found[0])?;
+        may_take(&found)?;
         Ok((open, locks))
     }
 

@@ -3,11 +3,10 @@
 mod tally;
 mod told;
 
-use std::fs;
 use std::path::PathBuf;
 
 use super::output::Output;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mount;
 use crate::union::check;
 use tally::Tally;
@@ -34,7 +33,6 @@ pub struct Request {
 /// # Errors
 /// What keeps it from checking at all: a directory that is missing or in use, a lower that cannot be opened.
 pub fn run(request: &Request) -> Result<u8> {
-    refuse_mounted(request)?;
     let lowers = request.lowers.iter().map(|path| mount::open_lower_at(path)).collect::<Result<Vec<_>>>()?;
     let Request { upper, work, userxattr, repair, json, .. } = request.clone();
     let (mut output, mut tally) = (Output::open(), Tally::default());
@@ -48,17 +46,4 @@ pub fn run(request: &Request) -> Result<u8> {
     }
     output.finish()?;
     Ok(tally.exit_code())
-}
-
-/// The kernel locks nothing that could be asked.
-fn refuse_mounted(request: &Request) -> Result<()> {
-    let real = [&request.upper, &request.work].map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
-    match mount::overlay_with(&real.each_ref().map(PathBuf::as_path))? {
-        None => Ok(()),
-        Some(at) => Err(Error::Refused(format!(
-            "{}: in use by the kernel's overlayfs mounted at {}; unmount it first",
-            request.upper.display(),
-            at.display()
-        ))),
-    }
 }

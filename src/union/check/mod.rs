@@ -57,19 +57,19 @@ pub type Report<'a> = dyn FnMut(Finding) -> Result<()> + 'a;
 pub fn check(
     request: &Request,
     lowers: Vec<Box<dyn Lower>>,
-    may_take: impl FnOnce(&Arc<OwnedFd>) -> Result<()>,
+    may_take: impl FnOnce(&[Arc<OwnedFd>; 2]) -> Result<()>,
     report: &mut Report<'_>,
 ) -> Result<()> {
     let (upper_path, work_path) = (&request.upper, &request.work);
-    let upper = pair::open("upper", upper_path)?;
-    let work_dir = pair::open("work", work_path)?;
+    let both = [pair::open("upper", upper_path)?, pair::open("work", work_path)?];
+    let [upper, work_dir] = both.each_ref().map(Arc::clone);
     pair::check_apart(upper_path, &upper, work_path, &work_dir)?;
     if request.repair {
         pair::check_writable("upper", upper_path)?;
         pair::check_writable("work", work_path)?;
     }
     let _locks = pair::Locks::take([upper_path, work_path], [&upper, &work_dir])?;
-    may_take(&upper)?;
+    may_take(&both)?;
     let space = namespace(request, work::marked(&work_dir))?;
     let layers = Layers::new(lowers, space)?;
     let work = if request.repair { Some(work::open(work_path, &work_dir)?) } else { None };
