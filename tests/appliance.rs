@@ -179,6 +179,40 @@ fn an_upper_in_use_out_of_sight_is_not_taken() {
     }
 }
 
+/// On older kernels, which take no directory of a mount that stands nowhere, and those without fsopen(2).
+#[test]
+fn an_upper_in_use_out_of_sight_is_not_taken_on_older_kernels() {
+    if !possible("an_upper_in_use_out_of_sight_is_not_taken_on_older_kernels", "ext4") {
+        return;
+    }
+    let machine = Machine::with("ext4");
+    let mount = |lacking: Lacking, backend: &str| {
+        let line = ["mount", "system/haos.ini", "mnt", "-o", &format!("backend={backend}")];
+        lacking.run(Command::new(support::HAOSFS).args(line).current_dir(machine.scratch.path("")))
+    };
+    let older = [
+        (Lacking::Descriptors, "kernel"),
+        (Lacking::Descriptors, "fuse"),
+        (Lacking::Descriptors, "hybrid"),
+        (Lacking::MountApi, "kernel"),
+        (Lacking::MountApi, "fuse"),
+    ];
+    machine.mount("backend=kernel").succeeded();
+    let open = fs::File::create(machine.scratch.path("mnt/open")).unwrap();
+    run(Command::new("umount").arg("-l").arg(machine.scratch.path("mnt")));
+    for (lacking, backend) in older {
+        mount(lacking, backend).failed(32, "the upper is in use by the kernel's overlayfs, which is mounted out of sight");
+        assert_eq!(machine.scratch.mountinfo("mnt"), None);
+    }
+    drop(open);
+    machine.assert_nothing_is_left();
+    for (lacking, backend) in older {
+        mount(lacking, backend).succeeded();
+        fs::write(machine.scratch.path("mnt/new"), backend).unwrap();
+        machine.umount();
+    }
+}
+
 /// The daemon below the kernel's overlayfs can be ended; what the kernel writes to goes on.
 #[test]
 fn ending_the_reader_does_not_end_the_writer() {

@@ -143,8 +143,7 @@ impl Claim {
     /// # Errors
     /// [`Error::Refused`] where somebody writes to it.
     pub fn hold(&self) -> Result<Locks> {
-        let generation = &self.opened.generation;
-        let held = lock_if_free(&generation.upper, &generation.work).map_err(|e| self.data.told(e))?;
+        let held = lock_if_free(&self.data, &self.opened.generation).map_err(|e| self.data.told(e))?;
         held.ok_or_else(|| {
             Error::Refused(format!("{}: its upper is in use by another mount; unmount that first", self.data.shown()))
         })
@@ -181,8 +180,7 @@ impl Claim {
     /// # Errors
     /// As for [`Claim::end`].
     pub fn end_unlocked(&self) -> Result<()> {
-        let generation = &self.opened.generation;
-        let lock = lock_if_free(&generation.upper, &generation.work)?;
+        let lock = lock_if_free(&self.data, &self.opened.generation)?;
         lock.map_or(Ok(()), |_locks| self.end())
     }
 
@@ -215,16 +213,18 @@ pub fn unmounted(data: &Attached, number: u64, inode: Option<(u64, u64)>) -> Res
     if inode.is_some_and(|inode| inode != (found.dev(), found.ino())) {
         return Err(Error::Refused(format!("{} has become another partition", data.shown())));
     }
-    let Some(_locks) = lock_if_free(&generation.upper, &generation.work)? else { return Ok(()) };
+    let Some(_locks) = lock_if_free(data, &generation)? else { return Ok(()) };
     let meta = uppers.generation(number).map_err(at_data)?.meta;
     uppers.save(number, &Meta { clean: true, ..meta }).map_err(at_data)
 }
 
-/// Takes an upper; `None` where somebody has it. A union that has just been unmounted is waited for.
-pub(super) fn lock_if_free(upper: &Path, work: &Path) -> Result<Option<Locks>> {
+/// Takes the upper of a generation on this data partition; `None` where somebody has it. A union that has just been unmounted is
+/// waited for.
+pub(super) fn lock_if_free(data: &Attached, generation: &Generation) -> Result<Option<Locks>> {
+    let (upper, work) = (&*generation.upper, &*generation.work);
     let dirs = [pair::open("upper", upper)?, pair::open("work", work)?];
     let Some(locks) = Locks::take_if_free([upper, work], [&dirs[0], &dirs[1]])? else { return Ok(None) };
-    Ok(in_use::refuse(&dirs).is_ok().then_some(locks))
+    Ok(in_use::refuse(&dirs, Some(data)).is_ok().then_some(locks))
 }
 
 /// Only root may give files away.
@@ -272,16 +272,18 @@ mod tests {
     #[test]
     fn an_upper_is_free_once_its_daemon_has_ended() {
         let scratch = tempfile::tempdir().unwrap();
-        let [upper, work] = ["upper", "work"].map(|name| scratch.path().join(name));
-        [&upper, &work].into_iter().for_each(|directory| fs::create_dir(directory).unwrap());
-        let held = lock_if_free(&upper, &work).unwrap().unwrap();
+        let data = Attached::again(scratch.path(), None, &[]).unwrap();
+        let attr = Spot::Fd(open_dir(scratch.path()).unwrap()).stat().unwrap().attr;
+        let base = Base { name: "a.squashfs".into(), version: None, size: 9, digest: [1; 32] };
+        let generation = open(data.path(), &base, &attr, Stale::Refuse).unwrap().generation;
+        let held = lock_if_free(&data, &generation).unwrap().unwrap();
         let ending = std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(200));
             drop(held);
         });
-        let locks = lock_if_free(&upper, &work).unwrap();
+        let locks = lock_if_free(&data, &generation).unwrap();
         assert!(locks.is_some());
-        assert!(lock_if_free(&upper, &work).unwrap().is_none());
+        assert!(lock_if_free(&data, &generation).unwrap().is_none());
         ending.join().unwrap();
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::backend::Backend;
+use super::data::Attached;
 use super::format::Format;
 use super::plan::{self, Layer, LayerKind, MountPlan, UpperPlan};
 use super::{image_mount, in_use};
@@ -34,7 +35,8 @@ pub fn open(plan: &MountPlan) -> Result<Arc<Union>> {
 /// What opening it answers.
 pub fn open_upper(plan: &MountPlan, backend: Backend) -> Result<Option<Upper>> {
     let Some(asked) = &plan.upper else { return Ok(None) };
-    let upper = Upper::open(&asked.upper, &asked.work, prefix(&plan.options), upper_atime(&plan.attributes), in_use::refuse)
+    let may_take = |both: &_| in_use::refuse(both, data_of(asked));
+    let upper = Upper::open(&asked.upper, &asked.work, prefix(&plan.options), upper_atime(&plan.attributes), may_take)
         .map_err(|e| told(asked, e))?;
     if let Some(claim) = asked.claim.as_ref().filter(|_| !plan.attributes.read_only) {
         claim.begin(backend.recorded())?;
@@ -51,7 +53,7 @@ pub fn look(plan: &MountPlan, backend: Backend) -> Result<()> {
         open_lowers(plan)?;
     }
     let Some(asked) = &plan.upper else { return Ok(()) };
-    Upper::look(&asked.upper, &asked.work, in_use::refuse).map_err(|e| told(asked, e))
+    Upper::look(&asked.upper, &asked.work, |both| in_use::refuse(both, data_of(asked))).map_err(|e| told(asked, e))
 }
 
 /// Joins the lowers of the plan alone, to be read only.
@@ -84,6 +86,10 @@ pub(super) fn open_lower(layer: &Layer, options: &MountOptions, images: usize) -
         },
         LayerKind::Directory => Box::new(DirLower::open(&layer.path)?),
     })
+}
+
+fn data_of(asked: &UpperPlan) -> Option<&Attached> {
+    asked.claim.as_ref().map(|claim| claim.data())
 }
 
 fn told(asked: &UpperPlan, e: Error) -> Error {

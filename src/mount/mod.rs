@@ -26,6 +26,7 @@ mod paths;
 mod plan;
 mod presence;
 mod probe;
+mod question;
 mod record;
 mod remount;
 mod request;

@@ -77,10 +77,10 @@ pub fn prepare(stored: &Stored, home: &Path, image: &ImageSource, anew: bool) ->
             generation::open(data.path(), &base, &root, Stale::Refuse).map(|opened| opened.uppers)
         }
     });
-    uppers.and_then(|uppers| prepare_on(&uppers, stored, home, image, anew)).map_err(|e| data.told(e))
+    uppers.and_then(|uppers| prepare_on(&data, &uppers, stored, home, image, anew)).map_err(|e| data.told(e))
 }
 
-fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {
+fn prepare_on(data: &Attached, uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource, anew: bool) -> Result<u64> {
     let current = in_use(uppers, stored, home)?;
     let path = image_choice::find(image, home)?;
     let (base, _) = base_and_root(&path)?;
@@ -95,9 +95,9 @@ fn prepare_on(uppers: &Uppers, stored: &Stored, home: &Path, image: &ImageSource
             // A boot in between that could not be counted has run on it.
             tracing::warn!("generation {} was written to since {} was made from it", current.number, generation.number);
         }
-        remove(uppers, generation)?;
+        remove(data, uppers, generation)?;
     }
-    let Some(_locks) = lock_if_free(&current.upper, &current.work)? else {
+    let Some(_locks) = lock_if_free(data, &current)? else {
         return Err(Error::Refused(format!("upper generation {} is in use by a mount; unmount that first", current.number)));
     };
     let old = image_of(&current, stored, home);
@@ -219,7 +219,7 @@ pub fn discard(stored: &Stored, home: &Path, image: &ImageSource) -> Result<()> 
     let current = uppers.current().map_err(told)?.number;
     for generation in generations(&uppers) {
         if is_trial(&generation, current, image) {
-            remove(&uppers, &generation).map_err(told)?;
+            remove(&data, &uppers, &generation).map_err(told)?;
         }
     }
     Ok(())
@@ -244,7 +244,7 @@ pub fn collect(stored: &Stored, home: &Path, images: &[&ImageSource], dry_run: b
     let kept: Vec<u64> = images.iter().flat_map(|image| lasts(&all, image, home)).chain([current]).collect();
     let mut removed = Vec::new();
     for generation in all.iter().filter(|generation| !kept.contains(&generation.number)) {
-        if dry_run || remove(&uppers, generation).map_err(told)? {
+        if dry_run || remove(&data, &uppers, generation).map_err(told)? {
             removed.push(generation.number);
         }
     }
@@ -271,8 +271,8 @@ fn generations(uppers: &Uppers) -> Vec<Generation> {
 }
 
 /// False where it is in use.
-fn remove(uppers: &Uppers, generation: &Generation) -> Result<bool> {
-    let Some(_locks) = lock_if_free(&generation.upper, &generation.work)? else {
+fn remove(data: &Attached, uppers: &Uppers, generation: &Generation) -> Result<bool> {
+    let Some(_locks) = lock_if_free(data, generation)? else {
         tracing::warn!("upper generation {} is in use by a mount, and stays", generation.number);
         return Ok(false);
     };

@@ -36,7 +36,8 @@ pub fn run(request: &Request) -> Result<u8> {
     let lowers = request.lowers.iter().map(|path| mount::open_lower_at(path)).collect::<Result<Vec<_>>>()?;
     let Request { upper, work, userxattr, repair, json, .. } = request.clone();
     let (mut output, mut tally) = (Output::open(), Tally::default());
-    check::check(&check::Request { upper, work, userxattr, repair }, lowers, mount::refuse_in_use, &mut |finding| {
+    let may_take = |both: &_| mount::refuse_in_use(both, None);
+    check::check(&check::Request { upper, work, userxattr, repair }, lowers, may_take, &mut |finding| {
         let explanation = finding.defect.explain();
         tally.count(&finding, &explanation);
         output.line(&if json { told::json(&finding, &explanation).to_string() } else { told::line(&finding, &explanation) })

@@ -1,6 +1,7 @@
 //! The data partition, mounted for one union alone: it stands nowhere, so it goes with the union, whoever unmounts that and
 //! whatever became of its daemon.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -169,6 +170,20 @@ impl Attached {
         let place = stage.place()?;
         kernel_mount::place(root, &place).map_err(|e| Error::sys("mount on", &place, e))?;
         Ok(Some(Standing { hidden: &self.path, place }))
+    }
+
+    /// Mounts the partition once more, on a stage, for a look by a path that this process sees; `None` for a directory, and for what is
+    /// in memory, of which there is no second mount.
+    ///
+    /// # Errors
+    /// What the kernel answers: `EBUSY` where nobody writes to it.
+    pub fn stand_again(&self, stage: &Stage) -> Result<Option<PathBuf>> {
+        let Some((_, driver)) = self.root.as_ref().filter(|(_, driver)| driver != MEMORY) else { return Ok(None) };
+        let (place, options) = (stage.place()?, OsString::from(self.options.join(",")));
+        // One that is there already has the options of its first mount.
+        kernel_mount::mount(driver, self.shown.as_ref(), &place, Attributes::default(), &options)
+            .map_err(|e| Error::sys("mount once more", &self.shown, e))?;
+        Ok(Some(place))
     }
 
     /// Takes it out of sight, where the kernel could mount it in sight only. It stays until this value goes.

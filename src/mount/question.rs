@@ -1,0 +1,140 @@
+//! The question whether overlayfs has a directory, put to the kernel itself.
+//!
+//! It is asked for an overlay that it cannot make, since the work directory is on another file system: with index=on it says `EBUSY` for
+//! an upper in use before it says `EINVAL` for that. A directory that is the work directory of an overlay is in use in the same way
+//! (fs/overlayfs/super.c, `ovl_inuse_trylock`). Nothing is changed by it. Where overlays cannot be asked for, the answer is another one.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::data::Attached;
+use super::kernel_fs::on;
+use super::mountinfo;
+use super::stage::Stage;
+use crate::error::{Errno, Result};
+use crate::sys::fs_context::FsContext;
+use crate::sys::fuse_mount::Attributes;
+use crate::sys::kernel_mount;
+use crate::sys::spot::Spot;
+
+/// What is needed to ask, made where it is needed.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The data partition that the directories are on, where they are on one.
+    data: Option<&'a Attached>,
+    /// An empty directory of another file system.
+    empty: Option<OwnedFd>,
+    /// Whether overlayfs takes directories of the mount that all are on.
+    takes: Option<bool>,
+    stage: Option<Stage>,
+    /// Where the data partition stands on the stage.
+    again: Option<PathBuf>,
+}
+
+impl<'a> Question<'a> {
+    /// About directories that are on this data partition, or on none.
+    #[must_use]
+    pub const fn new(data: Option<&'a Attached>) -> Self {
+        Self { data, empty: None, takes: None, stage: None, again: None }
+    }
+
+    /// Whether an overlay has it, as far as the kernel tells.
+    pub fn is_in_use(&mut self, directory: &Arc<OwnedFd>) -> bool {
+        match self.ask(directory) {
+            Ok(()) | Err(Errno::ENODEV) => false,
+            Err(Errno::EBUSY) => true,
+            Err(Errno::ENOSYS | Errno::EPERM) => self.is_in_use_by_path(directory),
+            Err(_) if self.takes(directory) => false,
+            Err(_) => self.is_in_use_by_path(directory),
+        }
+    }
+
+    fn ask(&mut self, upper: &Arc<OwnedFd>) -> Result<(), Errno> {
+        let empty = path_of(self.empty()?);
+        let context = FsContext::open("overlay")?;
+        for (name, path) in [("lowerdir", &empty), ("upperdir", &path_of(&**upper)), ("workdir", &empty)] {
+            context.string(name, path.as_os_str())?;
+        }
+        context.string("index", "on".as_ref())?;
+        context.mount(Attributes::default()).map(drop)
+    }
+
+    /// Whether overlayfs takes the directory as a layer, so that `EINVAL` was not said of that. As a lower it is only read, if at all.
+    fn takes(&mut self, directory: &Arc<OwnedFd>) -> bool {
+        let known = self.takes.unwrap_or_else(|| is_in_sight(directory) || self.joins(directory).is_ok());
+        *self.takes.insert(known)
+    }
+
+    fn joins(&mut self, directory: &Arc<OwnedFd>) -> Result<OwnedFd, Errno> {
+        let mut lowers = path_of(&**directory).into_os_string();
+        lowers.push(":");
+        lowers.push(path_of(self.empty()?));
+        let context = FsContext::open("overlay")?;
+        context.string("lowerdir", &lowers)?;
+        context.string("index", "off".as_ref())?;
+        context.mount(Attributes { read_only: true, ..Attributes::default() })
+    }
+
+    fn empty(&mut self) -> Result<&OwnedFd, Errno> {
+        let known = self.empty.take();
+        Ok(self.empty.insert(known.map_or_else(|| FsContext::open("tmpfs")?.mount(Attributes::default()), Ok)?))
+    }
+
+    /// The same by mount(2), and by a path in sight: for kernels without fsopen(2), and those before Linux 6.15, which take no directory
+    /// of a mount that is in no mount namespace.
+    fn is_in_use_by_path(&mut self, directory: &Arc<OwnedFd>) -> bool {
+        if !rustix::process::geteuid().is_root() {
+            return false;
+        }
+        let answer = self.ask_by_path(directory);
+        if !matches!(answer, Ok(Err(Errno::EBUSY | Errno::EINVAL))) {
+            tracing::debug!("whether an overlay has the upper cannot be asked: {answer:?}");
+        }
+        matches!(answer, Ok(Err(Errno::EBUSY)))
+    }
+
+    fn ask_by_path(&mut self, directory: &Arc<OwnedFd>) -> Result<Result<(), Errno>> {
+        let upper = if is_in_sight(directory) { path_of(&**directory) } else { self.in_sight(directory)? };
+        let stage = on(&mut self.stage)?;
+        let (empty, place) = (stage.place()?, stage.place()?);
+        let mut options = OsString::from("index=on");
+        for (name, path) in [(",lowerdir=", &empty), (",upperdir=", &upper), (",workdir=", &empty)] {
+            options.push(name);
+            options.push(path);
+        }
+        Ok(kernel_mount::mount("overlay", "haosfs".as_ref(), &place, Attributes::default(), &options).map(drop))
+    }
+
+    /// The path of a directory of the data partition, which is mounted once more for that: a mount that stands nowhere can be given a
+    /// place once, and what was in sight cannot get another.
+    fn in_sight(&mut self, directory: &Arc<OwnedFd>) -> Result<PathBuf, Errno> {
+        let again = match (&self.again, self.data) {
+            (Some(again), _) => again.clone(),
+            (None, Some(data)) => {
+                let stage = on(&mut self.stage).map_err(|e| e.errno())?;
+                self.again.insert(data.stand_again(stage).map_err(|e| e.errno())?.ok_or(Errno::ENODEV)?).clone()
+            }
+            (None, None) => return Err(Errno::ENODEV),
+        };
+        // The kernel shows a path that begins at the root of the mount.
+        let shown = fs::read_link(path_of(&**directory))?;
+        let path = again.join(shown.strip_prefix("/").map_err(|_| Errno::ENOENT)?);
+        let (found, known) = (fs::metadata(&path)?, Spot::Fd(Arc::clone(directory)).stat()?);
+        if (found.dev(), found.ino()) == (known.dev, known.attr.ino) { Ok(path) } else { Err(Errno::ESTALE) }
+    }
+}
+
+fn path_of(fd: &impl AsFd) -> PathBuf {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into()
+}
+
+/// Whether a mount is in a mount namespace of which this process sees all mounts.
+fn is_in_sight(directory: &Arc<OwnedFd>) -> bool {
+    let stat = Spot::Fd(Arc::clone(directory)).stat();
+    let all = mountinfo::all().unwrap_or_default();
+    stat.is_ok_and(|stat| all.iter().any(|mount| u64::from(mount.id) == stat.mount))
+}
