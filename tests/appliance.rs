@@ -76,6 +76,12 @@ fn backends_take_turns(test: &str, fs: &str) {
         let kept = if backend == "fuse" { "fuse" } else { "kernel" };
         assert_eq!((machine.meta("backend").as_str(), machine.meta("clean").as_str()), (kept, "yes"));
     }
+    machine.on_data(|data| {
+        for name in ["haosfs/uppers", "haosfs/uppers/1"] {
+            let mode = fs::metadata(data.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700, "{fs}: nobody else gets at what is in {name}");
+        }
+    });
 }
 
 #[test]

@@ -268,6 +268,29 @@ mod tests {
         assert!(open(data, &base(1), &attr, Stale::Refuse).is_err());
     }
 
+    /// A device's name may be another partition's by the time its union is unmounted, with an upper that somebody else wrote to.
+    #[test]
+    fn an_upper_of_another_partition_is_not_noted_as_clean() {
+        let scratch = tempfile::tempdir().unwrap();
+        let data = Attached::again(scratch.path(), None, &[]).unwrap();
+        let attr = Spot::Fd(open_dir(scratch.path()).unwrap()).stat().unwrap().attr;
+        let base = Base { name: "a.squashfs".into(), version: None, size: 9, digest: [1; 32] };
+        let opened = open(data.path(), &base, &attr, Stale::Refuse).unwrap();
+        let used = Meta { backend: Some(Backend::Kernel), clean: false, ..opened.generation.meta };
+        let found = fs::metadata(&opened.generation.upper).unwrap();
+        let (own, clean) = ((found.dev(), found.ino()), || opened.uppers.generation(1).unwrap().meta.clean);
+        for other in [(own.0, own.1 + 1), (own.0 + 1, own.1)] {
+            opened.uppers.save(1, &used).unwrap();
+            let refused = unmounted(&data, 1, Some(other)).unwrap_err().to_string();
+            assert!(refused.ends_with(" has become another partition") && !clean(), "{refused}");
+        }
+        for known in [Some(own), None] {
+            opened.uppers.save(1, &used).unwrap();
+            unmounted(&data, 1, known).unwrap();
+            assert!(clean());
+        }
+    }
+
     /// The daemon of a union ends after the unmounting; a trial that is prepared or left at once must not take its upper for used.
     #[test]
     fn an_upper_is_free_once_its_daemon_has_ended() {

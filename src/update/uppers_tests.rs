@@ -35,6 +35,43 @@ fn generations_are_made_and_chosen() {
     assert!(uppers.set_current(3).is_err());
 }
 
+/// Whatever the rights of files in an upper, setuid programs among them, they are for those who see the union.
+#[test]
+fn nobody_else_gets_at_what_is_in_them() {
+    let data = tempfile::tempdir().unwrap();
+    let uppers = Uppers::create(data.path(), &meta(), RIGHTS).unwrap();
+    uppers.add(&meta(), RIGHTS).unwrap();
+    for name in ["", "1", "1/work", "2", "2/work"] {
+        let mode = fs::metadata(data.path().join("haosfs/uppers").join(name)).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o700, "uppers/{name}");
+    }
+}
+
+/// A partition from elsewhere has no say in which directories of this machine are written to.
+#[test]
+fn a_link_in_place_of_uppers_is_refused() {
+    let [own, foreign] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    Uppers::create(own.path(), &meta(), RIGHTS).unwrap();
+    let (haosfs, uppers) = (foreign.path().join("haosfs"), foreign.path().join("haosfs/uppers"));
+    let refused = |link: &Path| {
+        let message = Uppers::open(foreign.path()).unwrap_err().to_string();
+        assert_eq!(message, format!("{} is a symbolic link; expected a directory", link.display()));
+        assert!(Uppers::create(foreign.path(), &meta(), RIGHTS).is_err());
+        fs::remove_file(link).unwrap();
+    };
+    for target in [own.path().join("haosfs"), "absent".into()] {
+        symlink(target, &haosfs).unwrap();
+        refused(&haosfs);
+    }
+    fs::create_dir(&haosfs).unwrap();
+    for target in [own.path().join("haosfs/uppers"), "absent".into()] {
+        symlink(target, &uppers).unwrap();
+        refused(&uppers);
+    }
+    assert!(Uppers::open(foreign.path()).unwrap().is_none());
+    assert_eq!(Uppers::open(own.path()).unwrap().unwrap().numbers().unwrap(), [1], "nothing is made by a link");
+}
+
 #[test]
 fn a_generation_that_goes_leaves_its_number() {
     let data = tempfile::tempdir().unwrap();
