@@ -14,6 +14,7 @@ mod support;
 mod tree;
 
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::process::Command;
 
 use haosfs::update::signature::{Manifest, paths};
@@ -44,8 +45,12 @@ fn a_system_boots_with_its_upper() {
         let first = power.on(&boot).succeeded().stdout;
         assert_eq!((said(&first)["mode"].as_str(), first.lines().nth(1)), (Some("system"), Some(OLD)), "{first}");
         assert_eq!(said(&first)["init"].as_str(), Some("/sbin/init"));
+        // One of an earlier program, which everybody can lock.
+        let trial = power.machine.ini().with_file_name("trial");
+        fs::DirBuilder::new().mode(0o755).create(&trial).unwrap();
         let second = power.on("$BOOT && cat $MNT/mine && cat /run/haosfs/boot.env").succeeded().stdout;
         assert!(second.contains("\nx\n") && second.contains("HAOSFS_MODE=\"system\"\n"), "{second}");
+        assert_eq!(fs::metadata(&trial).unwrap().mode() & 0o777, 0o700, "nobody else opens it from then on");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Layer 2: what users write, parsed into values: the `-o` vocabulary, and haos.ini. Only [`store`] touches files.
+//! Layer 2: what users write, parsed into values: the `-o` vocabulary, and haos.ini. Only [`store`] and [`turn`] touch files.
 
 pub mod data_partition;
 pub mod haos_ini;
@@ -9,4 +9,5 @@ pub mod option_list;
 pub mod remount;
 pub mod size;
 pub mod store;
+pub mod turn;
 pub mod update_rules;

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use super::haos_ini::{Config, LARGEST};
 use super::ini::{Edit, Flaw, edited};
+use super::turn::Turn;
 use crate::error::{Errno, Error, Result};
-use crate::sys::lock;
+use crate::sys::lock::PATIENCE;
 use crate::sys::replace::{self, Rights};
 
 /// Added to a file's name for its backup.
@@ -104,7 +105,7 @@ pub fn change(path: &Path, edits: &[Edit]) -> Result<Stored> {
     let real = target(path)?;
     let at_path = |errno: Errno| Error::sys("write", path, errno);
     let directory = replace::open_dir(&directory_of(&real)).map_err(at_path)?;
-    lock::exclusive_soon(&directory).map_err(|errno| match errno {
+    let turn = Turn::take(directory, PATIENCE).map_err(|errno| match errno {
         Errno::EAGAIN => Error::Refused(format!("{}: another haosfs is writing to its directory; try again", path.display())),
         errno => at_path(errno),
     })?;
@@ -124,7 +125,7 @@ pub fn change(path: &Path, edits: &[Edit]) -> Result<Stored> {
     }
     let config = Config::parse(&text).map_err(|flaws| refused(&flaws, "; nothing was changed"))?;
     let perm = if config.networks().next().is_some() { PRIVATE } else { PERM };
-    put(&directory, &real, old.as_deref(), &text, perm).map_err(at_path)?;
+    put(turn.directory(), &real, old.as_deref(), &text, perm).map_err(at_path)?;
     Ok(Stored { path: path.to_owned(), text, config })
 }
 

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::DIRECTORY;
 use crate::error::{Errno, Error, Result};
-use crate::sys::replace::open_dir;
-use crate::sys::{kernel_mount, lock};
+use crate::sys::{kernel_mount, lock, private_lock};
 
 /// What the names of stages begin with.
 const PREFIX: &str = "stage.";
@@ -25,7 +24,7 @@ const MOST: usize = 64;
 pub struct Stage {
     path: PathBuf,
     owner: u32,
-    /// Shared by all that have a stage.
+    /// Locked by all that have a stage, with a shared lock. Nobody but root may open it: he who locks it is waited for.
     _ground: OwnedFd,
     places: Cell<usize>,
 }
@@ -63,7 +62,7 @@ impl Drop for Stage {
 
 fn build() -> Result<Stage, Errno> {
     DirBuilder::new().mode(0o755).recursive(true).create(DIRECTORY)?;
-    let ground = open_dir(Path::new(DIRECTORY))?;
+    let ground = private_lock::directory()?;
     if lock::exclusive(&ground).is_ok() {
         sweep()?;
     }

@@ -15,8 +15,8 @@ pub fn exclusive(fd: impl AsFd) -> Result<(), Errno> {
     Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
 
-/// How long [`exclusive_soon`] waits.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long [`exclusive_soon`] waits: for what is held during a few writes.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes an exclusive lock as [`exclusive`], but waits up to a second: for one that is held during a few writes, which a child has,
 /// too, between its fork and its exec.
@@ -24,10 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// `EAGAIN` where somebody else holds it still.
 pub fn exclusive_soon(fd: impl AsFd) -> Result<(), Errno> {
+    exclusive_within(fd, PATIENCE)
+}
+
+/// The same with another limit.
+///
+/// # Errors
+/// As for [`exclusive_soon`].
+pub fn exclusive_within(fd: impl AsFd, patience: Duration) -> Result<(), Errno> {
     let start = Instant::now();
     loop {
         match exclusive(&fd) {
-            Err(Errno::EAGAIN) if start.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 50),
+            Err(Errno::EAGAIN) if start.elapsed() < patience => std::thread::sleep(PATIENCE / 50),
             answer => return answer,
         }
     }
@@ -43,18 +51,10 @@ pub fn shared_if_free(fd: impl AsFd) -> Result<(), Errno> {
 }
 
 /// Takes a lock that is shared with other takers of this one, in place of the one that is held; waits while somebody holds an
-/// exclusive one.
+/// exclusive one, without a limit: only for what nobody else may open.
 ///
 /// # Errors
 /// What flock(2) answers.
 pub fn shared(fd: impl AsFd) -> Result<(), Errno> {
     Ok(flock(fd, FlockOperation::LockShared)?)
-}
-
-/// Takes an exclusive lock; waits while somebody else holds one.
-///
-/// # Errors
-/// What flock(2) answers.
-pub fn wait_exclusive(fd: impl AsFd) -> Result<(), Errno> {
-    Ok(flock(fd, FlockOperation::LockExclusive)?)
 }

@@ -21,6 +21,7 @@ pub mod loop_device;
 pub mod namespace;
 pub mod power;
 pub mod private_fuse;
+pub mod private_lock;
 pub mod proc;
 pub mod processors;
 pub mod readiness;

@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::record::{Keys, Record, Write};
 use super::state::State;
@@ -13,21 +15,29 @@ use super::trial_file::Count;
 use super::trial_log::Logs;
 use crate::config::image_source::ImageSource;
 use crate::config::store::{self, Stored, directory_of};
+use crate::config::turn::Turn;
 use crate::config::update_rules::UpdateRules;
 use crate::error::{Errno, Error, Result};
+use crate::sys::data::OFlags;
 use crate::sys::dir::{self, Rename};
 use crate::sys::replace::{self, Rights};
+use crate::sys::spot::Spot;
 use crate::sys::{data, lock};
 
-/// The directory beside haos.ini.
+/// The directory beside haos.ini. Who can open it can keep a trial from being confirmed, by a lock: so nobody else may, and on FAT, where
+/// everybody may, there is a private one ([`Turn`]).
 const TRIAL: &str = "trial";
+const PRIVATE: Rights = Rights { perm: 0o700, owner: None };
+
+/// Whoever has done much for a change waits so long for his turn: others write little, or read an image first.
+const LONG: Duration = Duration::from_secs(600);
 
 /// The state of one appliance.
 #[derive(Debug)]
 pub struct Store {
     ini: PathBuf,
     /// `trial/`, held by this process alone; `None` for whoever only reads.
-    trial: Option<OwnedFd>,
+    trial: Option<Turn>,
 }
 
 /// What stands there now.
@@ -57,31 +67,36 @@ impl Store {
     /// # Errors
     /// [`Error::Refused`] where somebody else is at it; what the kernel answers.
     pub fn take(ini: &Path) -> Result<Self> {
-        Self::taken(ini, hold)
+        Self::taken(ini, lock::PATIENCE)
     }
 
-    /// The same, for whoever has done much for it: waits while somebody else is at it.
+    /// The same, for whoever has done much for it: waits some minutes while somebody else is at it.
     ///
     /// # Errors
-    /// What the kernel answers.
+    /// As for [`Store::take`].
     pub fn await_turn(ini: &Path) -> Result<Self> {
-        Self::taken(ini, |trial, path| lock::wait_exclusive(trial).map_err(|errno| Error::sys("lock", path, errno)))
+        Self::taken(ini, LONG)
     }
 
-    fn taken(ini: &Path, hold: impl FnOnce(&OwnedFd, &Path) -> Result<()>) -> Result<Self> {
+    fn taken(ini: &Path, patience: Duration) -> Result<Self> {
         let store = Self::look(ini)?;
         // A file that is not sound is told of before anything is made.
         store.stored()?;
         let path = store.trial_directory();
         let failed = |errno| Error::sys("make", &path, errno);
         let beside = replace::open_dir(&store.directory()).map_err(failed)?;
-        match dir::mkdir(&beside, OsStr::new(TRIAL), 0o755).and_then(|()| data::sync(&beside, false)) {
+        match dir::mkdir(&beside, OsStr::new(TRIAL), PRIVATE.perm).and_then(|()| data::sync(&beside, false)) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        let trial = replace::open_dir(&path).map_err(failed)?;
-        hold(&trial, &path)?;
-        Ok(Self { trial: Some(trial), ..store })
+        let trial = open_trial(&path).map_err(failed)?;
+        Ok(Self { trial: Some(hold(trial, &path, patience)?), ..store })
+    }
+
+    /// Lets nobody else open `trial/` from now on, where it is one that earlier programs have made for everybody to look into.
+    pub fn shut(&self) {
+        // One that is not there yet will be made so.
+        let _ = open_trial(&self.trial_directory());
     }
 
     /// Keeps everybody from seeing to updates for as long as the answer lives: who changes the keys of a state by hand meanwhile would
@@ -89,15 +104,14 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::take`].
-    pub fn exclude(ini: &Path) -> Result<Option<OwnedFd>> {
+    pub fn exclude(ini: &Path) -> Result<Option<Turn>> {
         let path = Self::look(ini)?.trial_directory();
-        let trial = match replace::open_dir(&path) {
+        let trial = match open_trial(&path) {
             // A file can be nobody's lock.
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
             opened => opened.map_err(|errno| Error::sys("open", &path, errno))?,
         };
-        hold(&trial, &path)?;
-        Ok(Some(trial))
+        hold(trial, &path, lock::PATIENCE).map(Some)
     }
 
     /// The directory of counts, open.
@@ -162,6 +176,10 @@ impl Store {
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                let shown = path.display();
+                return Err(Error::Refused(format!("list {shown}: {}; only its owner may: run this as root", Errno::EACCES)));
+            }
             Err(e) => return Err(Error::sys("list", path, e)),
         };
         let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
@@ -194,7 +212,7 @@ impl Store {
     }
 
     fn trial(&self) -> Result<&OwnedFd> {
-        self.trial.as_ref().ok_or_else(|| Error::Refused("the state was opened to be read only".to_owned()))
+        self.trial.as_ref().map(Turn::directory).ok_or_else(|| Error::Refused("the state was opened to be read only".to_owned()))
     }
 
     fn count(&self, count: &Count, record: &Record) -> Result<()> {
@@ -224,8 +242,22 @@ impl Store {
     }
 }
 
-fn hold(trial: &OwnedFd, path: &Path) -> Result<()> {
-    lock::exclusive_soon(trial).map_err(|errno| match errno {
+/// Opens `trial/`, and lets nobody else do so. What a link leads to may be anybody's, and keeps its mode.
+fn open_trial(path: &Path) -> Result<OwnedFd, Errno> {
+    let beside = Arc::new(replace::open_dir(&directory_of(path))?);
+    match Spot::at(&beside, OsStr::new(TRIAL)).open(OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(trial) => {
+            // FAT has one mode for all, and there is nothing to change where nothing can be written.
+            let _ = replace::set_rights(&trial, PRIVATE);
+            Ok(trial)
+        }
+        Err(Errno::ELOOP | Errno::ENOTDIR) => replace::open_dir(path),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn hold(trial: OwnedFd, path: &Path, patience: Duration) -> Result<Turn> {
+    Turn::take(trial, patience).map_err(|errno| match errno {
         Errno::EAGAIN => Error::Refused(format!("{}: another update is being seen to; try again", path.display())),
         errno => Error::sys("lock", path, errno),
     })

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::escape::unescaped;
 use super::record::one_line;
@@ -51,6 +52,9 @@ const LONGEST_LINE: u64 = 2048;
 
 /// Words that end a log are not longer, in characters of up to four bytes.
 const LONGEST_WORDS: usize = 500;
+
+/// Somebody else who writes to a log is waited for so long: some lines and an fsync(2). On FAT everybody may open it, and lock it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One attempt of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,7 +173,7 @@ impl Logs {
         let directory = self.open()?;
         let append = || {
             let file = File::from(dir::append(&directory, &attempt.file_name(), self.perm)?);
-            lock::wait_exclusive(&file)?;
+            lock::exclusive_within(&file, PATIENCE)?;
             let size = file.metadata()?.len();
             if !is_ours(&file) {
                 return Err(Errno::EEXIST);

@@ -29,6 +29,19 @@ fn names_tell_the_attempt() {
     }
 }
 
+/// On FAT everybody may open a log.
+#[test]
+fn who_locks_a_log_is_not_waited_for_for_ever() {
+    let scratch = tempfile::tempdir().unwrap();
+    let logs = Logs::beside(scratch.path(), 0o644);
+    logs.add(&attempt("a", 1), b"one").unwrap();
+    let stranger = File::open(logs.last(&image("a")).unwrap()).unwrap();
+    crate::sys::lock::shared(&stranger).unwrap();
+    assert_eq!(logs.close(&attempt("a", 1), None, "done").unwrap_err().errno(), Errno::EAGAIN);
+    drop(stranger);
+    assert!(logs.close(&attempt("a", 1), None, "done").unwrap());
+}
+
 #[test]
 fn a_log_is_closed_once_and_by_anybody() {
     let scratch = tempfile::tempdir().unwrap();

@@ -109,7 +109,11 @@ impl Acts for Machine<'_> {
     /// The lock goes with the store: a daemon would keep it.
     fn save(&mut self, state: &State) -> Result<()> {
         let store = Store::look(&self.request.ini)?;
-        if store.is_saved(state)? { Ok(()) } else { Store::take(&self.request.ini)?.save(state) }
+        if !store.is_saved(state)? {
+            return Store::take(&self.request.ini)?.save(state);
+        }
+        store.shut();
+        Ok(())
     }
 
     fn stand_by(&mut self, state: &State) -> Result<()> {
