@@ -12,7 +12,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use haosfs::image::{Image, Options};
+use haosfs::mount::image_choice::base_of;
+use haosfs::sys::replace::Rights;
+use haosfs::update::base::Base;
+use haosfs::update::meta::Meta;
 use haosfs::update::signature::{Manifest, paths};
+use haosfs::update::uppers::Uppers;
 use minisign::KeyPair;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::{Value, json};
@@ -46,6 +52,21 @@ impl Appliance {
     fn update(&self, arguments: &[&str]) -> Finished {
         let ini = ["--ini", "haos/haos.ini"];
         self.scratch.haosfs(&[&["update"], arguments, &ini].concat())
+    }
+
+    /// Generations that were made on images of these names; the first, on an image that is there, is in use.
+    fn uppers(&self, names: &[&str]) -> Uppers {
+        let data = self.scratch.path("haos/data");
+        let image = self.scratch.path("haos").join(names[0]);
+        let first = base_of(&Image::open(&image, &Options::default()).unwrap(), &image).unwrap();
+        let rights = Rights { perm: 0o755, owner: None };
+        let meta = |base| Meta { base, backend: None, parent: None, mounts: 0, parent_mounts: 0, clean: true, used: false };
+        Uppers::create(&data, &meta(first), rights).unwrap();
+        for name in &names[1..] {
+            let base = Base { name: name.into(), version: None, size: 1, digest: [1; 32] };
+            Uppers::open(&data).unwrap().unwrap().add(&meta(base), rights).unwrap();
+        }
+        Uppers::open(&data).unwrap().unwrap()
     }
 
     fn stage(&self, further: &[&str]) -> Finished {
@@ -439,6 +460,42 @@ fn an_image_is_confirmed_while_the_next_is_copied() {
     assert!(appliance.update(&["gc"]).succeeded().stdout.contains(".part"));
 }
 
+/// The files of an upper may be many.
+#[test]
+fn an_image_is_confirmed_while_uppers_are_removed() {
+    if !can_run("an_image_is_confirmed_while_uppers_are_removed", is_root(), "needs root") {
+        return;
+    }
+    let appliance = Appliance::new();
+    // So many files are made soon there.
+    assert!(appliance.scratch.run("mount", &["-t", "tmpfs", "none", "haos/data"]).code == Some(0));
+    let data = appliance.scratch.path("haos/data");
+    let uppers = appliance.uppers(&[OLD, "gone", "gone"]);
+    let upper = |name: &str| data.join("haosfs/uppers").join(name).join("upper");
+    for directory in 0..400 {
+        let directory = upper("2").join(directory.to_string());
+        fs::create_dir(&directory).unwrap();
+        (0..100).for_each(|file| drop(fs::File::create_new(directory.join(file.to_string())).unwrap()));
+    }
+    appliance.stage(&[]).succeeded();
+    appliance.first_attempt();
+    let mut gc = Command::new(HAOSFS);
+    gc.args(["update", "gc", "--ini", "haos/haos.ini"]).current_dir(appliance.scratch.path(""));
+    let left = || fs::read_dir(upper(".removed-2")).map(Iterator::count).ok();
+    // It decides before it removes anything.
+    let removing = Paused::once(gc, || left().is_some_and(|left| left < 400));
+    assert!(left().is_some_and(|left| left > 0), "it was faster");
+    assert_eq!(uppers.numbers().unwrap(), [1], "nobody takes what is being removed");
+    appliance.update(&["confirm", "--unrecorded"]).succeeded();
+    appliance.update(&["gc"]).succeeded();
+    assert!(left().is_some_and(|left| left > 0), "two are not at it at once");
+    removing.signal(Signal::KILL);
+    assert!(!removing.ends().stderr.contains("haosfs: "));
+    assert!(left().is_some());
+    appliance.update(&["gc"]).succeeded();
+    assert_eq!(left(), None, "what is left goes with the next");
+}
+
 /// What the image waits for was decided otherwise while it was copied.
 #[test]
 fn an_image_that_became_the_system_is_not_replaced() {
@@ -478,19 +535,24 @@ fn pack_large(scratch: &Scratch, name: &str) {
 struct Paused(Child);
 
 impl Paused {
-    fn where_it_copies(mut program: Command, part: &Path) -> Self {
+    fn where_it_copies(program: Command, part: &Path) -> Self {
+        // It has the lock before it writes.
+        let paused = Self::once(program, || fs::metadata(part).is_ok_and(|part| part.len() > 0));
+        // It stops before it has copied all.
+        assert!(part.exists(), "it was faster");
+        paused
+    }
+
+    fn once(mut program: Command, is_so: impl Fn() -> bool) -> Self {
         let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
-        // It has the lock before it writes.
-        while !fs::metadata(part).is_ok_and(|part| part.len() > 0) {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it copies nothing");
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it does nothing");
         }
         let paused = Self(child);
         paused.signal(Signal::STOP);
         let stopped = waitpid(Some(Pid::from_child(&paused.0)), WaitOptions::UNTRACED).unwrap();
         assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it ended: {stopped:?}");
-        // It stops before it has copied all.
-        assert!(part.exists(), "it was faster");
         paused
     }
 

@@ -249,9 +249,9 @@ fn a_confirmed_generation_is_in_use_and_can_be_left_again() {
         assert_eq!(home.current(), current);
     }
     let sources = [image(OLD), image(NEW)];
-    assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[0], &sources[1]], false).unwrap(), [0; 0]);
-    assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[1]], true).unwrap(), [1]);
-    assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[1]], false).unwrap(), [1]);
+    assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[0], &sources[1]], false).unwrap().clear().unwrap(), [0; 0]);
+    assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[1]], true).unwrap().clear().unwrap(), [1]);
+    assert_eq!(trial::collect(&home.stored, &home.path, &[&sources[1]], false).unwrap().clear().unwrap(), [1]);
     assert_eq!(home.numbers(), [2]);
 }
 
@@ -267,7 +267,7 @@ fn the_upper_of_the_image_before_is_not_collected() {
     home.stored.config.system_image = image(NEW);
     fs::rename(home.path.join(OLD), home.path.join("renamed.squashfs")).unwrap();
     let sources = [image(NEW), image("renamed.squashfs")];
-    let collect = || trial::collect(&home.stored, &home.path, &[&sources[0], &sources[1]], false).unwrap();
+    let collect = || trial::collect(&home.stored, &home.path, &[&sources[0], &sources[1]], false).unwrap().clear().unwrap();
     assert_eq!(collect(), [0; 0]);
     assert_eq!(trial::prepare(&home.stored, &home.path, &sources[1], true).unwrap(), 3);
     assert_eq!(collect(), [0; 0]);

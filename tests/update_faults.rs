@@ -230,6 +230,42 @@ fn each_step(case: &Case, what: &str) {
     println!("from {} to {}: {}", case.old, case.new, steps.join(" "));
 }
 
+/// What goes is gone, or is found whole: whoever comes next removes what is left.
+#[test]
+fn what_gc_removes_is_gone_or_whole() {
+    let prepared = || {
+        let scratch = appliance();
+        fs::copy(scratch.path(NEW), scratch.path("haos").join(NEW)).unwrap();
+        add_generation(&scratch);
+        fs::remove_file(scratch.path("haos").join(NEW)).unwrap();
+        fs::create_dir_all(scratch.path("haos/data/haosfs/uppers/2/upper/a/b")).unwrap();
+        fs::write(scratch.path("haos/haos-x86_64_6.0.squashfs"), "x").unwrap();
+        let command = update(&scratch, &["gc"]);
+        (scratch, command)
+    };
+    for what in ["die", "eio"] {
+        let steps = every_fault(what, prepared, |scratch, when, output| {
+            is_sound(scratch, when);
+            let uppers = Uppers::open(&scratch.path("haos/data")).unwrap().unwrap();
+            let numbers = uppers.numbers().unwrap();
+            assert!(numbers == [1] || numbers == [1, 2] && !output.status.success(), "{when}: {numbers:?}");
+            if numbers == [1, 2] {
+                assert!(uppers.generation(2).unwrap().upper.join("a/b").is_dir(), "{when}: it is not whole");
+            }
+            drop(uppers);
+            done(update(scratch, &["gc"]));
+            let mut left: Vec<_> = ["haos", "haos/data/haosfs/uppers"]
+                .into_iter()
+                .flat_map(|at| fs::read_dir(scratch.path(at)).unwrap())
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            left.sort();
+            assert_eq!(left, [".last", "1", "current", "data", OLD, "haos.ini", "trial"], "{when}");
+        });
+        println!("{what}: {}", steps.join(" "));
+    }
+}
+
 #[test]
 fn a_power_cut_leaves_the_old_state_or_the_new_one() {
     CASES.iter().for_each(|case| each_step(case, "die"));

@@ -16,7 +16,9 @@ use crate::ovl::xattr::Namespace;
 use crate::sys::daemon;
 use crate::types::{Atime, Stale};
 use crate::union::lower::Lower;
+use crate::union::pair::Locks;
 use crate::update::base::Base;
+use crate::update::hidden_upper::HiddenUpper;
 use crate::update::meta::Meta;
 use crate::update::rebase::{Request, rebase};
 use crate::update::uppers::{Generation, Uppers};
@@ -232,23 +234,57 @@ fn is_trial(generation: &Generation, current: u64, image: &ImageSource) -> bool 
 }
 
 /// Takes away every generation that is neither in use, nor the last of one of these images, nor the last of one that was in use: that is
-/// where a rollback leads, whatever was tried since. Returns their numbers. With `dry_run` none goes.
+/// where a rollback leads, whatever was tried since. Nobody finds them any more, but their files are there. With `dry_run` none goes.
 ///
 /// # Errors
 /// Where the data partition cannot be read or written.
-pub fn collect(stored: &Stored, home: &Path, images: &[&ImageSource], dry_run: bool) -> Result<Vec<u64>> {
-    let Some((data, uppers)) = open(stored, home)? else { return Ok(Vec::new()) };
+pub fn collect(stored: &Stored, home: &Path, images: &[&ImageSource], dry_run: bool) -> Result<Collected> {
+    let mut collected = Collected::default();
+    let Some((data, uppers)) = open(stored, home)? else { return Ok(collected) };
     let told = |e| data.told(e);
     let current = uppers.current().map_err(told)?.number;
     let all = generations(&uppers);
     let kept: Vec<u64> = images.iter().flat_map(|image| lasts(&all, image, home)).chain([current]).collect();
-    let mut removed = Vec::new();
     for generation in all.iter().filter(|generation| !kept.contains(&generation.number)) {
-        if dry_run || remove(&data, &uppers, generation).map_err(told)? {
-            removed.push(generation.number);
+        if !dry_run {
+            let Some(locks) = lock(&data, generation).map_err(told)? else { continue };
+            uppers.hide(generation.number).map_err(told)?;
+            collected.locks.push(locks);
+        }
+        collected.numbers.push(generation.number);
+    }
+    if !dry_run {
+        collected.hidden = uppers.hidden().map_err(told)?;
+    }
+    collected.data = Some(data);
+    Ok(collected)
+}
+
+/// Generations that were taken away, and whose files are there still: to remove these takes as long as there are many.
+#[derive(Debug, Default)]
+pub struct Collected {
+    numbers: Vec<u64>,
+    /// Also those that were left by somebody who was killed.
+    hidden: Vec<HiddenUpper>,
+    /// Whoever was about to mount one finds it in use.
+    locks: Vec<Locks>,
+    data: Option<Attached>,
+}
+
+impl Collected {
+    /// Removes the files, and returns the numbers of the generations. What is left after an error is collected the next time.
+    ///
+    /// # Errors
+    /// Where the data partition cannot be written.
+    pub fn clear(self) -> Result<Vec<u64>> {
+        let Self { numbers, hidden, locks: _locks, data } = self;
+        let cleared = hidden.into_iter().try_for_each(HiddenUpper::clear);
+        match (cleared, data) {
+            (Ok(()), _) => Ok(numbers),
+            (Err(e), Some(data)) => Err(data.told(e)),
+            (Err(e), None) => Err(e),
         }
     }
-    Ok(removed)
 }
 
 /// The last ones of an image, of all and of those that were in use. Two images may have one name, and one image two; one that is gone
@@ -270,13 +306,19 @@ fn generations(uppers: &Uppers) -> Vec<Generation> {
     numbers.into_iter().filter_map(|number| uppers.generation(number).ok()).collect()
 }
 
-/// False where it is in use.
-fn remove(data: &Attached, uppers: &Uppers, generation: &Generation) -> Result<bool> {
-    let Some(_locks) = lock_if_free(data, generation)? else {
+/// Where it is in use, it stays.
+fn remove(data: &Attached, uppers: &Uppers, generation: &Generation) -> Result<()> {
+    let Some(_locks) = lock(data, generation)? else { return Ok(()) };
+    uppers.remove(generation.number)
+}
+
+/// `None` where it is in use.
+fn lock(data: &Attached, generation: &Generation) -> Result<Option<Locks>> {
+    let locks = lock_if_free(data, generation)?;
+    if locks.is_none() {
         tracing::warn!("upper generation {} is in use by a mount, and stays", generation.number);
-        return Ok(false);
-    };
-    uppers.remove(generation.number).map(|()| true)
+    }
+    Ok(locks)
 }
 
 fn file_name(image: &ImageSource) -> Option<&OsStr> {

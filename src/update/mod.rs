@@ -7,6 +7,7 @@ mod effect;
 mod escape;
 mod event;
 pub mod garbage;
+pub mod hidden_upper;
 pub mod image_name;
 pub mod meta;
 pub mod rebase;

@@ -2,7 +2,8 @@
 //!
 //! Generations are numbers from 1 that only grow, and order them by themselves: many boards have no clock. Every change becomes
 //! visible by one rename: the first generation with everything around it, a later one as a whole, the link, and a meta.ini. So a
-//! crash leaves what was there before or what was meant, and perhaps a hidden leftover that the next change takes away.
+//! crash leaves what was there before or what was meant, and perhaps a hidden leftover that the next change takes away, or
+//! `haosfs update gc`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -11,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::hidden_upper::{self, HiddenUpper};
 use super::meta::{LARGEST, Meta};
 use crate::error::{Errno, Error, Result};
 use crate::sys::dir::{self, Rename};
@@ -212,19 +214,40 @@ impl Uppers {
     /// [`Error::Refused`] for the one in use, and what the kernel answers.
     pub fn remove(&self, number: u64) -> Result<()> {
         take_turn(&self.directory, &self.path)?;
+        unfinished(&self.path)?;
+        self.move_away(number, OsStr::new(UNFINISHED))?;
+        unfinished(&self.path).map(drop)
+    }
+
+    /// The same, but its files stay, for whoever takes them away by [`Uppers::hidden`].
+    ///
+    /// # Errors
+    /// As for [`Uppers::remove`].
+    pub fn hide(&self, number: u64) -> Result<()> {
+        take_turn(&self.directory, &self.path)?;
+        self.move_away(number, &hidden_upper::name_of(number))
+    }
+
+    /// What was hidden, and what processes that were killed have left of that.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn hidden(&self) -> Result<Vec<HiddenUpper>> {
+        HiddenUpper::all(&self.path)
+    }
+
+    fn move_away(&self, number: u64, hidden: &OsStr) -> Result<()> {
         if self.current()?.number == number {
             return Err(Error::Refused(format!("generation {number} is in use")));
         }
         let (name, path) = (number.to_string(), self.path.join(number.to_string()));
         let failed = |errno| Error::sys("remove", &path, errno);
-        unfinished(&self.path)?;
-        let (parent, hidden) = (&self.directory, OsStr::new(UNFINISHED));
+        let parent = &self.directory;
         if self.next_number()?.checked_sub(1) == Some(number) {
             replace::symlink(parent, OsStr::new(LAST), OsStr::new(&name)).map_err(failed)?;
         }
         dir::rename(parent, OsStr::new(&name), parent, hidden, Rename::NoReplace).map_err(failed)?;
-        data::sync(parent, false).map_err(failed)?;
-        unfinished(&self.path).map(drop)
+        data::sync(parent, false).map_err(failed)
     }
 
     /// Replaces what is known of a generation, durably and in one step.

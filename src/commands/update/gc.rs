@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::slice;
 
@@ -31,12 +32,12 @@ pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
     let running = boot_record::read()?.map(|booted| booted.images()).unwrap_or_default();
     let sources = sources(&standing, &running);
     let verdicts = judge(&files, &system, &needed(&sources, &home, &files));
-    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    let (mut kept, mut removed, mut unnamed) = (Vec::new(), Vec::new(), Vec::new());
     for (path, verdict) in verdicts {
         match verdict {
             Verdict::Kept(reason) => kept.push((path, reason)),
             Verdict::Garbage => {
-                if dry_run || remove(&path)? {
+                if dry_run || remove(&path, &mut unnamed)? {
                     removed.push(path);
                 }
             }
@@ -44,6 +45,10 @@ pub fn run(ini: &Path, dry_run: bool, json: bool) -> Result<(), Failure> {
     }
     let sources: Vec<&ImageSource> = sources.iter().map(|(source, _)| *source).collect();
     let uppers = trial::collect(&standing.stored, &home, &sources, dry_run)?;
+    // What goes has no name any more. To free it may take minutes, and a trial may be confirmed meanwhile.
+    drop(store);
+    drop(unnamed);
+    let uppers = uppers.clear()?;
     Ok(print(&kept, &removed, &uppers, dry_run, json)?)
 }
 
@@ -98,8 +103,9 @@ fn files(home: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// With its manifest and signature. False for one that is just being copied, or checked.
-fn remove(path: &Path) -> Result<bool> {
+/// With its manifest and signature. False for one that is just being copied, or checked. Of an image only the name goes: its blocks are
+/// given back with `unnamed`.
+fn remove(path: &Path, unnamed: &mut Vec<OwnedFd>) -> Result<bool> {
     let (parent, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
     let failed = |e| Error::sys("remove", path, e);
     let directory = replace::open_dir(parent).map_err(failed)?;
@@ -111,6 +117,7 @@ fn remove(path: &Path) -> Result<bool> {
         dir::unlink(&directory, beside.file_name().unwrap_or_default()).map_err(failed)?;
     }
     dir::unlink(&directory, name).and_then(|()| data::sync(&directory, false)).map_err(failed)?;
+    unnamed.extend(file);
     Ok(true)
 }
 
