@@ -244,7 +244,7 @@ impl Union {
         for option in &self.options {
             command.args(["-o", option]);
         }
-        run(&mut command);
+        patiently(&mut command);
         let same_device = fs::metadata(&self.mountpoint).map(|inside| {
             use std::os::unix::fs::MetadataExt;
             inside.dev() == fs::metadata(self.dir.path()).unwrap().dev()
@@ -252,6 +252,22 @@ impl Union {
         assert!(!same_device.unwrap_or(false), "{command:?} answered success, yet nothing is mounted");
         Live { top: Top::Haosfs(self.mountpoint.clone()), _images: Vec::new() }
     }
+}
+
+/// Mounts an upper that the kernel's overlayfs may have had: a mount namespace that somebody else has made meanwhile keeps that alive
+/// until it ends, as [`Mount::patiently`] knows.
+fn patiently(mount: &mut Command) {
+    for _ in 0..100 {
+        let output = mount.output().unwrap();
+        if output.status.success() {
+            return;
+        }
+        if !String::from_utf8_lossy(&output.stderr).contains("mounted out of sight") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    run(mount);
 }
 
 impl Drop for Top {
