@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "cli/paused.rs"]
+mod paused;
 #[path = "cli/support.rs"]
 mod support;
 
@@ -9,8 +11,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use haosfs::image::{Image, Options};
 use haosfs::mount::image_choice::base_of;
@@ -20,7 +21,8 @@ use haosfs::update::meta::Meta;
 use haosfs::update::signature::{Manifest, paths};
 use haosfs::update::uppers::Uppers;
 use minisign::KeyPair;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use paused::Paused;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{Finished, HAOSFS, Scratch, can_run, has_tool, is_root, pack};
@@ -291,14 +293,7 @@ fn only_a_signed_image_is_trusted_where_that_is_asked_for() {
         KeyPair::generate_unencrypted_keypair().unwrap(),
     );
     let [manifest, signature] = paths(&image);
-    let sign = |keys: &KeyPair, change: fn(Manifest) -> Manifest| {
-        let bytes = fs::read(&image).unwrap();
-        let whole = Manifest { name: NEW.into(), size: bytes.len() as u64, sha256: Sha256::digest(&bytes).into() };
-        let text = change(whole).text();
-        fs::write(&manifest, &text).unwrap();
-        let signed = minisign::sign(None, &keys.sk, text.as_bytes(), None, None).unwrap();
-        fs::write(&signature, signed.into_string()).unwrap();
-    };
+    let sign = |keys: &KeyPair, change: fn(Manifest) -> Manifest| sign(keys, &image, change);
     let (key, other) = (keys.pk.to_base64(), others.pk.to_base64());
     appliance.set("update.public_key=RWQnonsense");
     appliance.stage(&[]).failed(1, "no public key of minisign");
@@ -483,7 +478,7 @@ fn an_image_is_confirmed_while_uppers_are_removed() {
     gc.args(["update", "gc", "--ini", "haos/haos.ini"]).current_dir(appliance.scratch.path(""));
     let left = || fs::read_dir(upper(".removed-2")).map(Iterator::count).ok();
     // It decides before it removes anything.
-    let removing = Paused::once(gc, || left().is_some_and(|left| left < 400));
+    let removing = Paused::once(gc, |_| left().is_some_and(|left| left < 400));
     assert!(left().is_some_and(|left| left > 0), "it was faster");
     assert_eq!(uppers.numbers().unwrap(), [1], "nobody takes what is being removed");
     appliance.update(&["confirm", "--unrecorded"]).succeeded();
@@ -494,6 +489,46 @@ fn an_image_is_confirmed_while_uppers_are_removed() {
     assert!(left().is_some());
     appliance.update(&["gc"]).succeeded();
     assert_eq!(left(), None, "what is left goes with the next");
+}
+
+/// RAUC has it read as a whole where it must be signed.
+#[test]
+fn an_image_is_confirmed_while_rauc_has_the_next_checked() {
+    if !can_pack_large("an_image_is_confirmed_while_rauc_has_the_next_checked") {
+        return;
+    }
+    let appliance = Appliance::new();
+    appliance.stage(&[]).succeeded();
+    appliance.first_attempt();
+    pack_large(&appliance.scratch, &format!("haos/{NEXT}"));
+    let keys = KeyPair::generate_unencrypted_keypair().unwrap();
+    sign(&keys, &appliance.scratch.path("haos").join(NEXT), |manifest| manifest);
+    let key = format!("update.public_key={}", keys.pk.to_base64());
+    [key, format!("rauc.A={OLD}"), format!("rauc.B={NEXT}")].iter().for_each(|key| appliance.set(key));
+    let mut rauc = Command::new(HAOSFS);
+    rauc.args(["rauc-backend", "--ini", "haos/haos.ini", "set-primary", "B"]).current_dir(appliance.scratch.path(""));
+    let checking = Paused::once(rauc, |pid| has_read(pid) > 2 << 20);
+    assert!(has_read(checking.id()) < 64 << 20, "it was faster");
+    appliance.update(&["confirm", "--unrecorded"]).succeeded();
+    checking.goes_on();
+    let status = appliance.status();
+    assert_eq!([&status["system_image"], &status["update_image"], &status["state"]], [NEW, NEXT, "staged"]);
+}
+
+/// Writes a manifest of an image beside it, and signs that.
+fn sign(keys: &KeyPair, image: &Path, change: fn(Manifest) -> Manifest) {
+    let ([manifest, signature], bytes) = (paths(image), fs::read(image).unwrap());
+    let name = image.file_name().unwrap().to_str().unwrap().into();
+    let text = change(Manifest { name, size: bytes.len() as u64, sha256: Sha256::digest(&bytes).into() }).text();
+    fs::write(manifest, &text).unwrap();
+    let signed = minisign::sign(None, &keys.sk, text.as_bytes(), None, None).unwrap();
+    fs::write(signature, signed.into_string()).unwrap();
+}
+
+/// Bytes that a process has read from files (proc_pid_io(5)).
+fn has_read(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok()).unwrap_or_default()
 }
 
 /// What the image waits for was decided otherwise while it was copied.
@@ -529,43 +564,4 @@ fn pack_large(scratch: &Scratch, name: &str) {
     let mut mksquashfs = Command::new("mksquashfs");
     mksquashfs.arg(scratch.path("large")).arg(scratch.path(name)).args(["-quiet", "-no-progress", "-noD"]);
     assert!(mksquashfs.status().unwrap().success());
-}
-
-/// A program that was stopped in the middle of copying.
-struct Paused(Child);
-
-impl Paused {
-    fn where_it_copies(program: Command, part: &Path) -> Self {
-        // It has the lock before it writes.
-        let paused = Self::once(program, || fs::metadata(part).is_ok_and(|part| part.len() > 0));
-        // It stops before it has copied all.
-        assert!(part.exists(), "it was faster");
-        paused
-    }
-
-    fn once(mut program: Command, is_so: impl Fn() -> bool) -> Self {
-        let child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let begun = Instant::now();
-        while !is_so() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it does nothing");
-        }
-        let paused = Self(child);
-        paused.signal(Signal::STOP);
-        let stopped = waitpid(Some(Pid::from_child(&paused.0)), WaitOptions::UNTRACED).unwrap();
-        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it ended: {stopped:?}");
-        paused
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    fn ends(self) -> Finished {
-        self.signal(Signal::CONT);
-        Finished::from(self.0.wait_with_output().unwrap())
-    }
-
-    fn goes_on(self) {
-        self.ends().succeeded();
-    }
 }

@@ -1,11 +1,11 @@
 //! `haosfs rauc-backend`: RAUC's custom bootloader backend (RAUC documentation, "Custom Bootloader Backend"). What RAUC installs is
 //! tried as any other update.
 
+mod checked;
 mod slots;
 
 use std::path::Path;
 
-use super::boot::trust;
 use super::output::Output;
 use super::update::carry_out::happen;
 use super::update::may_speak_for;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::mount::{boot_record, image_choice};
 use crate::update::state::{Effect, Event, State, step};
 use crate::update::store::{Standing, Store};
+use checked::Checked;
 use slots::Slots;
 
 /// Why an image is left that RAUC has marked.
@@ -49,17 +50,34 @@ pub fn run(ini: &Path, action: &Action) -> Result<()> {
             output.line(&answer)?;
             output.finish()
         }
-        Action::SetPrimary { .. } | Action::SetState { .. } => {
+        Action::SetPrimary { slot } => set_primary(ini, slot),
+        Action::SetState { slot, good } => {
             let store = Store::take(ini)?;
-            let standing = store.read()?;
-            let event = match action {
-                Action::SetPrimary { slot } => primary(&store, &standing, slot)?,
-                Action::SetState { slot, good } => marked(&standing, slot, *good)?,
-                _ => None,
-            };
+            let event = marked(&store.read()?, slot, *good)?;
             event.map_or(Ok(()), |event| happen(&store, event, None).map(drop))
         }
     }
+}
+
+/// The image is checked before the state is taken. What was decided meanwhile may make of it another's.
+fn set_primary(ini: &Path, slot: &str) -> Result<()> {
+    // Nothing is begun where somebody else is at it.
+    drop(Store::take(ini)?);
+    let store = Store::look(ini)?;
+    let standing = store.read()?;
+    let checked = match primary(&standing, slot)? {
+        Some(Event::Stage { image, .. }) => Some(Checked::check(&store, &standing, image)?),
+        _ => None,
+    };
+    let store = Store::await_turn(ini)?;
+    let standing = store.read()?;
+    let Some(event) = primary(&standing, slot)? else { return Ok(()) };
+    if let Event::Stage { image, .. } = &event
+        && !checked.is_some_and(|checked| checked.is(&store, &standing, image))
+    {
+        return Err(Error::Refused(format!("{image}, or {}, was changed while it was checked; try again", ini.display())));
+    }
+    happen(&store, event, None).map(drop)
 }
 
 fn answer(store: &Store, standing: &Standing, action: &Action) -> Result<String> {
@@ -95,7 +113,7 @@ fn running(slots: &Slots, image: &str, home: &Path) -> Result<ImageSource> {
 }
 
 /// One that is not the good one is tried.
-fn primary(store: &Store, standing: &Standing, slot: &str) -> Result<Option<Event>> {
+fn primary(standing: &Standing, slot: &str) -> Result<Option<Event>> {
     let (image, state) = (Slots::of(&standing.stored.config)?.image(slot)?, &standing.state);
     if state.proven().good == image {
         return Ok(state.next().is_some().then_some(Event::Rollback));
@@ -103,8 +121,6 @@ fn primary(store: &Store, standing: &Standing, slot: &str) -> Result<Option<Even
     if state.next() == Some(&image) {
         return Ok(None);
     }
-    let home = store.directory();
-    trust::check(&image_choice::find_sound(&image, &home)?, &home, &standing.rules)?;
     Ok(Some(Event::Stage { image, tries: standing.rules.tries }))
 }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub(super) use confirm::may_speak_for;
 pub use outcome::{Failure, NO_ROOM, NOTHING_TO_DO, REFUSED_IMAGE};
-pub use place::digest_of_start;
+pub use place::{digest_of_start, is_open};
 pub use stage::Request as StageRequest;
 
 /// One of the subcommands.
