@@ -1,5 +1,5 @@
-//! Whether the kernel's overlayfs writes to an upper, or by its work directory, already. With index=off, which is its default, it mounts a second time what it
-//! has, with a mere warning in its log (fs/overlayfs/super.c, `ovl_report_in_use`).
+//! Whether the kernel's overlayfs writes to an upper, or by its work directory, already. With index=off, which is its default, it mounts a
+//! second time what it has, with a mere warning in its log (fs/overlayfs/super.c, `ovl_report_in_use`).
 
 use std::fs;
 use std::os::fd::OwnedFd;
