@@ -40,21 +40,24 @@ fn a_union_becomes_read_only_and_writable_again() {
     sbin.is_clean();
 }
 
-/// The disk as it is at that moment, before the kernel writes out by itself.
-#[test]
-fn what_was_written_is_durable_once_read_only_or_with_sync() {
-    const TEST: &str = "what_was_written_is_durable_once_read_only_or_with_sync";
-    if !possible(TEST) {
-        return;
+/// With an ext4 file system in `disk`; `None` where the test cannot run.
+fn with_disk(test: &str) -> Option<Sbin> {
+    if !possible(test) {
+        return None;
     }
     let sbin = Sbin::new(Helper::Haosfs);
     let disk = sbin.scratch.path("disk");
     fs::File::create(&disk).unwrap().set_len(32 << 20).unwrap();
     // The namespace has no /sbin of that kind.
     let made = Command::new("/sbin/mkfs.ext4").arg("-qF").arg(&disk).status();
-    if !support::can_run(TEST, made.is_ok_and(|status| status.success()), "needs mkfs.ext4") {
-        return;
-    }
+    support::can_run(test, made.is_ok_and(|status| status.success()), "needs mkfs.ext4").then_some(sbin)
+}
+
+/// The disk as it is at that moment, before the kernel writes out by itself.
+#[test]
+fn what_was_written_is_durable_once_read_only_or_with_sync() {
+    const TEST: &str = "what_was_written_is_durable_once_read_only_or_with_sync";
+    let Some(sbin) = with_disk(TEST) else { return };
     sbin.sh("mkdir c d && mount -o loop disk d").succeeded();
     sbin.sh("mkdir d/upper d/work").succeeded();
     for (options, then) in [("rw", "mount -o remount,ro $MNT"), ("sync,backend=auto", "true")] {
@@ -73,16 +76,7 @@ fn what_was_written_is_durable_once_read_only_or_with_sync() {
 #[test]
 fn a_read_only_union_leaves_its_upper_alone() {
     const TEST: &str = "a_read_only_union_leaves_its_upper_alone";
-    if !possible(TEST) {
-        return;
-    }
-    let sbin = Sbin::new(Helper::Haosfs);
-    let disk = sbin.scratch.path("disk");
-    fs::File::create(&disk).unwrap().set_len(32 << 20).unwrap();
-    let made = Command::new("/sbin/mkfs.ext4").arg("-qF").arg(&disk).status();
-    if !support::can_run(TEST, made.is_ok_and(|status| status.success()), "needs mkfs.ext4") {
-        return;
-    }
+    let Some(sbin) = with_disk(TEST) else { return };
     sbin.sh("mkdir d tree tree/a tree/b tree/c && mount -o loop disk d && mkdir d/upper d/work").succeeded();
     sbin.sh("echo old > tree/a/x; ln tree/a/x tree/b/x; ln tree/a/x tree/c/x").succeeded();
     let all = "find d/upper d/work -printf '%p %i %n %T@ %C@\\n' | sort";
