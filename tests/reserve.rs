@@ -126,6 +126,30 @@ fn each_block_is_decompressed_once() {
     assert!(copied == fs::read(ground.tree().join("long")).unwrap());
 }
 
+/// Sixteen files that are the same, each read from its beginning to its end: mksquashfs packs their content once.
+#[test]
+fn what_several_files_have_is_decompressed_twice() {
+    if !can_run("what_several_files_have_is_decompressed_twice", NEEDS) {
+        return;
+    }
+    const SAME: u64 = 16;
+    let content = text(8 * (128 << 10) + 5000);
+    let ground = Ground::image(&[], |tree| {
+        fs::write(tree.join("other"), &text(PAGES as usize * PAGE + PAGE)[PAGE..]).unwrap();
+        (0..SAME).for_each(|n| fs::write(tree.join(n.to_string()), &content).unwrap());
+    });
+    let _alone = alone();
+    let union = mount(&ground, FEW);
+    let before = blocks(union.path());
+    for n in 0..SAME {
+        assert!(fs::read(union.path().join(n.to_string())).unwrap() == content, "{n}");
+    }
+    let (decompressed, found) = blocks(union.path());
+    // Eight blocks and the end of a file; of what is decompressed ahead some may be driven out before it is read.
+    assert!((9..5 * 9).contains(&(decompressed - before.0)), "{decompressed} after {before:?}");
+    assert!(found - before.1 >= (SAME - 4) * 8, "{found} after {before:?}");
+}
+
 /// Reads one page each of some blocks here and there; not the first, for the kernel reads on from there.
 fn touch(union: &Path, ground: &Ground, turns: Range<u64>) {
     read_at(union, ground, "long", turns.map(|turn| turn * 13 % BLOCKS * (128 << 10) + (64 << 10)));

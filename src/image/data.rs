@@ -131,12 +131,10 @@ impl Data {
         let mut bytes = Vec::with_capacity(self.room(total)?);
         for span in spans {
             match self.whole(span) {
-                Some((at, size, holds)) => {
+                Some((packed, holds)) => {
                     let start = bytes.len();
                     bytes.resize(start + holds, 0);
-                    let room = bytes.get_mut(start..).unwrap_or_default();
-                    let len = self.decompress_to(room, BLOCK, at, size)?;
-                    self.check_holds(at, len, holds)?;
+                    self.fill(bytes.get_mut(start..).unwrap_or_default(), packed)?;
                 }
                 None => {
                     let part = self.span(metadata, span)?;
@@ -150,15 +148,26 @@ impl Data {
         Ok(bytes)
     }
 
-    /// Position, size and content's size of a block that is asked for as a whole and not kept: the asker will keep it, and what is
-    /// kept here is better used for blocks that are read in parts.
-    fn whole(&self, span: &Span) -> Option<(u64, u32, usize)> {
+    /// A block that is asked for as a whole and not kept, and its content's size: the asker will keep it, and what is kept here is better
+    /// used for blocks that are read in parts.
+    fn whole(&self, span: &Span) -> Option<(Packed, usize)> {
         match span.source {
             Source::Compressed { at, size, holds, skip: 0 } if span.len == u64::from(holds) => {
-                self.blocks.get(&(at, size)).is_none().then_some((at, size, holds as usize))
+                self.blocks.get(&(at, size)).is_none().then_some((Packed { at, size }, holds as usize))
             }
             _ => None,
         }
+    }
+
+    /// Fills `room` with the content of a block, which must be as long.
+    fn fill(&self, room: &mut [u8], packed: Packed) -> Result<()> {
+        if self.reserve.len_of(packed) == Some(room.len()) && self.reserve.read(packed, 0, room) {
+            return Ok(());
+        }
+        let len = self.decompress_to(room, BLOCK, packed)?;
+        self.check_holds(packed.at, len, room.len())?;
+        self.reserve.keep_if_wanted(packed, room);
+        Ok(())
     }
 
     fn check_holds(&self, at: u64, len: usize, holds: usize) -> Result<()> {
@@ -174,19 +183,22 @@ impl Data {
             Source::Hole => Ok(ZEROS.get(..len).map_or_else(|| Bytes::Owned(vec![0; len]), Bytes::Mapped)),
             Source::Stored(at) => self.map.stored(BLOCK, at, len).map(Bytes::Mapped),
             Source::Compressed { at, size, holds, skip } => {
-                if let Some(bytes) = self.reserved(Packed { at, size }, Some(holds as usize), skip as usize, len) {
+                let packed = Packed { at, size };
+                if let Some(bytes) = self.reserved(packed, Some(holds as usize), skip as usize, len) {
                     return Ok(Bytes::Owned(bytes));
                 }
                 let block = match self.whole(span) {
                     Some(_) => {
-                        let block = self.decompress(BLOCK, at, size, holds as usize)?;
+                        let block = self.decompress(BLOCK, packed, holds as usize)?;
                         self.check_holds(at, block.len(), holds as usize)?;
                         block
                     }
-                    None => self.block(Packed { at, size }, holds)?,
+                    None => self.block(packed, holds)?,
                 };
-                let packed = Packed { at, size };
-                let is_part = len <= SMALL && self.reserve.lacks(packed);
+                self.reserve.keep_if_wanted(packed, &block);
+                // The end of a file is read by who reads all of it.
+                let is_end = holds < self.block_size && skip as usize + len == holds as usize;
+                let is_part = len <= SMALL && !is_end && self.reserve.lacks(packed);
                 let range = skip as usize..skip as usize + len;
                 Ok(if is_part { Bytes::Part(Spare { packed, block }, range) } else { Bytes::Block(block, range) })
             }
@@ -221,14 +233,12 @@ impl Data {
             }
             return self.map.stored(FRAGMENT, at.saturating_add(skip as u64), len).map(Bytes::Mapped);
         }
-        if let Some(bytes) = self.reserved(Packed { at, size: bytes }, None, skip, len) {
+        let packed = Packed { at, size: bytes };
+        if let Some(bytes) = self.reserved(packed, None, skip, len) {
             return Ok(Bytes::Owned(bytes));
         }
-        let block = self.blocks.get_or((at, size), || {
-            let block = self.decompress(FRAGMENT, at, bytes, self.block_size as usize)?;
-            self.reserve.keep_if_seen(Packed { at, size: bytes }, &block);
-            Ok(block)
-        })?;
+        let block = self.blocks.get_or((at, size), || self.decompress(FRAGMENT, packed, self.block_size as usize))?;
+        self.reserve.keep_if_wanted(packed, &block);
         if skip.saturating_add(len) > block.len() {
             return outside(block.len());
         }
@@ -249,14 +259,16 @@ impl Data {
         }
     }
 
-    /// Decompresses the `size` bytes at `at`, which hold at most `most`.
-    fn decompress(&self, structure: &'static str, at: u64, size: u32, most: usize) -> Result<Arc<Block>> {
-        self.buffers.block(most, |room| self.decompress_to(room, structure, at, size))
+    /// Decompresses a block, which holds at most `most` bytes.
+    fn decompress(&self, structure: &'static str, packed: Packed, most: usize) -> Result<Arc<Block>> {
+        self.buffers.block(most, |room| self.decompress_to(room, structure, packed))
     }
 
-    /// Decompresses the `size` bytes at `at` to the front of `room`, and answers how many bytes that gave.
-    fn decompress_to(&self, room: &mut [u8], structure: &'static str, at: u64, size: u32) -> Result<usize> {
+    /// Decompresses a block to the front of `room`, and answers how many bytes that gave.
+    fn decompress_to(&self, room: &mut [u8], structure: &'static str, packed: Packed) -> Result<usize> {
+        let Packed { at, size } = packed;
         self.decompressed.fetch_add(1, Ordering::Relaxed);
+        self.reserve.saw(packed);
         self.map.with(structure, at, size as usize, |input| {
             let len = self.compressor.decompress(input, room);
             len.map_err(|why| self.map.damage(structure, at, format!("{}: {why}", self.compressor)))
@@ -267,9 +279,9 @@ impl Data {
     ///
     /// # Errors
     /// `Damage` where it cannot be read.
-    pub fn block(&self, Packed { at, size }: Packed, holds: u32) -> Result<Arc<Block>> {
-        let block = self.blocks.get_or((at, size), || self.decompress(BLOCK, at, size, holds as usize))?;
-        self.check_holds(at, block.len(), holds as usize)?;
+    pub fn block(&self, packed: Packed, holds: u32) -> Result<Arc<Block>> {
+        let block = self.blocks.get_or((packed.at, packed.size), || self.decompress(BLOCK, packed, holds as usize))?;
+        self.check_holds(packed.at, block.len(), holds as usize)?;
         Ok(block)
     }
 
@@ -310,7 +322,7 @@ impl Data {
         match span.source {
             Source::Hole => Ok(()),
             Source::Compressed { at, size, holds, .. } => {
-                let len = self.decompress(BLOCK, at, size, holds as usize)?.len();
+                let len = self.decompress(BLOCK, Packed { at, size }, holds as usize)?.len();
                 self.check_holds(at, len, holds as usize)
             }
             // A fragment is shared by many files that lie near each other, so it is worth keeping.
@@ -327,6 +339,6 @@ impl Data {
         if size & STORED != 0 {
             return self.map.stored(FRAGMENT, at, (size & !STORED) as usize).map(drop);
         }
-        self.decompress(FRAGMENT, at, size, self.block_size as usize).map(drop)
+        self.decompress(FRAGMENT, Packed { at, size }, self.block_size as usize).map(drop)
     }
 }

@@ -41,16 +41,29 @@ pub struct Packed {
     pub size: u32,
 }
 
-/// What is known of a block: `len` bytes of its content are in reserve, if the kernel still has them; 0 where it was decompressed, and
-/// that is all.
+/// What is known of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It was decompressed, and that is all.
+    Seen,
+    /// It was decompressed again: what is decompressed once is mostly read to its end then, or kept.
+    Wanted,
+    /// So many bytes of its content are in reserve, if the kernel still has them.
+    Held(u32),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Note {
     packed: Packed,
-    len: u32,
+    state: State,
 }
 
 impl Note {
-    const NONE: Self = Self { packed: Packed { at: 0, size: 0 }, len: 0 };
+    const NONE: Self = Self { packed: Packed { at: 0, size: 0 }, state: State::Seen };
+
+    const fn is_held(&self) -> bool {
+        matches!(self.state, State::Held(_))
+    }
 }
 
 /// Notes, by a hash of the position.
@@ -74,18 +87,18 @@ impl Notes {
         self.notes.get_mut(set * WAYS..(set + 1) * WAYS).unwrap_or_default()
     }
 
-    fn get(&mut self, packed: Packed) -> Option<u32> {
-        self.set(packed).iter().find(|note| note.packed == packed).map(|note| note.len)
+    fn get(&mut self, packed: Packed) -> Option<State> {
+        self.set(packed).iter().find(|note| note.packed == packed).map(|note| note.state)
     }
 
     /// Notes a block, in place of one that is not known to be in reserve or, if all others are, of one of them.
-    fn put(&mut self, packed: Packed, len: u32) {
+    fn put(&mut self, packed: Packed, state: State) {
         self.turn = (self.turn + 1) % WAYS;
         let turn = self.turn;
         let set = self.set(packed);
-        let place = set.iter().position(|note| note.packed == packed).or_else(|| set.iter().position(|note| note.len == 0));
+        let place = set.iter().position(|note| note.packed == packed).or_else(|| set.iter().position(|note| !note.is_held()));
         if let Some(note) = set.get_mut(place.unwrap_or(turn)) {
-            *note = Note { packed, len };
+            *note = Note { packed, state };
         }
     }
 
@@ -149,8 +162,10 @@ impl Reserve {
     /// The bytes of content of a block that is in reserve.
     #[must_use]
     pub fn len_of(&self, block: Packed) -> Option<usize> {
-        let len = self.store.get()?.notes.lock().get(block)?;
-        (len > 0).then_some(len as usize)
+        match self.store.get()?.notes.lock().get(block)? {
+            State::Held(len) => Some(len as usize),
+            State::Seen | State::Wanted => None,
+        }
     }
 
     /// Fills `room` with the content of a block from byte `skip` on; false where that is not in reserve.
@@ -179,22 +194,29 @@ impl Reserve {
         };
         let is_new = self.len_of(block).is_none() && store.pages.store(place, content);
         if is_new {
-            store.notes.lock().put(block, len);
+            store.notes.lock().put(block, State::Held(len));
         }
         is_new
     }
 
-    /// Puts the content of a block in reserve when it was decompressed before: what is decompressed once is mostly read to its end
-    /// then.
-    pub fn keep_if_seen(&self, block: Packed, content: &[u8]) {
-        let Some(store) = self.in_reach() else { return };
+    /// A block was decompressed, by whomever.
+    pub fn saw(&self, block: Packed) {
+        let Some(store) = self.store.get() else { return };
         let mut notes = store.notes.lock();
-        if notes.get(block).is_none() {
-            notes.put(block, 0);
-            return;
+        match notes.get(block) {
+            None => notes.put(block, State::Seen),
+            Some(State::Seen) => notes.put(block, State::Wanted),
+            Some(State::Wanted | State::Held(_)) => {}
         }
-        drop(notes);
-        self.keep(block, content);
+    }
+
+    /// Puts the content of a block in reserve when it was decompressed twice.
+    pub fn keep_if_wanted(&self, block: Packed, content: &[u8]) {
+        let Some(store) = self.in_reach() else { return };
+        let is_wanted = store.notes.lock().get(block) == Some(State::Wanted);
+        if is_wanted {
+            self.keep(block, content);
+        }
     }
 }
 
@@ -291,10 +313,28 @@ mod tests {
     #[test]
     fn a_block_may_have_to_come_twice() {
         let (reserve, memory) = reserve(4096);
-        reserve.keep_if_seen(BLOCK, &content(1, 100));
+        let decompress = || {
+            reserve.saw(BLOCK);
+            reserve.keep_if_wanted(BLOCK, &content(1, 100));
+        };
+        decompress();
         assert!(memory.0.lock().is_empty() && reserve.len_of(BLOCK).is_none());
-        reserve.keep_if_seen(BLOCK, &content(1, 100));
+        decompress();
         assert_eq!((memory.0.lock().len(), reserve.len_of(BLOCK)), (1, Some(100)));
+    }
+
+    #[test]
+    fn who_has_no_pages_leaves_a_block_to_who_uses_it() {
+        let (reserve, memory) = reserve(4096);
+        crate::image::cache::giving_way(|| {
+            for _ in 0..3 {
+                reserve.saw(BLOCK);
+                reserve.keep_if_wanted(BLOCK, &content(1, 100));
+            }
+        });
+        assert!(memory.0.lock().is_empty() && reserve.len_of(BLOCK).is_none());
+        reserve.keep_if_wanted(BLOCK, &content(1, 100));
+        assert_eq!(reserve.len_of(BLOCK), Some(100));
     }
 
     #[test]
@@ -315,15 +355,15 @@ mod tests {
         let mut notes = Notes::new(1 << 30);
         let packed = |n: u64| Packed { at: 96 + n * 40_000, size: 40_000 };
         for n in 0..2 * MOST {
-            notes.put(packed(n), 1);
+            notes.put(packed(n), State::Held(1));
         }
         let known = |notes: &mut Notes, all: std::ops::Range<u64>| all.filter(|&n| notes.get(packed(n)).is_some()).count() as u64;
         assert!(known(&mut notes, MOST..2 * MOST) > MOST * 3 / 4);
         assert!(known(&mut notes, 0..2 * MOST) <= MOST);
         let mut few = Notes::new(1 << 30);
-        (0..MOST / 16).for_each(|n| few.put(packed(n), 1));
+        (0..MOST / 16).for_each(|n| few.put(packed(n), State::Held(1)));
         // Those that were merely seen drive out none of these.
-        (MOST / 16..MOST).for_each(|n| few.put(packed(n), 0));
+        (MOST / 16..MOST).for_each(|n| few.put(packed(n), State::Wanted));
         assert!(known(&mut few, 0..MOST / 16) >= MOST / 16 - 8);
         assert_eq!(Notes::new(0).notes.len() as u64, FEWEST);
     }
