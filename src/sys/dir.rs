@@ -1,7 +1,6 @@
 //! Changes and listings of directories, all relative to descriptors.
 
 use std::ffi::{OsStr, OsString};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -73,8 +72,8 @@ pub fn read(dir: impl AsFd) -> Result<Vec<RawEntry>> {
 /// # Errors
 /// The kernel's answer.
 pub fn read_open(fd: OwnedFd) -> Result<Vec<RawEntry>> {
-    let mut buffer = vec![MaybeUninit::uninit(); 64 * 1024];
-    let mut raw = RawDir::new(fd, &mut buffer);
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    let mut raw = RawDir::new(fd, buffer.spare_capacity_mut());
     let mut entries = Vec::new();
     while let Some(entry) = raw.next() {
         let entry = entry?;
