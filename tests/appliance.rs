@@ -24,6 +24,12 @@ use tree::compare::{Tolerance, assert_same};
 
 const BACKENDS: [&str; 3] = ["kernel", "fuse", "hybrid"];
 
+/// At the same time, as who is refused waits a moment first.
+fn each_backend(judge: impl Fn(&str) + Sync) {
+    let judge = &judge;
+    std::thread::scope(|scope| BACKENDS.iter().for_each(|backend| drop(scope.spawn(move || judge(backend)))));
+}
+
 fn possible(test: &str, fs: &str) -> bool {
     let mkfs = format!("mkfs.{fs}");
     let tools = [&mkfs, "mkfs.ext4", "losetup", "partx", "mksquashfs"];
@@ -144,9 +150,9 @@ fn an_upper_in_use_is_not_taken_twice() {
     if !possible("an_upper_in_use_is_not_taken_twice", "ext4") {
         return;
     }
-    let machine = Machine::with("ext4");
-    machine.scratch.mkdir("other");
-    for first in BACKENDS {
+    each_backend(|first| {
+        let machine = Machine::with("ext4");
+        machine.scratch.mkdir("other");
         machine.mount(&format!("backend={first}")).succeeded();
         for second in BACKENDS {
             let option = format!("backend={second}");
@@ -157,7 +163,7 @@ fn an_upper_in_use_is_not_taken_twice() {
         machine.mount("rw").failed(32, "is busy: it is already a haosfs mount");
         machine.umount();
         assert_eq!(machine.meta("clean"), "yes", "a refused mount changes nothing");
-    }
+    });
 }
 
 /// Lazily unmounted, an overlay is in nobody's table of mounts, and writes all the same while a file of it is open.
@@ -166,10 +172,9 @@ fn an_upper_in_use_out_of_sight_is_not_taken() {
     if !possible("an_upper_in_use_out_of_sight_is_not_taken", "ext4") {
         return;
     }
-    let machine = Machine::with("ext4");
-    let lazily: [&[&str]; 2] = [&["umount", "-l"], &[support::HAOSFS, "umount", "-l"]];
-    for backend in BACKENDS {
-        for umount in lazily {
+    each_backend(|backend| {
+        let machine = Machine::with("ext4");
+        for umount in [&["umount", "-l"][..], &[support::HAOSFS, "umount", "-l"]] {
             machine.mount(&format!("backend={backend}")).succeeded();
             let open = fs::File::create(machine.scratch.path("mnt/open")).unwrap();
             run(Command::new(umount[0]).args(&umount[1..]).arg(machine.scratch.path("mnt")));
@@ -182,7 +187,7 @@ fn an_upper_in_use_out_of_sight_is_not_taken() {
             machine.assert_nothing_is_left();
             assert_eq!(machine.meta("clean"), if backend == "kernel" { "no" } else { "yes" });
         }
-    }
+    });
 }
 
 /// On older kernels, which take no directory of a mount that stands nowhere, and those without fsopen(2).
