@@ -26,8 +26,12 @@ const BACKENDS: [&str; 3] = ["kernel", "fuse", "hybrid"];
 
 /// At the same time, as who is refused waits a moment first.
 fn each_backend(judge: impl Fn(&str) + Sync) {
-    let judge = &judge;
-    std::thread::scope(|scope| BACKENDS.iter().for_each(|backend| drop(scope.spawn(move || judge(backend)))));
+    std::thread::scope(|scope| {
+        for backend in BACKENDS {
+            let thread = std::thread::Builder::new().name(backend.to_owned());
+            thread.spawn_scoped(scope, || judge(backend)).unwrap();
+        }
+    });
 }
 
 fn possible(test: &str, fs: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Blocks that are kept decompressed in pages of the kernel: each is decompressed once, the kernel may take them back, nobody else
+//! Blocks that are kept decompressed in pages of the kernel: none is decompressed again and again, the kernel may take them back, nobody else
 //! sees anything of them, and they hold nobody up.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's failure is a panic")]
 
@@ -145,7 +145,7 @@ fn what_several_files_have_is_decompressed_twice() {
         assert!(fs::read(union.path().join(n.to_string())).unwrap() == content, "{n}");
     }
     let (decompressed, found) = blocks(union.path());
-    // Eight blocks and the end of a file; of what is decompressed ahead some may be driven out before it is read.
+    // Eight blocks and the end of a file; what is decompressed ahead may be driven out before it is read.
     assert!((9..5 * 9).contains(&(decompressed - before.0)), "{decompressed} after {before:?}");
     assert!(found - before.1 >= (SAME - 4) * 8, "{found} after {before:?}");
 }

@@ -18,6 +18,9 @@ const BLOCK: &str = "data block";
 const FRAGMENT: &str = "fragment";
 /// Bytes of a read that is one of many here and there, at most: the kernel reads at least 16 KiB for who reads in order.
 const SMALL: usize = 8 << 10;
+/// Blocks that may have been decompressed since one was, for that to be another file's that has the same. Later than that a file is read
+/// again whose pages the kernel has no room for, and the more it is left the better. Fragments are of many files anyhow.
+const COPY: u32 = 1024;
 /// A read of a hole is answered from here, if it is no longer.
 static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; 128 << 10]);
 
@@ -195,10 +198,12 @@ impl Data {
                     }
                     None => self.block(packed, holds)?,
                 };
-                self.reserve.keep_if_wanted(packed, &block);
                 // The end of a file is read by who reads all of it.
                 let is_end = holds < self.block_size && skip as usize + len == holds as usize;
                 let is_part = len <= SMALL && !is_end && self.reserve.lacks(packed);
+                if !is_part {
+                    self.reserve.keep_if_wanted(packed, &block);
+                }
                 let range = skip as usize..skip as usize + len;
                 Ok(if is_part { Bytes::Part(Spare { packed, block }, range) } else { Bytes::Block(block, range) })
             }
@@ -267,8 +272,9 @@ impl Data {
     /// Decompresses a block to the front of `room`, and answers how many bytes that gave.
     fn decompress_to(&self, room: &mut [u8], structure: &'static str, packed: Packed) -> Result<usize> {
         let Packed { at, size } = packed;
-        self.decompressed.fetch_add(1, Ordering::Relaxed);
-        self.reserve.saw(packed);
+        let number = self.decompressed.fetch_add(1, Ordering::Relaxed);
+        let within = if structure == FRAGMENT { u32::MAX } else { COPY };
+        self.reserve.saw(packed, number as u32, within);
         self.map.with(structure, at, size as usize, |input| {
             let len = self.compressor.decompress(input, room);
             len.map_err(|why| self.map.damage(structure, at, format!("{}: {why}", self.compressor)))
@@ -298,8 +304,11 @@ impl Data {
         if size & STORED != 0 {
             return Ok(Prepared::Nothing);
         }
-        if self.kept(at, size).is_some() || self.reserve.len_of(Packed { at, size }).is_some() {
+        if self.kept(at, size).is_some() {
             return Ok(Prepared::Before(at));
+        }
+        if self.reserve.seems_to_have(Packed { at, size }) {
+            return Ok(Prepared::Nothing);
         }
         match span.source {
             Source::Compressed { holds, .. } => drop(self.block(Packed { at, size }, holds)?),

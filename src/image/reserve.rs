@@ -2,7 +2,7 @@
 //! them. So a block that was driven out of the caches here need not be decompressed again, and costs no memory that is ours.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -41,11 +41,15 @@ pub struct Packed {
     pub size: u32,
 }
 
+/// So many decompressed blocks later a block must come again at least: earlier it was asked for while it was being decompressed, or
+/// it was driven out of the cache before anybody came.
+const APART: u32 = 6;
+
 /// What is known of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It was decompressed, and that is all.
-    Seen,
+    /// It was decompressed as the block with this number, and that is all.
+    Seen(u32),
     /// It was decompressed again: what is decompressed once is mostly read to its end then, or kept.
     Wanted,
     /// So many bytes of its content are in reserve, if the kernel still has them.
@@ -59,10 +63,16 @@ struct Note {
 }
 
 impl Note {
-    const NONE: Self = Self { packed: Packed { at: 0, size: 0 }, state: State::Seen };
+    const NONE: Self = Self { packed: Packed { at: 0, size: 0 }, state: State::Seen(0) };
 
-    const fn is_held(&self) -> bool {
-        matches!(self.state, State::Held(_))
+    /// Which of a set has to go first.
+    const fn rank(&self) -> u8 {
+        match self.state {
+            _ if self.packed.size == 0 => 0,
+            State::Seen(_) => 1,
+            State::Wanted => 2,
+            State::Held(_) => 3,
+        }
     }
 }
 
@@ -91,13 +101,15 @@ impl Notes {
         self.set(packed).iter().find(|note| note.packed == packed).map(|note| note.state)
     }
 
-    /// Notes a block, in place of one that is not known to be in reserve or, if all others are, of one of them.
+    /// Notes a block, in place of one that is not known to be in reserve or, if all others are, of one of them; each in its turn.
     fn put(&mut self, packed: Packed, state: State) {
         self.turn = (self.turn + 1) % WAYS;
         let turn = self.turn;
         let set = self.set(packed);
-        let place = set.iter().position(|note| note.packed == packed).or_else(|| set.iter().position(|note| !note.is_held()));
-        if let Some(note) = set.get_mut(place.unwrap_or(turn)) {
+        let same = set.iter().position(|note| note.packed == packed);
+        let turns = || (0..WAYS).map(|n| (turn + n) % WAYS);
+        let place = same.or_else(|| turns().min_by_key(|&n| set.get(n).map(Note::rank)));
+        if let Some(note) = place.and_then(|place| set.get_mut(place)) {
             *note = Note { packed, state };
         }
     }
@@ -110,12 +122,15 @@ impl Notes {
 struct Store {
     pages: Box<dyn Pages>,
     notes: Mutex<Notes>,
+    /// What was looked for last was there.
+    is_held: AtomicBool,
 }
 
 /// The reserve of one image; empty until it is given pages.
 ///
 /// A block's place is its position times the bytes between two places, so blocks never share a byte, and what is stored twice in
-/// one place is the same, but in an image that gives one position two sizes: there the content by one may be found for the other.
+/// one place is the same, but in an image that gives one position two sizes: there the content by one may be found for the other, with zeros
+/// behind it.
 pub struct Reserve {
     store: OnceLock<Store>,
     stride: u64,
@@ -133,7 +148,7 @@ impl Reserve {
     /// Keeps blocks in `pages` from now on; the first stay.
     pub fn begin(&self, pages: Box<dyn Pages>) {
         let notes = Mutex::new(Notes::new(self.image));
-        let _first_stays = self.store.set(Store { pages, notes });
+        let _first_stays = self.store.set(Store { pages, notes, is_held: AtomicBool::new(true) });
     }
 
     /// How often something was found.
@@ -164,8 +179,14 @@ impl Reserve {
     pub fn len_of(&self, block: Packed) -> Option<usize> {
         match self.store.get()?.notes.lock().get(block)? {
             State::Held(len) => Some(len as usize),
-            State::Seen | State::Wanted => None,
+            State::Seen(_) | State::Wanted => None,
         }
+    }
+
+    /// Whether a block is in reserve, as far as that can be told without looking: not where the kernel has begun to take pages back.
+    #[must_use]
+    pub fn seems_to_have(&self, block: Packed) -> bool {
+        self.store.get().is_some_and(|store| store.is_held.load(Ordering::Relaxed)) && self.len_of(block).is_some()
     }
 
     /// Fills `room` with the content of a block from byte `skip` on; false where that is not in reserve.
@@ -178,6 +199,7 @@ impl Reserve {
         let place = store.place(block, len, self.stride);
         let Some(offset) = place.and_then(|place| place.checked_add(skip as u64)) else { return false };
         let is_held = store.pages.read(offset, room);
+        store.is_held.store(is_held, Ordering::Relaxed);
         if is_held {
             self.found.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -199,24 +221,30 @@ impl Reserve {
         is_new
     }
 
-    /// A block was decompressed, by whomever.
-    pub fn saw(&self, block: Packed) {
+    /// A block was decompressed, by whomever, as the block with this number. It is wanted if it was before, no more than `within` blocks
+    /// ago.
+    pub fn saw(&self, block: Packed, number: u32, within: u32) {
         let Some(store) = self.store.get() else { return };
         let mut notes = store.notes.lock();
         match notes.get(block) {
-            None => notes.put(block, State::Seen),
-            Some(State::Seen) => notes.put(block, State::Wanted),
+            Some(State::Seen(before)) if number.wrapping_sub(before) < APART => {}
+            Some(State::Seen(before)) if number.wrapping_sub(before) <= within => notes.put(block, State::Wanted),
+            None | Some(State::Seen(_)) => notes.put(block, State::Seen(number)),
             Some(State::Wanted | State::Held(_)) => {}
         }
     }
 
-    /// Puts the content of a block in reserve when it was decompressed twice.
+    /// Puts the content of a block in reserve when that is wanted; one of those who use it does, and once.
     pub fn keep_if_wanted(&self, block: Packed, content: &[u8]) {
         let Some(store) = self.in_reach() else { return };
-        let is_wanted = store.notes.lock().get(block) == Some(State::Wanted);
-        if is_wanted {
-            self.keep(block, content);
+        {
+            let mut notes = store.notes.lock();
+            if notes.get(block) != Some(State::Wanted) {
+                return;
+            }
+            notes.forget(block);
         }
+        self.keep(block, content);
     }
 }
 
@@ -304,8 +332,13 @@ mod tests {
         memory.0.lock().remove(&second).unwrap();
         let mut room = [0; 10];
         assert!(reserve.read(BLOCK, 0, &mut room), "the first page is still there");
+        let other = Packed { at: 1, size: 5 };
+        reserve.keep(other, &content(1, 100));
+        assert!(reserve.seems_to_have(BLOCK) && reserve.seems_to_have(other));
         assert!(!reserve.read(BLOCK, 4090, &mut room));
         assert_eq!(reserve.len_of(BLOCK), None);
+        assert!(!reserve.seems_to_have(other), "nor may this be there any more");
+        assert!(reserve.read(other, 0, &mut room) && reserve.seems_to_have(other));
         reserve.keep(BLOCK, &content(1, 9000));
         assert!(reserve.read(BLOCK, 4090, &mut room) && room == content(1, 9000)[4090..4100]);
     }
@@ -313,22 +346,56 @@ mod tests {
     #[test]
     fn a_block_may_have_to_come_twice() {
         let (reserve, memory) = reserve(4096);
-        let decompress = || {
-            reserve.saw(BLOCK);
+        let decompress = |number| {
+            reserve.saw(BLOCK, number, 100);
             reserve.keep_if_wanted(BLOCK, &content(1, 100));
         };
-        decompress();
-        assert!(memory.0.lock().is_empty() && reserve.len_of(BLOCK).is_none());
-        decompress();
+        // Twice at a time, and too late.
+        for number in [7, 7 + APART - 1, 108, 300] {
+            decompress(number);
+            assert!(memory.0.lock().is_empty() && reserve.len_of(BLOCK).is_none(), "{number}");
+        }
+        decompress(300 + APART);
         assert_eq!((memory.0.lock().len(), reserve.len_of(BLOCK)), (1, Some(100)));
+        reserve.saw(BLOCK, 1000, 100);
+        assert_eq!(reserve.len_of(BLOCK), Some(100));
+    }
+
+    /// Pages that take nothing, and how often they were asked to.
+    #[derive(Clone, Default)]
+    struct Full(Arc<AtomicU64>);
+
+    impl Pages for Full {
+        fn room(&self) -> u64 {
+            1 << 60
+        }
+
+        fn read(&self, _offset: u64, _room: &mut [u8]) -> bool {
+            false
+        }
+
+        fn store(&self, _offset: u64, _bytes: &[u8]) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            false
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_tried_once() {
+        let (reserve, pages) = (Reserve::new(1 << 30, 4096), Full::default());
+        reserve.begin(Box::new(pages.clone()));
+        reserve.saw(BLOCK, 1, 100);
+        reserve.saw(BLOCK, 50, 100);
+        (0..9).for_each(|_| reserve.keep_if_wanted(BLOCK, &content(1, 100)));
+        assert_eq!(pages.0.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn who_has_no_pages_leaves_a_block_to_who_uses_it() {
         let (reserve, memory) = reserve(4096);
         crate::image::cache::giving_way(|| {
-            for _ in 0..3 {
-                reserve.saw(BLOCK);
+            for number in [10, 20, 30] {
+                reserve.saw(BLOCK, number, 100);
                 reserve.keep_if_wanted(BLOCK, &content(1, 100));
             }
         });
@@ -366,6 +433,23 @@ mod tests {
         (MOST / 16..MOST).for_each(|n| few.put(packed(n), State::Wanted));
         assert!(known(&mut few, 0..MOST / 16) >= MOST / 16 - 8);
         assert_eq!(Notes::new(0).notes.len() as u64, FEWEST);
+    }
+
+    #[test]
+    fn those_that_were_seen_make_room_in_turn() {
+        let mut notes = Notes::new(0);
+        let set = |notes: &mut Notes, n: u64| notes.set(Packed { at: n, size: 1 }).as_ptr() as usize;
+        let first = set(&mut notes, 0);
+        let mates: Vec<Packed> =
+            (0..).filter(|&n| set(&mut notes, n) == first).take(WAYS + 1).map(|at| Packed { at, size: 1 }).collect();
+        let known = |notes: &mut Notes| mates.iter().filter(|&&mate| notes.get(mate).is_some()).count();
+        mates.iter().take(WAYS).for_each(|&mate| notes.put(mate, State::Seen(1)));
+        assert_eq!(known(&mut notes), WAYS);
+        notes.put(mates[0], State::Held(1));
+        notes.put(mates[1], State::Wanted);
+        notes.put(mates[WAYS], State::Seen(2));
+        assert!([0, 1, WAYS].iter().all(|&n| notes.get(mates[n]).is_some()));
+        assert_eq!(known(&mut notes), WAYS);
     }
 
     #[test]
