@@ -139,7 +139,7 @@ fn a_check_that_leads_nowhere_is_not_green() {
     }
     let guarded = Guarded::new();
     guarded.check("required.d", "20-two", "exit 0");
-    guarded.check("wanted.d", "20-two", "exit 0");
+    guarded.check("wanted.d", "20-two", "touch $0.was-run");
     let link = |directory: &str| guarded.power.machine.scratch.path(directory).join("10-app");
     symlink("/opt/app/check", link("required.d")).unwrap();
     let red = guarded.on("$BOOT && $GUARD --no-reboot");
@@ -150,6 +150,7 @@ fn a_check_that_leads_nowhere_is_not_green() {
     let green = guarded.on("$BOOT && $GUARD --no-reboot");
     assert!(green.code == Some(0) && guarded.is_confirmed(), "{green:?}");
     assert!(green.stderr.contains("wanted.d/10-app: No such file") && green.stderr.contains("only wanted"), "{green:?}");
+    assert!(guarded.power.machine.scratch.path("wanted.d/20-two.was-run").exists(), "others are run: {green:?}");
 }
 
 /// What is only wanted costs no image its confirmation, whoever has to say that it works.

@@ -39,19 +39,33 @@ pub enum Answer {
 /// with none of the latter. One that comes again in a later directory is taken from that.
 ///
 /// # Errors
-/// Where a directory, or one of such a name, is there and cannot be read, or is a link that leads nowhere: what cannot be checked is not
-/// green.
+/// The first of those of [`look`]: what cannot be checked is not green.
 pub fn programs(directories: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    look(directories).into_iter().collect()
+}
+
+/// The same, with an error in the place of each directory, or each file of such a name, that is there and cannot be read, or is a link
+/// that leads nowhere.
+pub fn look(directories: &[PathBuf]) -> Vec<Result<PathBuf>> {
     let mut found: Vec<(OsString, Result<PathBuf>)> = Vec::new();
     for directory in directories {
         let failed = |e| Error::sys("look for checks in", directory, e);
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound && !directory.is_symlink() => continue,
-            Err(e) => return Err(failed(e)),
+            Err(e) => {
+                found.push((OsString::new(), Err(failed(e))));
+                continue;
+            }
         };
         for entry in entries {
-            let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).map_err(failed)?;
+            let (path, name) = match entry {
+                Ok(entry) => (entry.path(), entry.file_name()),
+                Err(e) => {
+                    found.push((OsString::new(), Err(failed(e))));
+                    break;
+                }
+            };
             if !is_name(&name) {
                 continue;
             }

@@ -76,11 +76,14 @@ impl Case<'_> {
     /// They only tell, so they are run when all is decided and saved: one that hangs keeps nobody from that. What has not ended when the
     /// time is over is ended.
     pub fn tell_of_wanted(&self, watch: &mut Watch) {
-        let programs = checks::programs(&self.request.wanted).unwrap_or_else(|e| {
-            tracing::warn!("{e}; they were only wanted");
-            Vec::new()
-        });
-        for program in programs {
+        for program in checks::look(&self.request.wanted) {
+            let program = match program {
+                Ok(program) => program,
+                Err(e) => {
+                    tracing::warn!("{e}; it was only wanted");
+                    continue;
+                }
+            };
             let shown = program.display();
             if watch.is_over() {
                 tracing::warn!("the time is over: {shown} and what comes after it is not run; it was only wanted");
