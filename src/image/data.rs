@@ -18,8 +18,8 @@ const BLOCK: &str = "data block";
 const FRAGMENT: &str = "fragment";
 /// Bytes of a read that is one of many here and there, at most: the kernel reads at least 16 KiB for who reads in order.
 const SMALL: usize = 8 << 10;
-/// Blocks that may have been decompressed since one was, for that to be another file's that has the same. Later than that a file is read
-/// again whose pages the kernel has no room for, and the more it is left the better. Fragments are of many files anyhow.
+/// A block that comes again after no more than so many others is taken for one of another file that has the same. Later than that it is
+/// mostly a file whose pages the kernel had no room for, and it has none for these either. Fragments are of many files anyhow.
 const COPY: u32 = 1024;
 /// A read of a hole is answered from here, if it is no longer.
 static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; 128 << 10]);
