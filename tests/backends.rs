@@ -80,6 +80,25 @@ fn older_kernels_get_layers_by_path() {
     trees.iter().for_each(|tree| assert_eq!(*tree, trees[0]));
 }
 
+/// One that comes before the union is ready.
+#[test]
+fn a_signal_leaves_nothing_mounted() {
+    if !can_run("a_signal_leaves_nothing_mounted", is_root(), ROOT) {
+        return;
+    }
+    let scratch = Scratch::with_image();
+    for backend in ["kernel", "hybrid", "fuse"] {
+        // By its image's whole path the daemon is known.
+        let mount = format!("mount {} mnt --upper upper --work work --backend {backend}", scratch.path("image.sqfs").display());
+        let line = ["--block-signal=TERM", "sh", "-c", &format!("kill -TERM $$; exec {} {mount}", support::HAOSFS)];
+        let finished = Finished::from(Command::new("env").args(line).current_dir(scratch.path("")).output().unwrap());
+        finished.failed(8, "Interrupted system call");
+        wait_until("its daemon goes", || scratch.daemons().is_empty());
+        assert_eq!(scratch.mountinfo("mnt"), None, "{backend}");
+        wait_until("the loop device goes", || loops(&scratch, "image.sqfs").is_empty());
+    }
+}
+
 fn names(root: &Path) -> Vec<Vec<u8>> {
     Snapshot::read(root).unwrap().names.into_keys().collect()
 }

@@ -1,8 +1,9 @@
 //! `haosfs mount`.
 
 use crate::error::{Errno, Error, Result};
-use crate::mount::{self, Backend, Choice, MountPlan, Request};
+use crate::mount::{self, Backend, Choice, Lowers, MountPlan, Request};
 use crate::sys::daemon::{self, Readiness, Started};
+use crate::sys::signals::Termination;
 
 /// In which process the union is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<Side> {
     }
     match (manner, choice.backend) {
         (Manner::DryRun, backend) => mount::look(&plan, backend).map(|()| Side::Asker),
-        (_, Backend::Kernel) => mount::mount(&plan, lowers, &choice).map(|()| Side::Asker),
+        (_, Backend::Kernel) => mount_by_kernel(&plan, lowers, &choice).map(|()| Side::Asker),
         (Manner::Foreground, _) => serve(&plan, &choice, || Ok(())).map(|()| Side::Server),
         (Manner::Background, _) => {
             // Nothing that stands where it can be seen may be shared with the daemon, or outlive both.
@@ -59,6 +60,19 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<Side> {
             }
         }
     }
+}
+
+/// A signal to end waits until the kernel has all of it, which then goes again.
+fn mount_by_kernel(plan: &MountPlan, lowers: Lowers, choice: &Choice) -> Result<()> {
+    let failed = |e| Error::sys("block", "signals", e);
+    let termination = Termination::block().map_err(failed)?;
+    let mounted = mount::mount(plan, lowers, choice);
+    if mounted.is_ok() && termination.is_pending() {
+        mount::unmount(&plan.mountpoint, false)?;
+        return Err(Error::sys("finish mounting", &plan.mountpoint, Errno::EINTR));
+    }
+    termination.lift().map_err(failed)?;
+    mounted
 }
 
 fn serve(plan: &MountPlan, choice: &Choice, ready: impl FnOnce() -> Result<()> + Send) -> Result<()> {
