@@ -1,11 +1,13 @@
 //! How `haosfs umount` knows when a daemon has gone: the daemon listens on an abstract socket whose name begins with its superblock's
 //! device number, and the kernel takes that name away when the daemon ends (unix(7)).
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,9 +50,6 @@ pub struct Watch {
     pid: i32,
 }
 
-/// In place of the number of a process to whom so many want to speak that it cannot be told.
-const UNKNOWN: i32 = 0;
-
 /// Device numbers are used again at once, while the daemon that had one before may still be writing out; and a name that can be known
 /// before can be taken by anybody. So each daemon adds something of its own.
 fn beginning(device: &str) -> String {
@@ -91,29 +90,25 @@ impl Drop for Presence {
 impl Watch {
     /// Starts to watch the daemon of the superblock `major:minor`, and any that had the number before and is not done yet;
     /// `None` where none shows itself. Anybody can take such a name: so only a process of root or of `user`, whose mount it is,
-    /// is believed, and one of which that cannot be told.
+    /// is believed.
     #[must_use]
     pub fn start(device: &str, user: Option<u32>) -> Option<Self> {
-        let mut watch = Self { names: Vec::new(), user, pid: UNKNOWN };
-        for name in names(device) {
-            if let Some(pid) = listening(&name, user) {
-                watch.names.push(name);
-                watch.pid = if pid == UNKNOWN { watch.pid } else { pid };
-            }
-        }
-        (!watch.names.is_empty()).then_some(watch)
+        let listen: Vec<(String, i32)> =
+            names(device).into_iter().filter_map(|name| listening(&name, user).map(|pid| (name, pid))).collect();
+        let pid = listen.last()?.1;
+        Some(Self { names: listen.into_iter().map(|(name, _)| name).collect(), user, pid })
     }
 
-    /// The daemon, or the last of those that showed themselves, where that can be told.
+    /// The daemon, or the last of those that showed themselves.
     #[must_use]
-    pub fn pid(&self) -> Option<i32> {
-        Some(self.pid).filter(|&pid| pid != UNKNOWN)
+    pub const fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// The same in words.
     #[must_use]
     pub fn told(&self) -> String {
-        self.pid().map_or_else(|| "its daemon".to_owned(), |pid| format!("its daemon (pid {pid})"))
+        format!("its daemon (pid {})", self.pid)
     }
 
     /// Waits until all have ended; false when the time is over first.
@@ -134,11 +129,24 @@ impl Watch {
 
 /// What listens now, and what did so while this was read.
 fn names(device: &str) -> Vec<String> {
-    let beginning = format!("@{}", beginning(device));
+    let beginning = beginning(device);
+    let mut names: Vec<String> =
+        sockets().into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&beginning)).collect();
+    names.dedup();
+    names
+}
+
+/// The abstract names of sockets, with their inodes: the last fields of each line (proc_net_unix(5)). Of a name there may be a line for
+/// each connection beside the one that listens.
+fn sockets() -> Vec<(String, String)> {
     let table = fs::read(proc::path("self/net/unix")).unwrap_or_default();
-    let last = |line: &[u8]| String::from_utf8(line.rsplit(|&b| b == b' ').next()?.to_vec()).ok();
-    let all = table.split(|&b| b == b'\n').filter_map(last);
-    all.filter(|name| name.starts_with(&beginning)).map(|name| name.split_at(1).1.to_owned()).collect()
+    let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
+    let socket = |line: &[u8]| {
+        let mut fields = line.rsplit(|&b| b == b' ').filter(|field| !field.is_empty());
+        let name = text(fields.next()?.strip_prefix(b"@")?)?;
+        Some((name, text(fields.next()?)?))
+    };
+    table.split(|&b| b == b'\n').filter_map(socket).collect()
 }
 
 /// The process that listens by a name, if it is believed.
@@ -147,7 +155,7 @@ fn listening(name: &str, user: Option<u32>) -> Option<i32> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
     match rustix::net::connect(&socket, &address) {
-        Err(Errno::AGAIN) => return Some(UNKNOWN),
+        Err(Errno::AGAIN) => return holding(name, user),
         answer => answer.ok()?,
     }
     let peer = rustix::net::sockopt::socket_peercred(&socket).ok()?;
@@ -155,9 +163,39 @@ fn listening(name: &str, user: Option<u32>) -> Option<i32> {
     believed.then(|| peer.pid.as_raw_nonzero().get())
 }
 
+/// The same where so many want to speak to it that it cannot be asked: a process that is believed, and has a socket of that name.
+fn holding(name: &str, user: Option<u32>) -> Option<i32> {
+    let links: HashSet<PathBuf> =
+        sockets().into_iter().filter(|(of, _)| of == name).map(|(_, inode)| format!("socket:[{inode}]").into()).collect();
+    let holds = |pid: i32| {
+        let descriptors = fs::read_dir(proc::path(&format!("{pid}/fd"))).into_iter().flatten().flatten();
+        descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| links.contains(&link))
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(|&pid| {
+        proc::users(pid).is_some_and(|users| users.into_iter().all(|uid| uid == 0 || user == Some(uid))) && holds(pid)
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    const NOBODY: u32 = 65534;
+
+    fn is_root(test: &str) -> bool {
+        if own() == Some(0) {
+            return true;
+        }
+        println!("SKIPPED {test}: needs root");
+        assert!(std::env::var_os("HAOSFS_NO_SKIP").is_none_or(|v| v != "1"), "{test} was skipped: needs root");
+        false
+    }
 
     fn own() -> Option<u32> {
         Some(rustix::process::geteuid().as_raw())
@@ -173,11 +211,7 @@ mod tests {
 
     #[test]
     fn only_root_and_the_mount_s_own_user_are_believed() {
-        const TEST: &str = "only_root_and_the_mount_s_own_user_are_believed";
-        const NOBODY: u32 = 65534;
-        if own() != Some(0) {
-            println!("SKIPPED {TEST}: needs root");
-            assert!(std::env::var_os("HAOSFS_NO_SKIP").is_none_or(|v| v != "1"), "{TEST} was skipped: needs root");
+        if !is_root("only_root_and_the_mount_s_own_user_are_believed") {
             return;
         }
         let device = format!("foreign:{}", std::process::id());
@@ -203,7 +237,7 @@ mod tests {
         assert!(Watch::start(&device, own()).is_none());
         let presence = show(&device).unwrap();
         let watch = Watch::start(&device, own()).unwrap();
-        assert_eq!(watch.pid(), Some(own_pid()));
+        assert_eq!(watch.pid(), own_pid());
         assert!(!watch.wait(Duration::ZERO));
         drop(presence);
         assert!(watch.wait(Duration::from_secs(5)));
@@ -232,9 +266,36 @@ mod tests {
         let name = names(&device).pop().unwrap();
         (0..most_waiting() * 2).for_each(|_| assert!(listening(&name, own()).is_some()));
         let start = Instant::now();
-        while Watch::start(&device, own()).unwrap().pid() != Some(own_pid()) {
+        while Watch::start(&device, own()).unwrap().pid() != own_pid() {
             assert!(start.elapsed() < Duration::from_secs(5));
         }
+    }
+
+    /// Nor is somebody else by being one that cannot be asked.
+    #[test]
+    fn a_stranger_whom_nobody_can_ask_is_not_believed() {
+        const TEST: &str = "a_stranger_whom_nobody_can_ask_is_not_believed";
+        const LISTENS: &str = "socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, pack('S a*', AF_UNIX, \"\\0$ARGV[0]\")) or die;
+            listen(S, 0); $| = 1; print qq(\\n); <STDIN>";
+        if !is_root(TEST) {
+            return;
+        }
+        let device = format!("stranger:{}", std::process::id());
+        let mut command = Command::new("perl");
+        command.args(["-MSocket", "-e", LISTENS, &format!("{}0", beginning(&device))]).uid(NOBODY).gid(NOBODY);
+        let mut stranger = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        stranger.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let name = names(&device).pop().unwrap();
+        let full = || {
+            let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+            rustix::net::connect(&socket, &address) == Err(Errno::AGAIN)
+        };
+        assert!((0..10).any(|_| full()));
+        assert!(Watch::start(&device, Some(1000)).is_none());
+        assert_eq!(Watch::start(&device, Some(NOBODY)).unwrap().pid(), i32::try_from(stranger.id()).unwrap());
+        drop(stranger.stdin.take());
+        assert!(stranger.wait().unwrap().success());
     }
 
     /// One that takes nobody: it is stopped, or others ask faster than it can take them.
@@ -245,7 +306,7 @@ mod tests {
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         (0..=most_waiting()).for_each(|_| _ = listening(&name, own()));
         let watch = Watch::start(&device, own()).unwrap();
-        assert_eq!(watch.pid(), None);
+        assert_eq!(watch.pid(), own_pid());
         assert!(!watch.wait(Duration::from_millis(20)));
         drop(listener);
         assert!(watch.wait(Duration::from_secs(5)));

@@ -80,6 +80,16 @@ pub fn process_of(thread: u32) -> Option<Process> {
     Some(Process { id, started: Duration::from_millis(hundredths.saturating_mul(10)) })
 }
 
+/// The real and the effective user of a process (`Uid` of proc_pid_status(5)). The owner of its directory is root where others must not
+/// look into it, whoever it is.
+#[must_use]
+pub fn users(pid: i32) -> Option<[u32; 2]> {
+    let status = std::fs::read(path(&format!("{pid}/status"))).ok()?;
+    let users = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let mut users = users.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).map(number);
+    Some([users.next()??, users.next()??])
+}
+
 fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
@@ -99,5 +109,7 @@ mod tests {
         let now = since_start();
         assert!(own.started <= now && own.started + Duration::from_secs(3600) > now, "{own:?} {now:?}");
         assert_eq!([0, u32::MAX].map(process_of), [None; 2]);
+        let own_users = [rustix::process::getuid(), rustix::process::geteuid()].map(rustix::process::Uid::as_raw);
+        assert_eq!([i32::try_from(own.id).unwrap(), -1].map(users), [Some(own_users), None]);
     }
 }
