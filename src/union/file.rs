@@ -294,8 +294,17 @@ impl Union {
         if node.kind.is_dir() {
             return self.sync_dir(&node, &fd, data_only);
         }
-        let told = self.lost.answer(&node, sync_file(&node, &fd, data_only), || process_of(asker));
+        let told = self.lost.answer(&node, self.sync_file(&node, &fd, data_only), || process_of(asker));
         told.map_err(|e| Error::sys("synchronise", self.name_of(&node.state.read()), e))
+    }
+
+    fn sync_file(&self, node: &Node, fd: &OwnedFd, data_only: bool) -> Result<(), Errno> {
+        let unheard = node.open_file().and_then(|mut file| file.synchronise());
+        sync_data(node, fd, data_only)?;
+        match (unheard, &self.upper) {
+            (Some(unheard), Some(upper)) => upper.syncs().outcome(&unheard),
+            _ => Ok(()),
+        }
     }
 
     /// Target of a symbolic link.
@@ -327,7 +336,7 @@ impl Union {
     }
 }
 
-fn sync_file(node: &Node, fd: &OwnedFd, data_only: bool) -> Result<(), Errno> {
+fn sync_data(node: &Node, fd: &OwnedFd, data_only: bool) -> Result<(), Errno> {
     if node.synced.load(Ordering::Acquire) {
         return data::sync(fd, data_only);
     }

@@ -43,6 +43,7 @@ mod readers;
 pub mod remove;
 pub mod rename;
 pub mod squashfs;
+mod syncs;
 pub mod table;
 pub mod upper;
 mod ways;
@@ -288,7 +289,7 @@ impl Union {
         let Some(upper) = &self.upper else { return Ok(()) };
         upper.announce_end();
         self.synchronise()?;
-        if let Some(e) = upper.failure() {
+        if let Some(e) = upper.syncs().first_failure() {
             return Err(Error::sys("make durable what was written to", upper.path(), e));
         }
         if self.options.fsync == Durability::Volatile { upper.clear_volatile() } else { Ok(()) }
@@ -300,7 +301,7 @@ impl Union {
     /// The kernel's answer where the upper cannot be synchronised.
     pub fn synchronise(&self) -> Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
-        upper.synchronise().map_err(|e| Error::sys("synchronise", upper.path(), e))
+        upper.syncs().run().map_err(|e| Error::sys("synchronise", upper.path(), e))
     }
 
     /// Whether it can be written.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::Union;
 use super::node::Node;
+use super::syncs::{Unheard, Written};
 use super::write_out::Run;
 use crate::error::Errno;
 use crate::sys::daemon;
@@ -30,12 +31,27 @@ pub struct OpenFile {
     /// Used since it was last in turn to be closed.
     used: bool,
     run: Run,
+    written: Written,
 }
 
 impl OpenFile {
     /// What is written to it on end.
     pub(super) const fn run(&mut self) -> &mut Run {
         &mut self.run
+    }
+
+    /// It was written by `fd`, which somebody may have closed here meanwhile.
+    pub(super) fn was_written_by(&mut self, fd: &Arc<OwnedFd>, next_sync: impl Fn() -> u64) {
+        if !self.fd.as_ref().is_some_and(|open| Arc::ptr_eq(open, fd)) {
+            let next = next_sync();
+            self.written.add(next);
+            self.written.close(next);
+        }
+    }
+
+    /// It is going to be synchronised. Answers what its descriptor may not tell.
+    pub(super) fn synchronise(&mut self) -> Option<Unheard> {
+        self.written.synchronise()
     }
 
     /// It, where there is one.
@@ -73,13 +89,13 @@ impl OpenFiles {
     }
 
     /// No descriptor writes any more; the caller holds no node's open file.
-    pub(super) fn give_up_writing(&self, any_mode: bool) {
-        self.order.lock().retain(|node| node.upgrade().is_some_and(|node| give_up_writing(&node, any_mode)));
+    pub(super) fn give_up_writing(&self, any_mode: bool, next_sync: u64) {
+        self.order.lock().retain(|node| node.upgrade().is_some_and(|node| give_up_writing(&node, any_mode, next_sync)));
         self.close_leaving();
     }
 
     /// Another node has a descriptor; the caller holds no node's open file. One that was not used for longest is closed.
-    fn admit(&self, node: &Arc<Node>) {
+    fn admit(&self, node: &Arc<Node>, next_sync: impl Fn() -> u64) {
         let mut next = {
             let mut order = self.order.lock();
             order.push_back(Arc::downgrade(node));
@@ -91,6 +107,7 @@ impl OpenFiles {
             let Some(mut data) = victim.open_file() else { return };
             if !data.used || turn > self.most {
                 let fd = data.fd.take();
+                data.written.close(next_sync());
                 drop(data);
                 let _closed = std::mem::replace(&mut *self.leaving.lock(), fd);
                 return;
@@ -108,6 +125,9 @@ impl Union {
     /// The node's shared descriptor of its upper file. The caller holds the node's state.
     pub(super) fn data_fd(&self, node: &Arc<Node>, spot: &Spot, write: bool) -> Result<Arc<OwnedFd>, Errno> {
         let mut data = node.open_file().ok_or(Errno::EISDIR)?;
+        if write {
+            data.written.add(self.next_sync());
+        }
         if (if write { data.writable } else { data.readable })
             && let Some(fd) = data.fd.clone()
         {
@@ -124,11 +144,11 @@ impl Union {
         (data.readable, data.writable, data.used) = (readable, writable, true);
         drop(data);
         if first {
-            self.open_files.admit(node);
+            self.open_files.admit(node, || self.next_sync());
         }
         // Those that were open were closed, perhaps before this one could be seen.
         if !write && writable && self.is_read_only() {
-            give_up_writing(node, self.overrules_modes());
+            give_up_writing(node, self.overrules_modes(), self.next_sync());
         }
         Ok(fd)
     }
@@ -152,6 +172,10 @@ impl Union {
         }
     }
 
+    pub(super) fn next_sync(&self) -> u64 {
+        self.upper.as_ref().map_or(0, |upper| upper.syncs().next())
+    }
+
     /// Keeps a descriptor that can read and write.
     pub(super) fn keep_open(&self, node: &Arc<Node>, file: Arc<OwnedFd>) {
         let Some(mut data) = node.open_file() else { return };
@@ -159,7 +183,7 @@ impl Union {
         (data.readable, data.writable, data.used) = (true, true, true);
         drop(data);
         if first {
-            self.open_files.admit(node);
+            self.open_files.admit(node, || self.next_sync());
         }
     }
 
@@ -171,7 +195,7 @@ impl Union {
 
 /// Takes the descriptor by which a node is written. Without the right to open it again by `any_mode` another one that only reads stays.
 /// False where the node has none any more.
-fn give_up_writing(node: &Node, any_mode: bool) -> bool {
+fn give_up_writing(node: &Node, any_mode: bool, next_sync: u64) -> bool {
     let Some(mut data) = node.open_file() else { return false };
     if data.writable
         && let Some(fd) = data.fd.take()
@@ -179,6 +203,7 @@ fn give_up_writing(node: &Node, any_mode: bool) -> bool {
         let reading = || Spot::Fd(Arc::clone(&fd)).open_untouched(OFlags::RDONLY).ok().map(Arc::new);
         data.fd = if any_mode { None } else { reading() };
         (data.readable, data.writable) = (data.fd.is_some(), false);
+        data.written.close(next_sync);
     }
     data.fd.is_some()
 }
@@ -210,13 +235,13 @@ mod tests {
         let files = OpenFiles::of(2);
         let nodes: Vec<Arc<Node>> = (0..4).map(node).collect();
         let open = || nodes.iter().map(|node| node.open_file().unwrap().fd.is_some()).collect::<Vec<_>>();
-        files.admit(&nodes[0]);
-        files.admit(&nodes[1]);
+        files.admit(&nodes[0], || 0);
+        files.admit(&nodes[1], || 0);
         nodes[0].open_file().unwrap().used = true;
-        files.admit(&nodes[2]);
+        files.admit(&nodes[2], || 0);
         assert_eq!(open(), [true, false, true, true]);
         nodes.iter().for_each(|node| node.open_file().unwrap().used = true);
-        files.admit(&nodes[3]);
+        files.admit(&nodes[3], || 0);
         assert_eq!(open().iter().filter(|open| **open).count(), 2);
         assert!(open()[3], "the newest is not closed at once");
     }
@@ -227,10 +252,10 @@ mod tests {
         let nodes: Vec<Arc<Node>> = (0..3).map(node).collect();
         let fds: Vec<_> = nodes.iter().map(|node| Arc::downgrade(&node.open_fd().unwrap())).collect();
         let open = || fds.iter().map(|fd| fd.upgrade().is_some()).collect::<Vec<_>>();
-        nodes.iter().take(2).for_each(|node| files.admit(node));
+        nodes.iter().take(2).for_each(|node| files.admit(node, || 0));
         assert!(nodes[0].open_fd().is_none());
         assert_eq!(open(), [true, true, true]);
-        files.admit(&nodes[2]);
+        files.admit(&nodes[2], || 0);
         assert_eq!(open(), [false, true, true], "one alone waits");
         files.close_leaving();
         assert_eq!(open(), [false, false, true]);
@@ -239,9 +264,9 @@ mod tests {
     #[test]
     fn nodes_that_went_need_no_turn() {
         let files = OpenFiles::of(1);
-        files.admit(&node(0));
+        files.admit(&node(0), || 0);
         let kept = node(1);
-        files.admit(&kept);
+        files.admit(&kept, || 0);
         assert!(kept.open_file().unwrap().fd.is_some());
     }
 }

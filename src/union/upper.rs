@@ -4,17 +4,18 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::syncs::Syncs;
 use super::{pair, work};
 use crate::error::{Errno, Error, Result};
 use crate::ovl;
 use crate::ovl::xattr::{Namespace, Private};
 use crate::sys::cred::{Privilege, privilege};
-use crate::sys::data::{self, OFlags};
+use crate::sys::data::OFlags;
 use crate::sys::dir::{self, RawEntry, Rename};
 use crate::sys::layer;
 use crate::sys::spot::{Spot, open_dir_at};
@@ -42,9 +43,7 @@ pub struct Upper {
     namespace: Namespace,
     privilege: Privilege,
     atime: Atime,
-    /// The root, to make all durable by; `None` where it must not be read.
-    synced: Option<OwnedFd>,
-    failure: OnceLock<Errno>,
+    syncs: Syncs,
     next_temp: AtomicU64,
     /// Name in the work directory of the whiteout that others are hard links of.
     whiteout: Mutex<Option<OsString>>,
@@ -74,7 +73,9 @@ impl Upper {
         let ([upper_dir, work_dir], locks) = Self::take(upper, work, atime, may_take)?;
         let stat = Spot::Fd(Arc::clone(&upper_dir)).stat().map_err(|e| Error::sys("stat", upper, e))?;
         let inner = work::open(work, &work_dir)?;
-        let synced = Spot::Fd(Arc::clone(&upper_dir)).open(OFlags::RDONLY | OFlags::DIRECTORY).ok();
+        // Of an ordinary user's upper its root may be one that he must not read.
+        let readable = |dir: &Arc<OwnedFd>| Spot::Fd(Arc::clone(dir)).open(OFlags::RDONLY | OFlags::DIRECTORY);
+        let synced = readable(&upper_dir).or_else(|_| readable(&inner)).map_err(|e| Error::sys("open", work, e))?;
         let mut this = Self {
             path: upper.to_owned(),
             root: upper_dir,
@@ -84,8 +85,7 @@ impl Upper {
             namespace: Namespace::User,
             privilege: privilege(),
             atime,
-            synced,
-            failure: OnceLock::new(),
+            syncs: Syncs::new(synced),
             next_temp: AtomicU64::new(0),
             whiteout: Mutex::new(None),
             lending: RwLock::new(()),
@@ -98,25 +98,9 @@ impl Upper {
         Ok(this)
     }
 
-    /// Makes durable all that was written to it. A descriptor is told of each error that came after it was opened, of earlier ones that
-    /// nobody was told of yet only (Documentation/core-api/errseq.rst), so it is one from the beginning on.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn synchronise(&self) -> Result<(), Errno> {
-        let done = match &self.synced {
-            Some(fd) => data::sync_all(fd),
-            None => Spot::Fd(Arc::clone(&self.root)).open(OFlags::RDONLY | OFlags::DIRECTORY).and_then(data::sync_all),
-        };
-        done.inspect_err(|e| {
-            let _first_stays = self.failure.set(*e);
-        })
-    }
-
-    /// What [`Upper::synchronise`] has answered once, and would not answer again.
-    #[must_use]
-    pub fn failure(&self) -> Option<Errno> {
-        self.failure.get().copied()
+    /// Each making durable of all that was written to it.
+    pub(super) const fn syncs(&self) -> &Syncs {
+        &self.syncs
     }
 
     /// Checks what can be without changing anything: both directories are let go again.
