@@ -171,7 +171,8 @@ impl Union {
 
     fn apply(&self, node: &Arc<Node>, spot: &Spot, set: &SetAttr, caller: Caller, emptied: bool) -> Result<(), Errno> {
         if let Some(size) = set.size.filter(|_| !emptied) {
-            data::truncate(self.data_fd(node, spot, true)?, size)?;
+            let fd = self.data_fd(node, spot, true)?;
+            self.write_by(node, &fd, || data::truncate(&fd, size))?;
         }
         if let (Some(size), Some(mut file)) = (set.size, node.open_file()) {
             file.run().cut(size);

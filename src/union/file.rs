@@ -181,15 +181,20 @@ impl Union {
         let node = self.table.get(id)?;
         let fd = self.fd_for_writing(&node, writer)?;
         self.check_place(&node, &fd, offset)?;
-        let mut written = self.removals.outlast(|| Ok(data::write_at(&fd, bytes, offset)?))?;
-        while let Some(rest) = bytes.get(written..).filter(|rest| writer.whole && !rest.is_empty()) {
+        let written = self.write_by(&node, &fd, || self.write_at(&fd, offset, bytes, writer.whole))?;
+        self.write_out(&node, &fd, offset, written);
+        Ok(written)
+    }
+
+    fn write_at(&self, fd: &OwnedFd, offset: u64, bytes: &[u8], whole: bool) -> Result<usize> {
+        let mut written = self.removals.outlast(|| Ok(data::write_at(fd, bytes, offset)?))?;
+        while let Some(rest) = bytes.get(written..).filter(|rest| whole && !rest.is_empty()) {
             let at = offset.checked_add(written as u64).ok_or(Errno::EFBIG)?;
-            match self.removals.outlast(|| Ok(data::write_at(&fd, rest, at)?))? {
+            match self.removals.outlast(|| Ok(data::write_at(fd, rest, at)?))? {
                 0 => return Err(Errno::EIO.into()),
                 more => written += more,
             }
         }
-        self.write_out(&node, &fd, offset, written);
         Ok(written)
     }
 
@@ -203,7 +208,7 @@ impl Union {
         let node = self.table.get(id)?;
         let fd = self.fd_for_writing(&node, Writer { append, ..Writer::of(caller) })?;
         node.open_file().into_iter().for_each(|mut file| file.run().written_over());
-        self.removals.outlast(|| Ok(data::allocate(&fd, mode, offset, len)?))
+        self.write_by(&node, &fd, || self.removals.outlast(|| Ok(data::allocate(&fd, mode, offset, len)?)))
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE`.
@@ -243,12 +248,12 @@ impl Union {
                 Backing::Lower(at) => Err(at),
             }
         };
-        match fd {
+        self.write_by(&written, &target, || match fd {
             Ok(fd) => self.removals.outlast(|| Ok(data::copy_range(&fd, from.1, &target, to.1, len)?)),
             Err(at) => self.copy_out(at, from.1, len.min(1 << 20), &|bytes| {
                 self.removals.outlast(|| Ok(data::write_at(&target, bytes, to.1)?))
             }),
-        }
+        })
     }
 
     /// Writes bytes of a lower, none where they are not what it holds. An image that is cut off while they are written would have

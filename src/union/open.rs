@@ -40,15 +40,6 @@ impl OpenFile {
         &mut self.run
     }
 
-    /// It was written by `fd`, which somebody may have closed here meanwhile.
-    pub(super) fn was_written_by(&mut self, fd: &Arc<OwnedFd>, next_sync: impl Fn() -> u64) {
-        if !self.fd.as_ref().is_some_and(|open| Arc::ptr_eq(open, fd)) {
-            let next = next_sync();
-            self.written.add(next);
-            self.written.close(next);
-        }
-    }
-
     /// It is going to be synchronised. Answers what its descriptor may not tell.
     pub(super) fn synchronise(&mut self) -> Option<Unheard> {
         self.written.synchronise()
@@ -89,8 +80,8 @@ impl OpenFiles {
     }
 
     /// No descriptor writes any more; the caller holds no node's open file.
-    pub(super) fn give_up_writing(&self, any_mode: bool, next_sync: u64) {
-        self.order.lock().retain(|node| node.upgrade().is_some_and(|node| give_up_writing(&node, any_mode, next_sync)));
+    pub(super) fn give_up_writing(&self, any_mode: bool, next_sync: impl Fn() -> u64) {
+        self.order.lock().retain(|node| node.upgrade().is_some_and(|node| give_up_writing(&node, any_mode, &next_sync)));
         self.close_leaving();
     }
 
@@ -125,9 +116,6 @@ impl Union {
     /// The node's shared descriptor of its upper file. The caller holds the node's state.
     pub(super) fn data_fd(&self, node: &Arc<Node>, spot: &Spot, write: bool) -> Result<Arc<OwnedFd>, Errno> {
         let mut data = node.open_file().ok_or(Errno::EISDIR)?;
-        if write {
-            data.written.add(self.next_sync());
-        }
         if (if write { data.writable } else { data.readable })
             && let Some(fd) = data.fd.clone()
         {
@@ -140,7 +128,7 @@ impl Union {
         if data.fd.is_some() && !(readable && writable) {
             return Ok(fd);
         }
-        let first = data.fd.replace(Arc::clone(&fd)).is_none();
+        let first = self.take_over(&mut data, Arc::clone(&fd));
         (data.readable, data.writable, data.used) = (readable, writable, true);
         drop(data);
         if first {
@@ -148,7 +136,7 @@ impl Union {
         }
         // Those that were open were closed, perhaps before this one could be seen.
         if !write && writable && self.is_read_only() {
-            give_up_writing(node, self.overrules_modes(), self.next_sync());
+            give_up_writing(node, self.overrules_modes(), || self.next_sync());
         }
         Ok(fd)
     }
@@ -172,6 +160,28 @@ impl Union {
         }
     }
 
+    /// Another descriptor takes over. True where there was none before.
+    fn take_over(&self, data: &mut OpenFile, fd: Arc<OwnedFd>) -> bool {
+        let before = data.fd.replace(fd);
+        if before.is_some() {
+            data.written.close(self.next_sync());
+        }
+        before.is_none()
+    }
+
+    /// Writes to a node's file by its descriptor, which somebody may close meanwhile.
+    pub(super) fn write_by<T, E>(&self, node: &Node, fd: &Arc<OwnedFd>, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let telling = self.upper.as_ref().map_or(0, |upper| upper.syncs().telling());
+        let done = act();
+        if let Some(mut data) = node.open_file() {
+            data.written.add(telling);
+            if !data.fd.as_ref().is_some_and(|open| Arc::ptr_eq(open, fd)) {
+                data.written.close(self.next_sync());
+            }
+        }
+        done
+    }
+
     pub(super) fn next_sync(&self) -> u64 {
         self.upper.as_ref().map_or(0, |upper| upper.syncs().next())
     }
@@ -179,7 +189,7 @@ impl Union {
     /// Keeps a descriptor that can read and write.
     pub(super) fn keep_open(&self, node: &Arc<Node>, file: Arc<OwnedFd>) {
         let Some(mut data) = node.open_file() else { return };
-        let first = data.fd.replace(file).is_none();
+        let first = self.take_over(&mut data, file);
         (data.readable, data.writable, data.used) = (true, true, true);
         drop(data);
         if first {
@@ -195,7 +205,7 @@ impl Union {
 
 /// Takes the descriptor by which a node is written. Without the right to open it again by `any_mode` another one that only reads stays.
 /// False where the node has none any more.
-fn give_up_writing(node: &Node, any_mode: bool, next_sync: u64) -> bool {
+fn give_up_writing(node: &Node, any_mode: bool, next_sync: impl Fn() -> u64) -> bool {
     let Some(mut data) = node.open_file() else { return false };
     if data.writable
         && let Some(fd) = data.fd.take()
@@ -203,7 +213,7 @@ fn give_up_writing(node: &Node, any_mode: bool, next_sync: u64) -> bool {
         let reading = || Spot::Fd(Arc::clone(&fd)).open_untouched(OFlags::RDONLY).ok().map(Arc::new);
         data.fd = if any_mode { None } else { reading() };
         (data.readable, data.writable) = (data.fd.is_some(), false);
-        data.written.close(next_sync);
+        data.written.close(next_sync());
     }
     data.fd.is_some()
 }

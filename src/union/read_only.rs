@@ -13,7 +13,7 @@ impl Union {
     pub fn set_read_only(&self, read_only: bool) {
         let was_read_only = self.read_only.swap(read_only, Ordering::AcqRel);
         if read_only {
-            self.open_files.give_up_writing(self.overrules_modes(), self.next_sync());
+            self.open_files.give_up_writing(self.overrules_modes(), || self.next_sync());
         } else if was_read_only {
             self.join_all_found();
         }

@@ -25,27 +25,41 @@ pub(super) struct Syncs {
     /// On the upper's file system. A descriptor is told of each error that came after it was opened, of earlier ones that nobody was told
     /// of yet only: so it is one from the beginning on, and asked here alone.
     by: OwnedFd,
-    /// The number of the next one.
-    next: AtomicU64,
-    ended: Mutex<Ended>,
+    /// How many have begun: the number of the next one.
+    begun: AtomicU64,
+    /// How many have ended. One that has not tells also what came to grief while it ran.
+    ended: AtomicU64,
+    failures: Mutex<Failures>,
     first_failure: OnceLock<Errno>,
 }
 
+/// Those that have failed, the last one first.
 #[derive(Debug, Default)]
-struct Ended {
-    count: u64,
-    failed: VecDeque<(u64, Errno)>,
+struct Failures {
+    apart: VecDeque<(u64, Errno)>,
+    /// The last one of those before.
+    before: Option<(u64, Errno)>,
 }
 
 impl Syncs {
-    pub(super) const fn new(by: OwnedFd) -> Self {
-        let ended = Mutex::new(Ended { count: 0, failed: VecDeque::new() });
-        Self { by, next: AtomicU64::new(0), ended, first_failure: OnceLock::new() }
+    pub(super) fn new(by: OwnedFd) -> Self {
+        Self {
+            by,
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            failures: Mutex::default(),
+            first_failure: OnceLock::new(),
+        }
     }
 
-    /// The number of the next one.
+    /// The number of the first one that makes durable what is written by now.
     pub(super) fn next(&self) -> u64 {
-        self.next.load(Ordering::Acquire)
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// The number of the first one that may tell what comes to grief from now on.
+    pub(super) fn telling(&self) -> u64 {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Makes all durable.
@@ -53,7 +67,7 @@ impl Syncs {
     /// # Errors
     /// What could not be written since the last time, whoever wrote it.
     pub(super) fn run(&self) -> Result<(), Errno> {
-        self.run_in(&mut self.ended.lock())
+        self.run_in(&mut self.failures.lock())
     }
 
     /// What has come of a file's writes; where that is not known, all is made durable.
@@ -61,11 +75,11 @@ impl Syncs {
     /// # Errors
     /// What could not be written meanwhile, of this file or of another.
     pub(super) fn outcome(&self, unheard: &Unheard) -> Result<(), Errno> {
-        let mut ended = self.ended.lock();
-        if ended.count <= *unheard.0.end() {
-            let _noted = self.run_in(&mut ended);
+        let mut failures = self.failures.lock();
+        if self.telling() <= *unheard.0.end() {
+            let _noted = self.run_in(&mut failures);
         }
-        ended.failure(unheard).map_or(Ok(()), Err)
+        failures.that_concerns(unheard).map_or(Ok(()), Err)
     }
 
     /// What [`Syncs::run`] has answered once, and would not answer again.
@@ -73,32 +87,34 @@ impl Syncs {
         self.first_failure.get().copied()
     }
 
-    fn run_in(&self, ended: &mut Ended) -> Result<(), Errno> {
-        // What is closed from here on belongs to the next one.
-        let this = self.next.fetch_add(1, Ordering::AcqRel);
+    fn run_in(&self, failures: &mut Failures) -> Result<(), Errno> {
+        let this = self.begun.fetch_add(1, Ordering::AcqRel);
         let done = data::sync_all(&self.by);
-        ended.count = this.saturating_add(1);
         if let Err(e) = done {
-            ended.failed.truncate(FAILED - 1);
-            ended.failed.push_front((this, e));
+            failures.note(this, e);
             let _first_stays = self.first_failure.set(e);
         }
+        self.ended.store(this.saturating_add(1), Ordering::Release);
         done
     }
 }
 
-impl Ended {
-    /// One that is not told apart any more has failed.
-    fn failure(&self, unheard: &Unheard) -> Option<Errno> {
-        let (from, to) = (*unheard.0.start(), *unheard.0.end());
-        let among = |(at, _): &&(u64, Errno)| (from..=to).contains(at);
-        let forgotten = || self.failed.back().filter(|(first, _)| self.failed.len() == FAILED && from < *first);
-        self.failed.iter().find(among).or_else(forgotten).map(|(_, errno)| *errno)
+impl Failures {
+    fn note(&mut self, number: u64, errno: Errno) {
+        self.apart.push_front((number, errno));
+        if self.apart.len() > FAILED {
+            self.before = self.apart.pop_back();
+        }
+    }
+
+    fn that_concerns(&self, unheard: &Unheard) -> Option<Errno> {
+        let among = self.apart.iter().find(|(number, _)| unheard.0.contains(number));
+        among.or(self.before.as_ref().filter(|(last, _)| unheard.0.start() <= last)).map(|(_, errno)| *errno)
     }
 }
 
-/// The numbers of those by which one hears what has come of a file's writes: of the first that its first write can be told by, and of
-/// the one that its descriptor was closed before.
+/// The numbers of those by which one hears what has come of a file's writes: from the first that could tell of them to the first that has
+/// made all of them durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unheard(RangeInclusive<u64>);
 
@@ -110,14 +126,12 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// A write; `next` is the number of the next one.
-    pub(super) const fn add(&mut self, next: u64) {
-        if self.since.is_none() {
-            self.since = Some(next);
-        }
+    /// Something was written; `telling` is what [`Syncs::telling`] was before.
+    pub(super) fn add(&mut self, telling: u64) {
+        self.since = Some(self.since.map_or(telling, |since| since.min(telling)));
     }
 
-    /// The descriptor is closed; `next` is the number of the next one.
+    /// By a descriptor that is closed; `next` is what [`Syncs::next`] is since.
     pub(super) const fn close(&mut self, next: u64) {
         if self.since.is_some() {
             self.closed = Some(next);
@@ -149,7 +163,7 @@ mod tests {
     #[test]
     fn one_answers_for_all_that_were_closed_before() {
         let syncs = syncs();
-        let first = written(syncs.next(), syncs.next());
+        let first = written(syncs.telling(), syncs.next());
         assert_eq!(syncs.outcome(&first), Ok(()));
         assert_eq!(syncs.next(), 1);
         assert_eq!(syncs.outcome(&first), Ok(()));
@@ -161,11 +175,30 @@ mod tests {
         assert_eq!(syncs.next(), 3, "whoever has run it");
     }
 
+    /// What is written while one runs may be lost before that ends, which then tells; but it may not be what that makes durable.
+    #[test]
+    fn one_that_runs_tells_and_does_not_answer() {
+        let syncs = syncs();
+        syncs.begun.store(1, Ordering::Release);
+        let meanwhile = written(syncs.telling(), syncs.next());
+        assert_eq!(meanwhile, Unheard(0..=1));
+        syncs.failures.lock().note(0, Errno::EIO);
+        syncs.ended.store(1, Ordering::Release);
+        assert_eq!(syncs.outcome(&meanwhile), Err(Errno::EIO));
+        assert_eq!(syncs.next(), 2, "it was made durable all the same");
+        assert_eq!(syncs.outcome(&written(syncs.telling(), syncs.next())), Ok(()));
+    }
+
+    fn failures(all: impl IntoIterator<Item = (u64, Errno)>) -> Failures {
+        let mut failures = Failures::default();
+        all.into_iter().for_each(|(number, errno)| failures.note(number, errno));
+        failures
+    }
+
     #[test]
     fn a_failure_is_that_of_all_who_wrote_before() {
-        let failed = VecDeque::from([(5, Errno::ENOSPC), (2, Errno::EIO)]);
-        let ended = Ended { count: 9, failed };
-        let told = |since, closed| ended.failure(&written(since, closed));
+        let failures = failures([(2, Errno::EIO), (5, Errno::ENOSPC)]);
+        let told = |since, closed| failures.that_concerns(&written(since, closed));
         assert_eq!(told(0, 1), None);
         assert_eq!(told(0, 2), Some(Errno::EIO));
         assert_eq!(told(2, 4), Some(Errno::EIO), "it was told while the descriptor was open");
@@ -176,11 +209,12 @@ mod tests {
 
     #[test]
     fn what_is_not_told_apart_has_failed() {
-        let failed: VecDeque<_> = (0..FAILED as u64).rev().map(|n| (100 + 2 * n, Errno::EIO)).collect();
-        let ended = Ended { count: 1000, failed };
-        let told = |since, closed| ended.failure(&written(since, closed));
-        assert_eq!(told(7, 8), Some(Errno::EIO));
-        assert_eq!(told(101, 101), None);
+        let many = |count: usize| failures((0..count as u64).map(|n| (100 + 2 * n, Errno::EIO)));
+        let told = |failures: &Failures, since, closed| failures.that_concerns(&written(since, closed));
+        assert_eq!(told(&many(FAILED), 7, 8), None);
+        let more = many(FAILED + 1);
+        assert_eq!(told(&more, 7, 8), Some(Errno::EIO));
+        assert_eq!(told(&more, 101, 101), None);
     }
 
     #[test]
@@ -192,8 +226,8 @@ mod tests {
         assert_eq!(file.synchronise(), None, "its descriptor tells");
         file.close(4);
         assert_eq!(file.synchronise(), None, "it was synchronised");
-        for (next, closed) in [(5, 5), (6, 7)] {
-            file.add(next);
+        for (telling, closed) in [(6, 6), (5, 7)] {
+            file.add(telling);
             file.close(closed);
         }
         assert_eq!(file.synchronise(), Some(Unheard(5..=7)));

@@ -73,9 +73,8 @@ impl Upper {
         let ([upper_dir, work_dir], locks) = Self::take(upper, work, atime, may_take)?;
         let stat = Spot::Fd(Arc::clone(&upper_dir)).stat().map_err(|e| Error::sys("stat", upper, e))?;
         let inner = work::open(work, &work_dir)?;
-        // Of an ordinary user's upper its root may be one that he must not read.
-        let readable = |dir: &Arc<OwnedFd>| Spot::Fd(Arc::clone(dir)).open(OFlags::RDONLY | OFlags::DIRECTORY);
-        let synced = readable(&upper_dir).or_else(|_| readable(&inner)).map_err(|e| Error::sys("open", work, e))?;
+        let synced = Spot::Fd(Arc::clone(&upper_dir)).open(OFlags::RDONLY | OFlags::DIRECTORY);
+        let synced = synced.map_err(|e| Error::sys("open", upper, e))?;
         let mut this = Self {
             path: upper.to_owned(),
             root: upper_dir,

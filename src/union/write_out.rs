@@ -153,7 +153,6 @@ impl Union {
             return;
         }
         let Some(mut file) = node.open_file() else { return };
-        file.was_written_by(fd, || self.next_sync());
         let Some(range) = file.run().add(offset, len as u64) else { return };
         // Where each open(2) drops the union's pages, the upper's are all there are.
         let grown = if self.stamps_every_reading() { Weak::new() } else { file.run().grown() };
