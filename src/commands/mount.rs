@@ -66,12 +66,11 @@ pub fn run(request: Request, manner: Manner, verbose: bool) -> Result<Side> {
 fn mount_by_kernel(plan: &MountPlan, lowers: Lowers, choice: &Choice) -> Result<()> {
     let failed = |e| Error::sys("block", "signals", e);
     let termination = Termination::block().map_err(failed)?;
-    let mounted = mount::mount(plan, lowers, choice);
-    if mounted.is_ok() && termination.is_pending() {
-        mount::unmount(&plan.mountpoint, false)?;
-        return Err(Error::sys("finish mounting", &plan.mountpoint, Errno::EINTR));
+    let mounted = mount::mount(plan, lowers, choice, || termination.is_pending());
+    // Taken as before, one that has arrived would end this process instead of giving it an exit code.
+    if !termination.is_pending() {
+        termination.lift().map_err(failed)?;
     }
-    termination.lift().map_err(failed)?;
     mounted
 }
 

@@ -11,7 +11,7 @@ use super::mountinfo::{self, MountEntry};
 use super::plan::{Layer, LayerKind, MountPlan};
 use super::probe::{Facts, probe};
 use super::record::Note;
-use super::serve::{conclude_unlocked, note, tell_mounted};
+use super::serve::{conclude_unlocked, forget, note, tell_mounted};
 use super::stage::Stage;
 use super::way::ways;
 use super::{image_mount, overlay};
@@ -119,12 +119,36 @@ fn open_lowers(plan: &MountPlan) -> Result<Lowers> {
 /// Mounts a plan by the kernel alone.
 ///
 /// # Errors
-/// What stands in the way, as for the daemon; nothing is then left mounted.
-pub fn mount(plan: &MountPlan, mut lowers: Lowers, choice: &Choice) -> Result<()> {
+/// What stands in the way, as for the daemon, and `EINTR` where this `is_interrupted` meanwhile; nothing is then left mounted.
+pub fn mount(plan: &MountPlan, mut lowers: Lowers, choice: &Choice, is_interrupted: impl Fn() -> bool) -> Result<()> {
     let layers: Vec<_> = lowers.layers.iter().map(|lower| lower.as_fd()).collect();
-    place(plan, &layers, &mut lowers.stage, choice).inspect_err(|_| conclude_unlocked(plan))?;
+    let placed = place(plan, &layers, &mut lowers.stage, choice);
+    if is_interrupted() {
+        match placed {
+            Ok((mount, note)) => withdraw(plan, &mount, note.as_ref()),
+            Err(e) => tracing::debug!("{e}"),
+        }
+        conclude_unlocked(plan);
+        return Err(Error::sys("finish mounting", &plan.mountpoint, Errno::EINTR));
+    }
+    placed.inspect_err(|_| conclude_unlocked(plan))?;
     tell_mounted(plan, choice);
     Ok(())
+}
+
+/// Takes a mount away that was just made, whoever looks at it already; another one may lie on it.
+fn withdraw(plan: &MountPlan, mount: &MountEntry, note: Option<&Note>) {
+    let shown = plan.mountpoint.display();
+    match mountinfo::mount_at(&plan.mountpoint) {
+        Ok(Some(found)) if found.device == mount.device => {
+            if let Err(e) = fuse_mount::unmount(&plan.mountpoint, true) {
+                tracing::warn!("{shown}: {e}");
+            }
+        }
+        Ok(_) => tracing::warn!("{shown} shows another mount"),
+        Err(e) => tracing::warn!("{e}"),
+    }
+    forget(note);
 }
 
 /// Has overlayfs join these layers with the plan's upper, and notes that the mount is ours.

@@ -82,7 +82,8 @@ impl Termination {
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
-    /// True when one of the signals has arrived and was not yet waited for.
+    /// True when one of the signals has arrived and was not yet waited for, unless it would have no effect: what is blocked arrives also
+    /// where it is ignored, as SIGHUP is below nohup(1).
     #[must_use]
     pub fn is_pending(&self) -> bool {
         let mut pending = MaybeUninit::uninit();
@@ -94,7 +95,16 @@ impl Termination {
             pending.assume_init()
         };
         // SAFETY: `pending` was filled by the kernel and the numbers are valid.
-        SIGNALS.iter().any(|(number, _)| unsafe { libc::sigismember(&raw const pending, *number) } == 1)
+        let arrived = |number: i32| unsafe { libc::sigismember(&raw const pending, number) } == 1;
+        SIGNALS.iter().any(|(number, _)| arrived(*number) && !is_ignored(*number))
+    }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: the number is valid; nothing is changed, and `action` is read only where the call has filled it.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0 && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }
 
