@@ -1,10 +1,10 @@
 //! How `haosfs umount` knows when a daemon has gone: the daemon listens on an abstract socket whose name begins with its superblock's
 //! device number, and the kernel takes that name away when the daemon ends (unix(7)).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::io::{DupFlags, Errno};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::sys::peer::Peer;
 use crate::sys::proc;
 
 /// Between two looks at whether a daemon has gone.
@@ -45,9 +46,23 @@ impl Reserved {
 
 /// Names that are there until their daemons end.
 pub struct Watch {
-    names: Vec<String>,
+    daemons: Vec<Daemon>,
     user: Option<u32>,
-    pid: i32,
+}
+
+struct Daemon {
+    name: String,
+    pid: Option<i32>,
+}
+
+/// What comes of asking who listens by a name.
+enum Answer {
+    /// This process, which is believed.
+    Daemon(Option<i32>),
+    /// It cannot be asked: so many want to speak to it, or it is stopped.
+    Crowded,
+    /// Nobody, or one who is not believed.
+    Nobody,
 }
 
 /// Device numbers are used again at once, while the daemon that had one before may still be writing out; and a name that can be known
@@ -93,30 +108,36 @@ impl Watch {
     /// is believed.
     #[must_use]
     pub fn start(device: &str, user: Option<u32>) -> Option<Self> {
-        let listen: Vec<(String, i32)> =
-            names(device).into_iter().filter_map(|name| listening(&name, user).map(|pid| (name, pid))).collect();
-        let pid = listen.last()?.1;
-        Some(Self { names: listen.into_iter().map(|(name, _)| name).collect(), user, pid })
+        let (mut daemons, mut crowded) = (Vec::new(), HashSet::new());
+        for name in names(device) {
+            match ask(&name, user) {
+                Answer::Daemon(pid) => daemons.push(Daemon { name, pid }),
+                Answer::Crowded => _ = crowded.insert(name),
+                Answer::Nobody => {}
+            }
+        }
+        daemons.extend(holding(&crowded, user));
+        (!daemons.is_empty()).then_some(Self { daemons, user })
     }
 
-    /// The daemon, or the last of those that showed themselves.
+    /// The daemon, or the last of those that showed themselves, where that can be told.
     #[must_use]
-    pub const fn pid(&self) -> i32 {
-        self.pid
+    pub fn pid(&self) -> Option<i32> {
+        self.daemons.iter().rev().find_map(|daemon| daemon.pid)
     }
 
     /// The same in words.
     #[must_use]
     pub fn told(&self) -> String {
-        format!("its daemon (pid {})", self.pid)
+        self.pid().map_or_else(|| "its daemon".to_owned(), |pid| format!("its daemon (pid {pid})"))
     }
 
     /// Waits until all have ended; false when the time is over first.
     #[must_use]
     pub fn wait(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
-        self.names.iter().all(|name| {
-            while listening(name, self.user).is_some() {
+        self.daemons.iter().all(|daemon| {
+            while daemon.is_there(self.user) {
                 if Instant::now() >= end {
                     return false;
                 }
@@ -127,13 +148,21 @@ impl Watch {
     }
 }
 
+impl Daemon {
+    /// By its name, which a stranger may take once it has gone.
+    fn is_there(&self, user: Option<u32>) -> bool {
+        match ask(&self.name, user) {
+            Answer::Daemon(_) => true,
+            Answer::Crowded => self.pid.is_none_or(|pid| held_by(pid, &links(|name| name == self.name)).next().is_some()),
+            Answer::Nobody => false,
+        }
+    }
+}
+
 /// What listens now, and what did so while this was read.
-fn names(device: &str) -> Vec<String> {
+fn names(device: &str) -> BTreeSet<String> {
     let beginning = beginning(device);
-    let mut names: Vec<String> =
-        sockets().into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&beginning)).collect();
-    names.dedup();
-    names
+    sockets().into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&beginning)).collect()
 }
 
 /// The abstract names of sockets, with their inodes: the last fields of each line (proc_net_unix(5)). Of a name there may be a line for
@@ -149,33 +178,46 @@ fn sockets() -> Vec<(String, String)> {
     table.split(|&b| b == b'\n').filter_map(socket).collect()
 }
 
-/// The process that listens by a name, if it is believed.
-fn listening(name: &str, user: Option<u32>) -> Option<i32> {
+/// Who listens by a name.
+fn ask(name: &str, user: Option<u32>) -> Answer {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
-    let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
+    let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else {
+        return Answer::Nobody;
+    };
+    let Ok(address) = SocketAddrUnix::new_abstract_name(name.as_bytes()) else { return Answer::Nobody };
     match rustix::net::connect(&socket, &address) {
-        Err(Errno::AGAIN) => return holding(name, user),
-        answer => answer.ok()?,
+        Ok(()) => {}
+        Err(Errno::AGAIN) => return Answer::Crowded,
+        Err(_) => return Answer::Nobody,
     }
-    let peer = rustix::net::sockopt::socket_peercred(&socket).ok()?;
-    let believed = peer.uid.is_root() || user == Some(peer.uid.as_raw());
-    believed.then(|| peer.pid.as_raw_nonzero().get())
+    match Peer::of(socket.as_fd()) {
+        Ok(peer) if peer.user == 0 || user == Some(peer.user) => Answer::Daemon(peer.pid),
+        _ => Answer::Nobody,
+    }
 }
 
-/// The same where so many want to speak to it that it cannot be asked: a process that is believed, and has a socket of that name.
-fn holding(name: &str, user: Option<u32>) -> Option<i32> {
-    let links: HashSet<PathBuf> =
-        sockets().into_iter().filter(|(of, _)| of == name).map(|(_, inode)| format!("socket:[{inode}]").into()).collect();
-    let holds = |pid: i32| {
-        let descriptors = fs::read_dir(proc::path(&format!("{pid}/fd"))).into_iter().flatten().flatten();
-        descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| links.contains(&link))
-    };
+/// Those among these names that have a socket of a process which is believed.
+fn holding(names: &HashSet<String>, user: Option<u32>) -> Vec<Daemon> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let links = links(|name| names.contains(name));
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.find(|&pid| {
-        proc::users(pid).is_some_and(|users| users.into_iter().all(|uid| uid == 0 || user == Some(uid))) && holds(pid)
-    })
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let believed = |pid: &i32| proc::users(*pid).is_some_and(|users| users.iter().all(|&uid| uid == 0 || user == Some(uid)));
+    pids.filter(believed).flat_map(|pid| held_by(pid, &links).map(move |name| Daemon { name, pid: Some(pid) })).collect()
+}
+
+/// Sockets by what a descriptor of theirs shows, with their names.
+fn links(is_wanted: impl Fn(&str) -> bool) -> HashMap<PathBuf, String> {
+    let wanted = sockets().into_iter().filter(|(name, _)| is_wanted(name));
+    wanted.map(|(name, inode)| (format!("socket:[{inode}]").into(), name)).collect()
+}
+
+/// The names of those that a process has open.
+fn held_by(pid: i32, links: &HashMap<PathBuf, String>) -> impl Iterator<Item = String> {
+    let descriptors = fs::read_dir(proc::path(&format!("{pid}/fd"))).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| links.get(&fs::read_link(entry.path()).ok()?).cloned())
 }
 
 #[cfg(test)]
@@ -228,7 +270,7 @@ mod tests {
         assert!(Watch::start(&device, None).is_none());
         assert!(Watch::start(&device, Some(NOBODY)).is_some());
         let _roots = show(&device).unwrap();
-        assert_eq!(Watch::start(&device, Some(1000)).unwrap().names.len(), 1);
+        assert_eq!(Watch::start(&device, Some(1000)).unwrap().daemons.len(), 1);
     }
 
     #[test]
@@ -237,7 +279,7 @@ mod tests {
         assert!(Watch::start(&device, own()).is_none());
         let presence = show(&device).unwrap();
         let watch = Watch::start(&device, own()).unwrap();
-        assert_eq!(watch.pid(), own_pid());
+        assert_eq!(watch.pid(), Some(own_pid()));
         assert!(!watch.wait(Duration::ZERO));
         drop(presence);
         assert!(watch.wait(Duration::from_secs(5)));
@@ -263,10 +305,10 @@ mod tests {
     fn those_who_ask_are_never_too_many() {
         let device = format!("asked:{}", std::process::id());
         let _presence = show(&device).unwrap();
-        let name = names(&device).pop().unwrap();
-        (0..most_waiting() * 2).for_each(|_| assert!(listening(&name, own()).is_some()));
+        let name = names(&device).pop_last().unwrap();
+        (0..most_waiting() * 2).for_each(|_| assert!(!matches!(ask(&name, own()), Answer::Nobody)));
         let start = Instant::now();
-        while Watch::start(&device, own()).unwrap().pid() != own_pid() {
+        while Watch::start(&device, own()).unwrap().pid() != Some(own_pid()) {
             assert!(start.elapsed() < Duration::from_secs(5));
         }
     }
@@ -285,15 +327,10 @@ mod tests {
         command.args(["-MSocket", "-e", LISTENS, &format!("{}0", beginning(&device))]).uid(NOBODY).gid(NOBODY);
         let mut stranger = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         stranger.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        let name = names(&device).pop().unwrap();
-        let full = || {
-            let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
-            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
-            rustix::net::connect(&socket, &address) == Err(Errno::AGAIN)
-        };
-        assert!((0..10).any(|_| full()));
+        let name = names(&device).pop_last().unwrap();
+        assert!((0..10).any(|_| matches!(ask(&name, own()), Answer::Crowded)));
         assert!(Watch::start(&device, Some(1000)).is_none());
-        assert_eq!(Watch::start(&device, Some(NOBODY)).unwrap().pid(), i32::try_from(stranger.id()).unwrap());
+        assert_eq!(Watch::start(&device, Some(NOBODY)).unwrap().pid(), i32::try_from(stranger.id()).ok());
         drop(stranger.stdin.take());
         assert!(stranger.wait().unwrap().success());
     }
@@ -304,9 +341,9 @@ mod tests {
         let device = format!("full:{}", std::process::id());
         let name = format!("{}0", beginning(&device));
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        (0..=most_waiting()).for_each(|_| _ = listening(&name, own()));
+        (0..=most_waiting()).for_each(|_| _ = ask(&name, own()));
         let watch = Watch::start(&device, own()).unwrap();
-        assert_eq!(watch.pid(), own_pid());
+        assert_eq!(watch.pid(), Some(own_pid()));
         assert!(!watch.wait(Duration::from_millis(20)));
         drop(listener);
         assert!(watch.wait(Duration::from_secs(5)));

@@ -59,7 +59,7 @@ fn of(mount: MountEntry) -> Option<Status> {
     let record = record::of(&mount).map(|(record, _)| record);
     let is_ours = mount.fs_type == TYPE || (mount.fs_type == "overlay" && record.is_some());
     is_ours.then(|| Status {
-        daemon: Watch::start(&mount.device, mount.user).map(|watch| watch.pid()),
+        daemon: Watch::start(&mount.device, mount.user).and_then(|watch| watch.pid()),
         requests: if mount.fs_type == TYPE { requests(&mount.mountpoint) } else { Vec::new() },
         blocks: if mount.fs_type == TYPE { blocks(&mount.mountpoint) } else { None },
         room: room(&mount.mountpoint),

@@ -19,6 +19,7 @@ pub mod layer;
 pub mod lock;
 pub mod loop_device;
 pub mod namespace;
+pub mod peer;
 pub mod power;
 pub mod private_fuse;
 pub mod private_lock;
