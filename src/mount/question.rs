@@ -1,8 +1,11 @@
 //! The question whether overlayfs has a directory, put to the kernel itself.
 //!
-//! It is asked for an overlay that it cannot make, since the work directory is on another file system: with index=on it says `EBUSY` for
-//! an upper in use before it says `EINVAL` for that. A directory that is the work directory of an overlay is in use in the same way
-//! (fs/overlayfs/super.c, `ovl_inuse_trylock`). Nothing is changed by it. Where overlays cannot be asked for, the answer is another one.
+//! It is asked for an overlay with the directory as its lower and an upper of no account: with index=on it says `EBUSY` of a lower in use
+//! (fs/overlayfs/super.c, `ovl_get_layers`), and makes an index where that was not switched off on the way, as for lowers without file
+//! handles or UUID. Where it does not tell so, it is asked for one that it cannot make, with the directory as its upper and the work
+//! directory on another file system: it says `EBUSY` before it says `EINVAL` for that, the latter in its log, too. A directory that is the
+//! work directory of an overlay is in use in the same way (`ovl_inuse_trylock`). Nothing is changed by either. Where overlays cannot be
+//! asked for, the answer is another one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,11 +14,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::fs::Mode;
+
 use super::data::Attached;
 use super::kernel_fs::on;
 use super::mountinfo;
 use super::stage::Stage;
 use crate::error::{Errno, Result};
+use crate::ovl;
 use crate::sys::fs_context::FsContext;
 use crate::sys::fuse_mount::Attributes;
 use crate::sys::kernel_mount;
@@ -26,8 +32,10 @@ use crate::sys::spot::Spot;
 pub struct Question<'a> {
     /// The data partition that the directories are on, where they are on one.
     data: Option<&'a Attached>,
-    /// An empty directory of another file system.
+    /// A directory of another file system, where nothing shows but what was asked with.
     empty: Option<OwnedFd>,
+    /// So often it was asked with an upper there, each time another one.
+    asked: u32,
     /// Whether overlayfs takes directories of the mount that all are on.
     takes: Option<bool>,
     stage: Option<Stage>,
@@ -39,11 +47,38 @@ impl<'a> Question<'a> {
     /// About directories that are on this data partition, or on none.
     #[must_use]
     pub const fn new(data: Option<&'a Attached>) -> Self {
-        Self { data, empty: None, takes: None, stage: None, again: None }
+        Self { data, empty: None, asked: 0, takes: None, stage: None, again: None }
     }
 
     /// Whether an overlay has it, as far as the kernel tells.
     pub fn is_in_use(&mut self, directory: &Arc<OwnedFd>) -> bool {
+        match self.ask_for_a_lower(directory) {
+            Ok(true) => false,
+            Err(Errno::EBUSY) => true,
+            _ => self.is_in_use_as_upper(directory),
+        }
+    }
+
+    /// True where the kernel would have said `EBUSY`.
+    fn ask_for_a_lower(&mut self, directory: &Arc<OwnedFd>) -> Result<bool, Errno> {
+        self.asked = self.asked.saturating_add(1);
+        let [upper, work] = ["upper", "work"].map(|name| format!("{name}{}", self.asked));
+        let home = self.empty()?;
+        for name in [&upper, &work] {
+            rustix::fs::mkdirat(home, name, Mode::RWXU)?;
+        }
+        let within = path_of(home);
+        let context = FsContext::open("overlay")?;
+        let layers = [("lowerdir", path_of(&**directory)), ("upperdir", within.join(upper)), ("workdir", within.join(&work))];
+        for (name, path) in layers {
+            context.string(name, path.as_os_str())?;
+        }
+        context.string("index", "on".as_ref())?;
+        let _made = context.mount(Attributes::default())?;
+        Ok(fs::exists(within.join(work).join(ovl::INDEX))?)
+    }
+
+    fn is_in_use_as_upper(&mut self, directory: &Arc<OwnedFd>) -> bool {
         match self.ask(directory) {
             Ok(()) | Err(Errno::ENODEV) => false,
             Err(Errno::EBUSY) => true,
@@ -137,4 +172,32 @@ fn is_in_sight(directory: &Arc<OwnedFd>) -> bool {
     let stat = Spot::Fd(Arc::clone(directory)).stat();
     let all = mountinfo::all().unwrap_or_default();
     stat.is_ok_and(|stat| all.iter().any(|mount| u64::from(mount.id) == stat.mount))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &std::path::Path) -> Arc<OwnedFd> {
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+        Arc::new(rustix::fs::open(path, flags, Mode::empty()).unwrap())
+    }
+
+    /// The other way would have the kernel log an error at each mount.
+    #[test]
+    fn the_kernel_is_asked_for_what_it_can_make() {
+        const TEST: &str = "the_kernel_is_asked_for_what_it_can_make";
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED {TEST}: needs root");
+            assert!(std::env::var_os("HAOSFS_NO_SKIP").is_none_or(|v| v != "1"), "{TEST} was skipped: needs root");
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let mut question = Question::new(None);
+        let directory = open(scratch.path());
+        assert_eq!([(); 2].map(|()| question.ask_for_a_lower(&directory)), [Ok(true); 2]);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is changed");
+        let no_handles = FsContext::open("ramfs").unwrap().mount(Attributes::default()).unwrap();
+        assert_eq!(question.ask_for_a_lower(&Arc::new(no_handles)), Ok(false));
+    }
 }
