@@ -67,8 +67,8 @@ fn mount_by_kernel(plan: &MountPlan, lowers: Lowers, choice: &Choice) -> Result<
     let failed = |e| Error::sys("block", "signals", e);
     let termination = Termination::block().map_err(failed)?;
     let mounted = mount::mount(plan, lowers, choice, || termination.is_pending());
-    // Taken as before, one that has arrived would end this process instead of giving it an exit code.
-    if !termination.is_pending() {
+    // Taken as before, the signal would end this process instead of giving it an exit code.
+    if !matches!(&mounted, Err(e) if e.errno() == Errno::EINTR) {
         termination.lift().map_err(failed)?;
     }
     mounted

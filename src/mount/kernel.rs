@@ -119,16 +119,22 @@ fn open_lowers(plan: &MountPlan) -> Result<Lowers> {
 /// Mounts a plan by the kernel alone.
 ///
 /// # Errors
-/// What stands in the way, as for the daemon, and `EINTR` where this `is_interrupted` meanwhile; nothing is then left mounted.
+/// What stands in the way, as for the daemon, and `EINTR` where this `is_interrupted` meanwhile; nothing is then left mounted, but for
+/// what somebody else has covered by then.
 pub fn mount(plan: &MountPlan, mut lowers: Lowers, choice: &Choice, is_interrupted: impl Fn() -> bool) -> Result<()> {
     let layers: Vec<_> = lowers.layers.iter().map(|lower| lower.as_fd()).collect();
     let placed = place(plan, &layers, &mut lowers.stage, choice);
     if is_interrupted() {
-        match placed {
+        let is_gone = match placed {
             Ok((mount, note)) => withdraw(plan, &mount, note.as_ref()),
-            Err(e) => tracing::debug!("{e}"),
+            Err(e) => {
+                tracing::debug!("{e}");
+                true
+            }
+        };
+        if is_gone {
+            conclude_unlocked(plan);
         }
-        conclude_unlocked(plan);
         return Err(Error::sys("finish mounting", &plan.mountpoint, Errno::EINTR));
     }
     placed.inspect_err(|_| conclude_unlocked(plan))?;
@@ -136,19 +142,21 @@ pub fn mount(plan: &MountPlan, mut lowers: Lowers, choice: &Choice, is_interrupt
     Ok(())
 }
 
-/// Takes a mount away that was just made, whoever looks at it already; another one may lie on it.
-fn withdraw(plan: &MountPlan, mount: &MountEntry, note: Option<&Note>) {
+/// Takes a mount away that was just made, whoever looks at it already. False where it stays: another one may lie on it.
+fn withdraw(plan: &MountPlan, mount: &MountEntry, note: Option<&Note>) -> bool {
     let shown = plan.mountpoint.display();
-    match mountinfo::mount_at(&plan.mountpoint) {
+    let unmounted = match mountinfo::mount_at(&plan.mountpoint) {
         Ok(Some(found)) if found.device == mount.device => {
-            if let Err(e) = fuse_mount::unmount(&plan.mountpoint, true) {
-                tracing::warn!("{shown}: {e}");
-            }
+            fuse_mount::unmount(&plan.mountpoint, true).map_err(|e| format!("{shown}: {e}"))
         }
-        Ok(_) => tracing::warn!("{shown} shows another mount"),
-        Err(e) => tracing::warn!("{e}"),
+        Ok(_) => Err(format!("{shown} shows another mount")),
+        Err(e) => Err(e.to_string()),
+    };
+    match &unmounted {
+        Ok(()) => forget(note),
+        Err(e) => tracing::warn!("what was just mounted stays: {e}"),
     }
-    forget(note);
+    unmounted.is_ok()
 }
 
 /// Has overlayfs join these layers with the plan's upper, and notes that the mount is ours.

@@ -59,7 +59,7 @@ struct Daemon {
 enum Answer {
     /// This process, which is believed.
     Daemon(Option<i32>),
-    /// It cannot be asked: so many want to speak to it, or it is stopped.
+    /// It cannot be asked: so many want to speak to it, it is stopped, or there is no descriptor to ask by.
     Crowded,
     /// Nobody, or one who is not believed.
     Nobody,
@@ -153,7 +153,11 @@ impl Daemon {
     fn is_there(&self, user: Option<u32>) -> bool {
         match ask(&self.name, user) {
             Answer::Daemon(_) => true,
-            Answer::Crowded => self.pid.is_none_or(|pid| held_by(pid, &links(|name| name == self.name)).next().is_some()),
+            // What must not be looked at is taken to be there.
+            Answer::Crowded => self.pid.is_none_or(|pid| match held_by(pid, &links(|name| name == self.name)) {
+                Ok(mut held) => held.next().is_some(),
+                Err(e) => e.kind() != io::ErrorKind::NotFound,
+            }),
             Answer::Nobody => false,
         }
     }
@@ -182,7 +186,7 @@ fn sockets() -> Vec<(String, String)> {
 fn ask(name: &str, user: Option<u32>) -> Answer {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else {
-        return Answer::Nobody;
+        return Answer::Crowded;
     };
     let Ok(address) = SocketAddrUnix::new_abstract_name(name.as_bytes()) else { return Answer::Nobody };
     match rustix::net::connect(&socket, &address) {
@@ -202,10 +206,11 @@ fn holding(names: &HashSet<String>, user: Option<u32>) -> Vec<Daemon> {
         return Vec::new();
     }
     let links = links(|name| names.contains(name));
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = fs::read_dir(proc::path(".")).into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let believed = |pid: &i32| proc::users(*pid).is_some_and(|users| users.iter().all(|&uid| uid == 0 || user == Some(uid)));
-    pids.filter(believed).flat_map(|pid| held_by(pid, &links).map(move |name| Daemon { name, pid: Some(pid) })).collect()
+    let held = |pid| held_by(pid, &links).into_iter().flatten().map(move |name| Daemon { name, pid: Some(pid) });
+    pids.filter(believed).flat_map(held).collect()
 }
 
 /// Sockets by what a descriptor of theirs shows, with their names.
@@ -215,9 +220,9 @@ fn links(is_wanted: impl Fn(&str) -> bool) -> HashMap<PathBuf, String> {
 }
 
 /// The names of those that a process has open.
-fn held_by(pid: i32, links: &HashMap<PathBuf, String>) -> impl Iterator<Item = String> {
-    let descriptors = fs::read_dir(proc::path(&format!("{pid}/fd"))).into_iter().flatten().flatten();
-    descriptors.filter_map(|entry| links.get(&fs::read_link(entry.path()).ok()?).cloned())
+fn held_by(pid: i32, links: &HashMap<PathBuf, String>) -> io::Result<impl Iterator<Item = String>> {
+    let descriptors = fs::read_dir(proc::path(&format!("{pid}/fd")))?.flatten();
+    Ok(descriptors.filter_map(|entry| links.get(&fs::read_link(entry.path()).ok()?).cloned()))
 }
 
 #[cfg(test)]

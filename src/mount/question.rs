@@ -2,10 +2,10 @@
 //!
 //! It is asked for an overlay with the directory as its lower and an upper of no account: with index=on it says `EBUSY` of a lower in use
 //! (fs/overlayfs/super.c, `ovl_get_layers`), and makes an index where that was not switched off on the way, as for lowers without file
-//! handles or UUID. Where it does not tell so, it is asked for one that it cannot make, with the directory as its upper and the work
-//! directory on another file system: it says `EBUSY` before it says `EINVAL` for that, the latter in its log, too. A directory that is the
-//! work directory of an overlay is in use in the same way (`ovl_inuse_trylock`). Nothing is changed by either. Where overlays cannot be
-//! asked for, the answer is another one.
+//! handles or UUID. It says so as well where what is around the lower is in use, and before Linux 6.15 it makes none with such an upper.
+//! Then it is asked for one that it cannot make, with the directory as its upper and the work directory on another file system: it says
+//! `EBUSY` before it says `EINVAL` for that, the latter in its log, too. A directory that is the work directory of an overlay is in use in
+//! the same way (`ovl_inuse_trylock`). Nothing is changed by either. Where overlays cannot be asked for, the answer is another one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,6 +25,7 @@ use crate::ovl;
 use crate::sys::fs_context::FsContext;
 use crate::sys::fuse_mount::Attributes;
 use crate::sys::kernel_mount;
+use crate::sys::release::release;
 use crate::sys::spot::Spot;
 
 /// What is needed to ask, made where it is needed.
@@ -34,8 +35,8 @@ pub struct Question<'a> {
     data: Option<&'a Attached>,
     /// A directory of another file system, where nothing shows but what was asked with.
     empty: Option<OwnedFd>,
-    /// So often it was asked with an upper there, each time another one.
-    asked: u32,
+    /// So often it was asked with an upper there, each time another one; `None` where that tells nothing.
+    asked: Option<u32>,
     /// Whether overlayfs takes directories of the mount that all are on.
     takes: Option<bool>,
     stage: Option<Stage>,
@@ -47,22 +48,23 @@ impl<'a> Question<'a> {
     /// About directories that are on this data partition, or on none.
     #[must_use]
     pub const fn new(data: Option<&'a Attached>) -> Self {
-        Self { data, empty: None, asked: 0, takes: None, stage: None, again: None }
+        Self { data, empty: None, asked: Some(0), takes: None, stage: None, again: None }
     }
 
     /// Whether an overlay has it, as far as the kernel tells.
     pub fn is_in_use(&mut self, directory: &Arc<OwnedFd>) -> bool {
-        match self.ask_for_a_lower(directory) {
-            Ok(true) => false,
-            Err(Errno::EBUSY) => true,
-            _ => self.is_in_use_as_upper(directory),
+        match self.asked.filter(|_| makes_with_detached()).map(|before| self.ask_for_a_lower(directory, before)) {
+            Some(Ok(true)) => return false,
+            Some(Err(Errno::EBUSY)) => {}
+            _ => self.asked = None,
         }
+        self.is_in_use_as_upper(directory)
     }
 
     /// True where the kernel would have said `EBUSY`.
-    fn ask_for_a_lower(&mut self, directory: &Arc<OwnedFd>) -> Result<bool, Errno> {
-        self.asked = self.asked.saturating_add(1);
-        let [upper, work] = ["upper", "work"].map(|name| format!("{name}{}", self.asked));
+    fn ask_for_a_lower(&mut self, directory: &Arc<OwnedFd>, before: u32) -> Result<bool, Errno> {
+        self.asked = before.checked_add(1);
+        let [upper, work] = ["upper", "work"].map(|name| format!("{name}{before}"));
         let home = self.empty()?;
         for name in [&upper, &work] {
             rustix::fs::mkdirat(home, name, Mode::RWXU)?;
@@ -163,6 +165,13 @@ impl<'a> Question<'a> {
     }
 }
 
+/// Whether overlayfs takes layers of mounts that are in no mount namespace (fs/namespace.c, `clone_private_mount`): since Linux 6.15.
+fn makes_with_detached() -> bool {
+    let release = release();
+    let mut numbers = release.to_str().unwrap_or_default().split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 15))
+}
+
 fn path_of(fd: &impl AsFd) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into()
 }
@@ -178,26 +187,26 @@ fn is_in_sight(directory: &Arc<OwnedFd>) -> bool {
 mod tests {
     use super::*;
 
-    fn open(path: &std::path::Path) -> Arc<OwnedFd> {
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
-        Arc::new(rustix::fs::open(path, flags, Mode::empty()).unwrap())
+    fn detached(fs_type: &str) -> Arc<OwnedFd> {
+        Arc::new(FsContext::open(fs_type).unwrap().mount(Attributes::default()).unwrap())
     }
 
     /// The other way would have the kernel log an error at each mount.
     #[test]
     fn the_kernel_is_asked_for_what_it_can_make() {
         const TEST: &str = "the_kernel_is_asked_for_what_it_can_make";
-        if !rustix::process::geteuid().is_root() {
-            println!("SKIPPED {TEST}: needs root");
-            assert!(std::env::var_os("HAOSFS_NO_SKIP").is_none_or(|v| v != "1"), "{TEST} was skipped: needs root");
+        if !rustix::process::geteuid().is_root() || !makes_with_detached() {
+            println!("SKIPPED {TEST}: needs root and Linux 6.15");
+            assert!(std::env::var_os("HAOSFS_NO_SKIP").is_none_or(|v| v != "1"), "{TEST} was skipped: needs root and Linux 6.15");
             return;
         }
-        let scratch = tempfile::tempdir().unwrap();
-        let mut question = Question::new(None);
-        let directory = open(scratch.path());
-        assert_eq!([(); 2].map(|()| question.ask_for_a_lower(&directory)), [Ok(true); 2]);
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is changed");
-        let no_handles = FsContext::open("ramfs").unwrap().mount(Attributes::default()).unwrap();
-        assert_eq!(question.ask_for_a_lower(&Arc::new(no_handles)), Ok(false));
+        let (mut question, directory) = (Question::new(None), detached("tmpfs"));
+        assert_eq!([0, 1].map(|before| question.ask_for_a_lower(&directory, before)), [Ok(true); 2]);
+        assert_eq!(fs::read_dir(path_of(&*directory)).unwrap().count(), 0, "nothing is changed");
+        assert!(!question.is_in_use(&directory) && question.asked == Some(3));
+        // One without file handles.
+        let directory = detached("ramfs");
+        assert_eq!(question.ask_for_a_lower(&directory, 3), Ok(false));
+        assert!(!question.is_in_use(&directory) && question.asked.is_none());
     }
 }

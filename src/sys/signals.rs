@@ -68,13 +68,18 @@ impl Termination {
         }
     }
 
-    /// A descriptor that can be read when one of the signals has arrived (signalfd(2)).
+    /// A descriptor that can be read when one of the signals has arrived that are not ignored (signalfd(2)).
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        let mut heeded = self.set;
+        for (signal, _) in SIGNALS.iter().filter(|(signal, _)| is_ignored(*signal)) {
+            // SAFETY: the set is initialised, and the number valid.
+            unsafe { libc::sigdelset(&raw mut heeded, *signal) };
+        }
         // SAFETY: the set is initialised; -1 asks for a new descriptor.
-        let fd = unsafe { libc::signalfd(-1, &raw const self.set, libc::SFD_CLOEXEC) };
+        let fd = unsafe { libc::signalfd(-1, &raw const heeded, libc::SFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
